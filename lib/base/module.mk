@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+$(call module,lib/base,,-lyaml -lxxhash)
+

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+$(call module,xds-client,lib/grpc proto lib/event lib/base,)
