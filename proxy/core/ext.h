@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// An extension's parsed configuration as the frozen model holds it: which extension, its data, how to free it. Extension ops (network,
+// HTTP, listener filters) all begin with struct ext_ops so that config code can treat registries alike.
+#ifndef PROXY_CORE_EXT_H
+#define PROXY_CORE_EXT_H
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+
+struct config_ctx; // proxy/config's build context, opaque here: passed through config_parse
+
+// What every extension has. Ops structs embed it as their first member.
+struct ext_ops {
+    const char *name;      // canonical name, "envoy.filters.http.router"
+    const char *type_url;  // without "type.googleapis.com/"; NULL when it has no configuration message
+    // msg: the unpacked configuration message (ProtobufCMessage *), NULL when none was given. Allocate *ret_cfg in arena (it lives as
+    // long as the owning listener or route table; register frees with arena_on_free). 0, or negative with err = "field: reason".
+    // NULL = the configuration is ignored (telemetry-only extensions).
+    int (*config_parse)(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err);
+};
+
+struct ext { // an instance in a configuration
+    const struct ext_ops *ops; // static
+    const void *cfg;           // in the owner's arena
+    struct str name;           // as configured (may differ from the canonical name)
+};
+
+#endif

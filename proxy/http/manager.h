@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The HTTP connection manager (http_connection_manager.v3): configuration as the model holds it, and the start of a connection.
+#ifndef PROXY_HTTP_MANAGER_H
+#define PROXY_HTTP_MANAGER_H
+
+#include "lib/http/h1_parser.h"
+#include "proxy/listener/downstream.h"
+#include "proxy/model/route_table.h"
+
+struct access_log_cfg;
+struct http_filter_ops;
+
+enum codec_type { CODEC_AUTO, CODEC_H1, CODEC_H2 };
+enum forward_client_cert { FCC_SANITIZE, FCC_FORWARD_ONLY, FCC_APPEND_FORWARD, FCC_SANITIZE_SET, FCC_ALWAYS_FORWARD_ONLY };
+enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
+enum escaped_slashes { ESC_KEEP, ESC_REJECT, ESC_UNESCAPE_REDIRECT, ESC_UNESCAPE_FORWARD };
+
+struct http_manager_cfg { // in the listener's arena
+    enum codec_type codec;
+    struct str stat_prefix;
+    struct str rds_name;            // empty = inline
+    struct route_table *inline_routes; // ref by the listener's arena
+    struct ext *filters;            // ops are struct http_filter_ops; last is terminal
+    size_t filter_count;
+    struct h1_limits h1;
+    bool normalize_path, merge_slashes;
+    enum escaped_slashes escaped_slashes;
+    bool use_remote_address, skip_xff_append;
+    uint32_t xff_trusted_hops;
+    bool generate_request_id, preserve_external_request_id, always_set_request_id_in_response;
+    bool proxy_100_continue;
+    enum forward_client_cert forward_client_cert;
+    struct { bool subject, cert, chain, dns, uri; } set_client_cert;
+    struct str server_name;         // "envoy" by default
+    enum server_header server_header;
+    struct str via;
+    uint64_t stream_idle_ms;        // default 300000, 0 = none
+    uint64_t request_timeout_ms;    // whole request, 0 = none
+    uint64_t request_headers_ms;    // 0 = none
+    uint64_t idle_ms;               // connection without streams; default 3600000
+    uint64_t max_connection_ms;     // 0 = none
+    uint64_t max_stream_ms;         // 0 = none
+    uint64_t drain_ms;              // default 5000
+    uint32_t max_requests_per_connection; // 0 = none
+    struct str *upgrades;           // lower case, "websocket"; enabled ones
+    size_t upgrade_count;
+    bool strip_any_host_port, strip_matching_host_port, strip_trailing_host_dot;
+    bool headers_with_underscores_reject, headers_with_underscores_drop;
+    bool stream_error_on_invalid_http;
+    struct access_log_cfg **access_logs;
+    size_t access_log_count;
+    bool append_x_forwarded_port;
+};
+
+// Terminal network filter "envoy.filters.network.http_connection_manager" calls this (proxy/filters/network/http_manager.c).
+void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg);
+// Per-worker state (date string, free lists).
+void http_worker_init(struct worker *w);
+void http_worker_fini(struct worker *w);
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// One HTTP exchange of a downstream connection: owns its arena; holds its route table; runs the filter chain. Worker's thread.
+#ifndef PROXY_HTTP_STREAM_H
+#define PROXY_HTTP_STREAM_H
+
+#include "lib/http/codec.h"
+#include "proxy/core/stream_info.h"
+#include "proxy/core/worker.h"
+#include "proxy/listener/downstream.h"
+#include "proxy/model/route_table.h"
+
+struct http_manager_cfg;
+struct http_conn;   // manager's connection state
+struct http_filter;
+
+struct stream {
+    struct list link;            // of its connection
+    struct http_conn *hc;        // connection
+    struct worker *worker;
+    struct downstream *ds;
+    const struct http_manager_cfg *cfg; // frozen, in the listener
+    struct codec_stream *down;   // NULL once gone
+    struct arena arena;
+    struct http_request req;     // in arena
+    struct http_response resp;   // the answer being sent, once begun
+    struct stream_info info;
+    struct route_table *table;   // ref; NULL = no route configuration
+    const struct virtual_host *vhost; // in table
+    const struct route *route;   // in table; NULL = none
+    struct str path_original;    // before rewrites
+    struct http_filter *filters; // instances, cfg->filter_count
+    uint64_t random;             // one draw per request
+    uint64_t id;
+    bool request_complete;       // last byte of the request has come
+    bool response_started, response_complete;
+    bool local_reply;            // the answer was made here
+    // private to proxy/http
+    struct timer idle_timer;
+    struct timer request_timer;
+    uint32_t next_filter;
+    bool stopped, destroyed, finishing;
+    struct buf held;             // body waiting behind a stopped filter, bounded
+};
+
+// Route look-up with the present request head (again after a filter changed it: clears the cached route first).
+void stream_select_route(struct stream *s);
+// Per-route configuration of a filter: route, then weighted cluster, then virtual host. NULL when none. name: as configured.
+const void *stream_per_filter(const struct stream *s, struct str filter_name);
+// Answers from here: status, text body, optional extra headers by the caller in extra (may be NULL); details are stable text for the log. gRPC
+// requests get a gRPC answer. Does nothing when the response has begun (resets instead).
+void stream_local_reply(struct stream *s, int status, struct str body, const char *details, uint32_t flags, const struct headers *extra);
+// A filter that stopped goes on.
+void stream_continue_request(struct stream *s, struct http_filter *f);
+// The terminal filter sends the answer through these (they run the response filters and the codec).
+void stream_send_response(struct stream *s, struct http_response *resp); // head; resp->headers in s->arena
+void stream_send_informational(struct stream *s, struct http_response *resp); // 1xx
+void stream_send_data(struct stream *s, struct buf *data, bool end);
+void stream_send_trailers(struct stream *s, struct headers *trailers);
+// Ends the exchange hard (the client sees a reset).
+void stream_reset(struct stream *s, const char *details, uint32_t flags);
+// Upstream back-pressure: stop / go on reading the request body.
+void stream_pause_request(struct stream *s);
+void stream_resume_request(struct stream *s);
+
+#endif

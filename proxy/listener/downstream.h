@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// An accepted connection from accept to close: which listener and filter chain took it, what the listener filters found out.
+#ifndef PROXY_LISTENER_DOWNSTREAM_H
+#define PROXY_LISTENER_DOWNSTREAM_H
+
+#include "lib/net/conn.h"
+#include "lib/tls/transport_tls.h"
+#include "proxy/core/stream_info.h"
+#include "proxy/core/worker.h"
+#include "proxy/model/listener_cfg.h"
+#include "proxy/stats/stats.h"
+
+enum { DOWNSTREAM_ALPN_MAX = 16 };
+
+// Owned by the worker's listener set; destroyed by downstream_close. The terminal network filter owns conn's ops from start on.
+struct downstream {
+    struct list link;            // worker's list of connections (drain, shutdown)
+    struct worker *worker;
+    struct conn *conn;           // owned
+    struct listener_cfg *listener; // ref: the listener whose chain was taken (virtual one after dispatch)
+    struct listener_cfg *accepted_by; // ref: the listener whose socket accepted
+    const struct filter_chain *chain; // in listener; NULL until matched
+    struct stat_block *stats;    // of accepted_by's scope… the listener that took it
+    struct addr remote, local;   // local = original destination once restored
+    struct addr socket_local;    // address of the socket itself
+    bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
+    struct str transport_protocol; // "raw_buffer" / "tls"
+    struct str server_name;      // arena
+    struct str alpn[DOWNSTREAM_ALPN_MAX]; // arena
+    size_t alpn_count;
+    struct arena arena;          // dies with the connection
+    struct stream_info info;     // of the connection (TCP access log)
+    void *terminal;              // state of the terminal filter
+    // Set by the terminal filter: the server drains. deadline by the filter's own rules; the filter finishes and calls downstream_close.
+    void (*on_drain)(struct downstream *d);
+    // Listener filter progress, private to proxy/listener.
+    void *pre;
+};
+
+// The terminal filter is done: access logs of the connection are its own business. Closes the connection (flushing was done before),
+// drops references, frees d at the end of the turn. Safe inside callbacks.
+void downstream_close(struct downstream *d);
+const struct tls_info *downstream_tls(const struct downstream *d); // NULL = plaintext
+
+#endif

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Listeners of one worker: bind (own SO_REUSEPORT sockets), accept, hand a redirected connection to the listener of its original
+// destination, run listener filters, pick the chain, hand over to the network filters; follow snapshots; drain.
+#ifndef PROXY_LISTENER_LISTENER_H
+#define PROXY_LISTENER_LISTENER_H
+
+#include "proxy/listener/downstream.h"
+#include "proxy/model/snapshot.h"
+
+// Worker's thread. Creates the slot (SLOT_LISTENER).
+void listener_worker_init(struct worker *w);
+void listener_worker_fini(struct worker *w); // closes everything at once
+// After worker->snap was swapped: binds new addresses, keeps unchanged sockets (same address), closes gone ones; connections of removed or
+// changed listeners are drained (on_drain). Sockets that cannot be bound are logged and retried every second; accept goes on elsewhere.
+void listener_on_snapshot(struct worker *w, const struct snapshot *old);
+// Control thread, before publishing: can this listener's addresses be bound? Binds a probe socket with SO_REUSEPORT. For NACKs.
+int listener_check_bind(const struct listener_cfg *l, struct err *err);
+// Stops accepting and tells every connection to drain. inbound_only: listeners with direction INBOUND.
+void listener_drain(struct worker *w, bool inbound_only);
+// Connections open on this worker (accepted and not closed).
+size_t listener_connections(const struct worker *w);
+// A new connection from elsewhere (tests, internal listeners later): takes fd.
+void listener_inject(struct worker *w, struct listener_cfg *l, int fd, const struct addr *peer, const struct addr *local);
+
+#endif

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matchers shared by routes, RBAC and TLS: strings (type.matcher.v3.StringMatcher), headers (route.v3.HeaderMatcher), query parameters,
+// fractions, runtime-free. Frozen, in the owner's arena; pure look-ups.
+#ifndef PROXY_MODEL_MATCHER_H
+#define PROXY_MODEL_MATCHER_H
+
+#include "lib/http/headers.h"
+#include "lib/regex/regex.h"
+
+enum string_match { SM_EXACT, SM_PREFIX, SM_SUFFIX, SM_CONTAINS, SM_REGEX };
+
+struct string_matcher {
+    enum string_match kind;
+    bool ignore_case; // not for SM_REGEX
+    struct str value; // pattern
+    struct regex *re; // SM_REGEX; freed with the arena
+};
+bool string_matcher_match(const struct string_matcher *m, struct str s);
+
+enum header_match { HM_PRESENT, HM_STRING, HM_RANGE };
+
+struct header_matcher {
+    enum header_match kind;
+    enum hdr_id id;      // HDR_OTHER: compare name
+    struct str name;     // lower case; ":method", ":path", ":authority", ":scheme" are pseudo
+    bool invert;
+    bool present;        // HM_PRESENT: wanted presence
+    bool treat_missing_as_empty;
+    struct string_matcher string;
+    int64_t from, to;    // HM_RANGE: [from, to)
+};
+
+struct query_matcher {
+    struct str name;
+    bool present_only; // any value, also none
+    bool want_present;
+    struct string_matcher string;
+};
+
+// What a request offers to matchers. Borrowed views.
+struct match_request {
+    struct str method, path /* with query */, authority, scheme;
+    const struct headers *headers;
+    uint64_t random; // one draw per request: fractions and weights
+    struct arena *arena; // scratch
+};
+bool header_matcher_match(const struct header_matcher *m, const struct match_request *r);
+bool query_matcher_match(const struct query_matcher *m, struct str query, struct arena *scratch);
+
+// type.v3.FractionalPercent
+struct fraction {
+    uint32_t numerator;
+    uint32_t denominator; // 100, 10000, 1000000
+};
+static inline bool fraction_hit(struct fraction f, uint64_t random)
+{
+    return f.denominator != 0 && random % f.denominator < f.numerator;
+}
+
+#endif
