@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP/1 writers. A head is sized first and written into one reserved piece; only heads larger than a slice go piecewise.
+#include "lib/http/chars.h"
+#include "lib/http/h1_parser.h"
+#include "lib/http/status.h"
+
+enum { PIECE_MAX = BUF_SLICE_BYTES - (int)sizeof(struct slice), FRAMING_ROOM = 256 };
+
+// Field ids that are never copied from the list.
+#define BIT(id) (1ull << (id))
+static const uint64_t own_ids = BIT(HDR_HOST) | BIT(HDR_CONTENT_LENGTH) | BIT(HDR_TRANSFER_ENCODING) | BIT(HDR_CONNECTION) |
+                                BIT(HDR_KEEP_ALIVE) | BIT(HDR_PROXY_CONNECTION) | BIT(HDR_TE) | BIT(HDR_TRAILER) |
+                                BIT(HDR_UPGRADE) | BIT(HDR_HTTP2_SETTINGS);
+
+struct out {
+    struct buf *b;
+    char *p, *start, *end;
+};
+
+static void out_begin(struct out *o, struct buf *b, size_t estimate)
+{
+    size_t room;
+    o->b = b;
+    o->start = o->p = buf_reserve(b, estimate < PIECE_MAX ? estimate : PIECE_MAX, &room);
+    o->end = o->p + room;
+}
+
+static void out_end(struct out *o)
+{
+    buf_commit(o->b, (size_t)(o->p - o->start));
+}
+
+static __attribute__((noinline)) void put_slow(struct out *o, const char *p, size_t n)
+{
+    out_end(o);
+    buf_append(o->b, p, n);
+    out_begin(o, o->b, 1);
+}
+
+static inline void put(struct out *o, const char *p, size_t n)
+{
+    if (__builtin_expect((size_t)(o->end - o->p) < n, 0)) {
+        put_slow(o, p, n);
+    } else if (n) {
+        memcpy(o->p, p, n);
+        o->p += n;
+    }
+}
+static inline void put_str(struct out *o, struct str s)
+{
+    put(o, s.p, s.n);
+}
+#define put_lit(o, lit) put((o), (lit), sizeof(lit) - 1)
+
+static void put_u64(struct out *o, uint64_t v)
+{
+    char tmp[20];
+    size_t i = sizeof(tmp);
+    do {
+        tmp[--i] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    put(o, tmp + i, sizeof(tmp) - i);
+}
+
+static inline bool breaks_line(char c)
+{
+    return c == '\r' || c == '\n' || c == '\0';
+}
+
+static __attribute__((noinline)) void put_cleaned(struct out *o, struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = breaks_line(s.p[i]) ? ' ' : s.p[i];
+        put(o, &c, 1);
+    }
+}
+
+// Text that must stay on its line. Fields from our own parser are clean; those a filter or policy made may not be.
+static void put_text(struct out *o, struct str s)
+{
+    bool bad = false;
+    for (size_t i = 0; i < s.n; i++) { // without early exit, so that it becomes vector code
+        bad |= breaks_line(s.p[i]);
+    }
+    if (__builtin_expect(bad, 0)) {
+        put_cleaned(o, s);
+    } else {
+        put_str(o, s);
+    }
+}
+
+// Request-line parts: what may not stand there goes out percent-encoded, so that a rewritten path cannot end the line.
+static void put_target(struct out *o, struct str s)
+{
+    bool ok = true;
+    for (size_t i = 0; i < s.n; i++) {
+        ok &= ch_is(s.p[i], CH_PATH);
+    }
+    if (__builtin_expect(ok, 1)) {
+        put_str(o, s);
+        return;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        char esc[3] = { '%', "0123456789ABCDEF"[c >> 4], "0123456789ABCDEF"[c & 15] };
+        bool plain = ch_is(s.p[i], CH_PATH);
+        put(o, plain ? &s.p[i] : esc, plain ? 1 : 3);
+    }
+}
+
+static bool is_token(struct str s)
+{
+    bool ok = s.n > 0;
+    for (size_t i = 0; i < s.n; i++) {
+        ok &= ch_is(s.p[i], CH_TOKEN);
+    }
+    return ok;
+}
+
+static void put_fields(struct out *o, const struct headers *h)
+{
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct hdr *x = &h->v[i];
+        if (x->removed || (x->id == HDR_OTHER ? !is_token(x->name) : x->id < 64 && (own_ids & BIT(x->id)) != 0)) {
+            continue;
+        }
+        put_str(o, x->name);
+        put_lit(o, ": ");
+        put_text(o, x->value);
+        put_lit(o, "\r\n");
+    }
+}
+
+// Connection with all its options in one field, Upgrade, and the empty line.
+static void put_connection(struct out *o, const struct h1_write_opts *w, struct str upgrade, bool te)
+{
+    bool up = w->upgrade && upgrade.n;
+    if (up) {
+        put_lit(o, "upgrade: ");
+        put_text(o, upgrade);
+        put_lit(o, "\r\n");
+    }
+    if (te) {
+        put_lit(o, "te: trailers\r\n");
+    }
+    if (w->close || w->keep_alive_10 || up || te) {
+        const char *sep = "connection: ";
+        const struct {
+            bool on;
+            const char *name;
+        } opts[] = { { w->close, "close" }, { w->keep_alive_10 && !w->close, "keep-alive" }, { up, "upgrade" }, { te, "te" } };
+        for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++) {
+            if (opts[i].on) {
+                put_str(o, str_c(sep));
+                put_str(o, str_c(opts[i].name));
+                sep = ", ";
+            }
+        }
+        put_lit(o, "\r\n");
+    }
+    put_lit(o, "\r\n");
+}
+
+static size_t head_estimate(const struct headers *h, struct str a, struct str b, struct str c, struct str d)
+{
+    return h->bytes + (size_t)h->count * 4 + a.n + b.n + c.n + d.n + FRAMING_ROOM;
+}
+
+static void put_length(struct out *o, uint64_t n)
+{
+    put_lit(o, "content-length: ");
+    put_u64(o, n);
+    put_lit(o, "\r\n");
+}
+
+void h1_write_request(struct buf *b, const struct http_request *r, const struct h1_write_opts *w)
+{
+    struct out o;
+    out_begin(&o, b, head_estimate(&r->headers, r->method, r->host, r->path, r->upgrade));
+    put_target(&o, r->method);
+    put_lit(&o, " ");
+    put_target(&o, r->path.n ? r->path : r->host); // authority-form for CONNECT
+    put_str(&o, r->version == HTTP_10 ? STR(" HTTP/1.0\r\n") : STR(" HTTP/1.1\r\n"));
+    if (r->host.n || r->version != HTTP_10) {
+        put_lit(&o, "host: ");
+        put_target(&o, r->host);
+        put_lit(&o, "\r\n");
+    }
+    put_fields(&o, &r->headers);
+    if (w->chunked) {
+        put_lit(&o, "transfer-encoding: chunked\r\n");
+    } else if (r->content_length >= 0) {
+        put_length(&o, (uint64_t)r->content_length);
+    }
+    if (r->expect_continue) {
+        put_lit(&o, "expect: 100-continue\r\n");
+    }
+    put_connection(&o, w, r->upgrade, r->te_trailers);
+    out_end(&o);
+}
+
+void h1_write_response(struct buf *b, const struct http_response *r, const struct h1_write_opts *w)
+{
+    struct out o;
+    struct str reason = str_c(http_reason(r->status));
+    out_begin(&o, b, head_estimate(&r->headers, reason, r->upgrade, (struct str){ 0 }, (struct str){ 0 }));
+    put_str(&o, r->version == HTTP_10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
+    put_u64(&o, r->status);
+    put_lit(&o, " ");
+    put_str(&o, reason);
+    put_lit(&o, "\r\n");
+    put_fields(&o, &r->headers);
+    if (r->status >= 200 && r->status != 204) { // RFC 9110 §8.6: no length in 1xx and 204
+        if (w->chunked) {
+            put_lit(&o, "transfer-encoding: chunked\r\n");
+        } else if (r->content_length >= 0) {
+            put_length(&o, (uint64_t)r->content_length);
+        } else if (r->end_stream && !w->head_request && r->status != 304) {
+            put_length(&o, 0);
+        }
+    }
+    put_connection(&o, w, r->upgrade, false);
+    out_end(&o);
+}
+
+void h1_write_body(struct buf *b, struct buf *src, bool chunked)
+{
+    if (src->len == 0) { // a chunk of size 0 would end the message
+        return;
+    }
+    if (!chunked) {
+        buf_move(b, src, src->len);
+        return;
+    }
+    char line[18];
+    size_t i = sizeof(line), n = src->len;
+    line[--i] = '\n';
+    line[--i] = '\r';
+    do {
+        line[--i] = "0123456789abcdef"[n & 15];
+        n >>= 4;
+    } while (n);
+    buf_append(b, line + i, sizeof(line) - i);
+    buf_move(b, src, src->len);
+    buf_append(b, "\r\n", 2);
+}
+
+void h1_write_end(struct buf *b, const struct headers *trailers, bool chunked)
+{
+    if (!chunked) {
+        return; // trailers cannot be said; RFC 9110 §6.5.1 lets us drop them
+    }
+    struct out o;
+    out_begin(&o, b, (trailers ? trailers->bytes + (size_t)trailers->count * 4 : 0) + 16);
+    put_lit(&o, "0\r\n");
+    if (trailers) {
+        put_fields(&o, trailers);
+    }
+    put_lit(&o, "\r\n");
+    out_end(&o);
+}

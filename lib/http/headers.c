@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lib/http/headers.h"
+
+#include "lib/base/check.h"
+
+enum { SLOTS = 256, FIRST_CAP = 24 };
+
+// Index = enum hdr_id.
+static const struct str names[HDR_ID_COUNT] = {
+    [HDR_OTHER] = STR_INIT(""),
+#define HDR(id, name) [HDR_##id] = STR_INIT(name),
+#include "lib/http/tokens.def"
+#undef HDR
+};
+
+// Open addressing over the well-known names; filled before main from tokens.def, then only read.
+static uint8_t slots[SLOTS];
+_Static_assert(HDR_ID_COUNT < SLOTS / 2, "enlarge the table of well-known header names");
+
+// Length and three characters tell nearly all names apart. Case folds by setting 0x20.
+static inline unsigned slot_of(struct str n)
+{
+    unsigned a = (unsigned char)n.p[0] | 0x20, b = (unsigned char)n.p[n.n - 1] | 0x20, m = (unsigned char)n.p[n.n / 2] | 0x20;
+    return ((unsigned)n.n * 7 + a * 31 + b * 131 + m * 17) % SLOTS;
+}
+
+__attribute__((constructor)) static void fill_slots(void)
+{
+    for (unsigned id = 1; id < HDR_ID_COUNT; id++) {
+        unsigned i = slot_of(names[id]);
+        while (slots[i]) {
+            i = (i + 1) % SLOTS;
+        }
+        slots[i] = (uint8_t)id;
+    }
+}
+
+// Equality with a lower-case well-known name, eight bytes at a time, ASCII case folded.
+static inline bool same_name(const char *p, const char *lower, size_t n)
+{
+    const uint64_t fold = 0x2020202020202020ull;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t a, b;
+        memcpy(&a, p + i, 8);
+        memcpy(&b, lower + i, 8);
+        // A byte may differ in 0x20 alone, and only where it has 0x40 set: letters, not '-', digits or control bytes.
+        uint64_t d = a ^ b;
+        if ((d & ~fold) || ((d & fold) << 1 & ~a)) {
+            return false;
+        }
+    }
+    for (; i < n; i++) {
+        unsigned char a = (unsigned char)p[i], d = (unsigned char)(a ^ (unsigned char)lower[i]);
+        if (d && (d != 0x20 || !(a & 0x40))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum hdr_id hdr_id_of(struct str name)
+{
+    if (name.n == 0) {
+        return HDR_OTHER;
+    }
+    for (unsigned i = slot_of(name); slots[i]; i = (i + 1) % SLOTS) {
+        unsigned id = slots[i];
+        if (names[id].n == name.n && same_name(name.p, names[id].p, name.n)) {
+            return (enum hdr_id)id;
+        }
+    }
+    return HDR_OTHER;
+}
+
+struct str hdr_name_of(enum hdr_id id)
+{
+    return names[id];
+}
+
+void headers_init(struct headers *h, struct arena *a)
+{
+    *h = (struct headers){ .arena = a };
+}
+
+bool headers_reserve(struct headers *h, uint32_t n)
+{
+    if (n <= h->cap) {
+        return true;
+    }
+    uint32_t cap = h->cap ? h->cap * 2 : FIRST_CAP;
+    while (cap < n) {
+        cap *= 2;
+    }
+    struct hdr *v = arena_alloc(h->arena, sizeof(*v) * cap);
+    if (!v) {
+        return false;
+    }
+    if (h->count) {
+        memcpy(v, h->v, sizeof(*v) * h->count);
+    }
+    h->v = v;
+    h->cap = cap;
+    return true;
+}
+
+static void add(struct headers *h, struct str name, struct str value, enum hdr_id id)
+{
+    if (h->count == h->cap && !headers_reserve(h, h->count + 1)) {
+        h->truncated = true;
+        return;
+    }
+    h->v[h->count++] = (struct hdr){ .name = name, .value = value, .id = (uint16_t)id };
+    h->bytes += name.n + value.n;
+}
+
+void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value)
+{
+    add(h, name, value, id);
+}
+
+void headers_add(struct headers *h, struct str name, struct str value)
+{
+    add(h, name, value, hdr_id_of(name));
+}
+
+void headers_add_id(struct headers *h, enum hdr_id id, struct str value)
+{
+    CHECK(id != HDR_OTHER);
+    add(h, names[id], value, id);
+}
+
+// The next match at or behind index i; h->count when there is none.
+static uint32_t find(const struct headers *h, uint32_t i, enum hdr_id id, struct str name)
+{
+    if (id != HDR_OTHER) {
+        for (; i < h->count; i++) {
+            if (h->v[i].id == id && !h->v[i].removed) {
+                break;
+            }
+        }
+        return i;
+    }
+    for (; i < h->count; i++) {
+        const struct hdr *x = &h->v[i];
+        if (x->id == HDR_OTHER && !x->removed && x->name.n == name.n && str_eq_nocase(x->name, name)) {
+            break;
+        }
+    }
+    return i;
+}
+
+static struct hdr *get(const struct headers *h, enum hdr_id id, struct str name)
+{
+    uint32_t i = find(h, 0, id, name);
+    return i < h->count ? &h->v[i] : NULL;
+}
+
+struct hdr *headers_get(const struct headers *h, struct str name)
+{
+    return get(h, hdr_id_of(name), name);
+}
+
+struct hdr *headers_get_id(const struct headers *h, enum hdr_id id)
+{
+    CHECK(id != HDR_OTHER);
+    return get(h, id, (struct str){ 0 });
+}
+
+struct str headers_value(const struct headers *h, struct str name)
+{
+    struct hdr *x = headers_get(h, name);
+    return x ? x->value : (struct str){ 0 };
+}
+
+struct str headers_value_id(const struct headers *h, enum hdr_id id)
+{
+    struct hdr *x = headers_get_id(h, id);
+    return x ? x->value : (struct str){ 0 };
+}
+
+struct str headers_joined(const struct headers *h, struct str name, bool *present)
+{
+    enum hdr_id id = hdr_id_of(name);
+    uint32_t first = find(h, 0, id, name);
+    if (present) {
+        *present = first < h->count;
+    }
+    if (first == h->count) {
+        return (struct str){ 0 };
+    }
+    size_t n = h->v[first].value.n, more = 0;
+    for (uint32_t i = find(h, first + 1, id, name); i < h->count; i = find(h, i + 1, id, name)) {
+        n += 1 + h->v[i].value.n;
+        more++;
+    }
+    if (!more) {
+        return h->v[first].value;
+    }
+    char *p = arena_alloc(h->arena, n + 1), *q = p;
+    if (!p) {
+        return h->v[first].value;
+    }
+    for (uint32_t i = first; i < h->count; i = find(h, i + 1, id, name)) {
+        if (q != p) {
+            *q++ = ',';
+        }
+        if (h->v[i].value.n) {
+            memcpy(q, h->v[i].value.p, h->v[i].value.n);
+            q += h->v[i].value.n;
+        }
+    }
+    *q = '\0';
+    return str_n(p, n);
+}
+
+static int remove_from(struct headers *h, uint32_t i, enum hdr_id id, struct str name)
+{
+    int n = 0;
+    for (i = find(h, i, id, name); i < h->count; i = find(h, i + 1, id, name)) {
+        h->v[i].removed = true;
+        h->bytes -= h->v[i].name.n + h->v[i].value.n;
+        n++;
+    }
+    return n;
+}
+
+static void set(struct headers *h, enum hdr_id id, struct str name, struct str value)
+{
+    uint32_t i = find(h, 0, id, name);
+    if (i == h->count) {
+        add(h, name, value, id);
+        return;
+    }
+    h->bytes += value.n;
+    h->bytes -= h->v[i].value.n;
+    h->v[i].value = value;
+    remove_from(h, i + 1, id, name);
+}
+
+void headers_set(struct headers *h, struct str name, struct str value)
+{
+    set(h, hdr_id_of(name), name, value);
+}
+
+void headers_set_id(struct headers *h, enum hdr_id id, struct str value)
+{
+    CHECK(id != HDR_OTHER);
+    set(h, id, names[id], value);
+}
+
+int headers_remove(struct headers *h, struct str name)
+{
+    return remove_from(h, 0, hdr_id_of(name), name);
+}
+
+int headers_remove_id(struct headers *h, enum hdr_id id)
+{
+    CHECK(id != HDR_OTHER);
+    return remove_from(h, 0, id, (struct str){ 0 });
+}
+
+struct hdr *headers_first(const struct headers *h)
+{
+    return headers_next(h, NULL);
+}
+
+struct hdr *headers_next(const struct headers *h, const struct hdr *x)
+{
+    for (uint32_t i = x ? (uint32_t)(x - h->v) + 1 : 0; i < h->count; i++) {
+        if (!h->v[i].removed) {
+            return &h->v[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP header fields of one message: an ordered list in an arena. Names keep the case they came with (HTTP/1.1 to HTTP/1.1 keeps
+// it); look-ups ignore case. Well-known names are interned to a small id at parse time, so look-ups of them compare integers.
+#ifndef LIB_HTTP_HEADERS_H
+#define LIB_HTTP_HEADERS_H
+
+#include "lib/base/arena.h"
+
+// Ids from lib/http/tokens.def: HDR_OTHER, HDR_HOST, HDR_CONTENT_LENGTH, …
+enum hdr_id {
+    HDR_OTHER = 0,
+#define HDR(id, name) HDR_##id,
+#include "lib/http/tokens.def"
+#undef HDR
+    HDR_ID_COUNT
+};
+
+struct hdr {
+    struct str name;  // arena or static
+    struct str value; // arena or static; no leading or trailing white space
+    uint16_t id;      // enum hdr_id
+    bool removed;     // skipped by everything; keeps indexes stable
+};
+
+struct headers {
+    struct arena *arena; // borrowed: where names, values and the array live
+    struct hdr *v;
+    uint32_t count, cap;
+    size_t bytes;        // sum of names and values that are present
+    bool truncated;      // an addition was lost to the arena's limit: the message must not be sent on
+};
+
+void headers_init(struct headers *h, struct arena *a);
+enum hdr_id hdr_id_of(struct str name);  // case-insensitive; HDR_OTHER when not well-known
+struct str hdr_name_of(enum hdr_id id);  // lower case
+// Appends; views must live as long as the arena (use arena_str first otherwise).
+void headers_add(struct headers *h, struct str name, struct str value);
+void headers_add_id(struct headers *h, enum hdr_id id, struct str value);
+// As headers_add with the id already looked up (id == hdr_id_of(name)); for parsers, keeps the name's case.
+void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value);
+// Room for n fields in all. false when the arena's limit is hit.
+bool headers_reserve(struct headers *h, uint32_t n);
+// First match or NULL.
+struct hdr *headers_get(const struct headers *h, struct str name);
+struct hdr *headers_get_id(const struct headers *h, enum hdr_id id);
+// Value of the first match or the empty view (p NULL when absent).
+struct str headers_value(const struct headers *h, struct str name);
+struct str headers_value_id(const struct headers *h, enum hdr_id id);
+// All values joined with "," as Envoy does for matching; in the arena when more than one. present (may be NULL) tells absence.
+struct str headers_joined(const struct headers *h, struct str name, bool *present);
+// Replaces the first and removes the others, or appends.
+void headers_set(struct headers *h, struct str name, struct str value);
+void headers_set_id(struct headers *h, enum hdr_id id, struct str value);
+// Returns the count removed.
+int headers_remove(struct headers *h, struct str name);
+int headers_remove_id(struct headers *h, enum hdr_id id);
+// for (struct hdr *x = headers_first(h); x; x = headers_next(h, x))
+struct hdr *headers_first(const struct headers *h);
+struct hdr *headers_next(const struct headers *h, const struct hdr *x);
+
+#endif

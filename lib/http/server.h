@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small HTTP/1.1 server for admin, metrics and readiness pages: whole answers, bounded requests, keep-alive. Not for proxying.
+#ifndef LIB_HTTP_SERVER_H
+#define LIB_HTTP_SERVER_H
+
+#include "lib/http/message.h"
+#include "lib/base/buf.h"
+#include "lib/net/addr.h"
+#include "lib/event/loop.h"
+
+struct http_server;
+
+enum { HTTP_SERVER_BODY_MAX = 1024 * 1024, HTTP_SERVER_CONNS_MAX = 256, HTTP_SERVER_IDLE_MS = 60000 };
+
+struct http_server_req {
+    const struct http_request *req; // borrowed during the handler
+    struct str path;                // without query
+    struct str query;               // behind '?', may be empty
+    struct buf *body;               // whole body
+    struct arena *arena;            // dies after the answer was written
+    struct addr peer;
+};
+struct http_server_resp {
+    int status;                // default 200
+    const char *content_type;  // default "text/plain; charset=UTF-8"
+    struct buf body;           // taken
+    struct headers headers;    // extra ones
+    bool close;                // close the connection afterwards
+    void (*after)(void *arg);  // called once the answer has left (quitquitquit); may be NULL
+    void *after_arg;
+};
+// fd: a listening socket (taken), or use addr. handler runs on the loop's thread and answers at once.
+struct http_server *http_server_new(struct loop *l, const struct addr *a, int unix_mode,
+                                    void (*handler)(void *arg, struct http_server_req *q, struct http_server_resp *r), void *arg,
+                                    struct err *err);
+// The address really bound (port 0 asked).
+struct addr http_server_addr(const struct http_server *s);
+void http_server_free(struct http_server *s);
+// Value of query parameter name, percent-decoded into arena; p NULL when absent, empty when without value.
+struct str http_query_get(struct str query, const char *name, struct arena *a);
+
+#endif
