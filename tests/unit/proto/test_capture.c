@@ -3,6 +3,7 @@
 // Reads tests/golden/istiod, and the folder named by REMORA_CAPTURE when that is set.
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
