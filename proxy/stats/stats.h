@@ -12,19 +12,36 @@
 enum stat_scope { STAT_LISTENER, STAT_HTTP, STAT_CLUSTER, STAT_TCP, STAT_SCOPE_COUNT };
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
 
-// Ids count from 0 within each scope: STAT_CLUSTER_UPSTREAM_CX_TOTAL, STAT_HTTP_RQ_TOTAL, …
-#define STAT_SCOPE_BEGIN 0
+// A metric is named by this enum (unique over all scopes): STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL, STAT_ID_HTTP_RQ_TOTAL, … A block holds
+// only its scope's range.
 #define STAT(scope, id, kind, name, help) STAT_ID_##scope##_##id,
 enum stat_any {
 #include "proxy/stats/catalog.def"
     STAT_ANY_COUNT
 };
 #undef STAT
-// A metric is named by the enum above (unique over all scopes); blocks hold only their scope's range.
 
 struct stats_store; // process-wide: all shards
 struct stats_shard; // one per worker, plus one for the control thread
-struct stat_block;  // the cells of one scope on one shard
+
+enum {
+    STAT_CODES_MAX = 24,          // different statuses counted per cluster and worker; further ones only by class
+    STAT_DROP_GRACE_MS = 10000,   // between stats_scope_drop and the free: workers have long left the old snapshot
+};
+
+// The cells of one scope on one shard. Open only so that the hot functions below can be inlined: use those.
+struct stat_block {
+    struct stat_block *next;      // shard's list; control thread and shard's thread, under the shard's lock
+    uint16_t base;                // first id of the scope
+    uint16_t scope;               // enum stat_scope
+    atomic_bool dropped;          // its object is gone from the configuration
+    uint64_t dropped_ms;          // since then; control thread
+    atomic_ullong used;           // gauges that were ever raised, bit = id - base; written by the shard's thread
+    struct str name;              // owned
+    uint64_t *zero;               // owned; values at the last stats_reset_counters; control thread
+    _Atomic(struct stat_codes *) codes; // upstream_rq_<code>, made on first use
+    atomic_ullong cells[];        // counters, gauges; for histograms a pointer to struct stat_histogram, made on first use
+};
 
 struct stats_store *stats_store_new(int shards);
 void stats_store_free(struct stats_store *s);
@@ -37,12 +54,33 @@ struct stat_block *stats_scope_get(struct stats_shard *s, enum stat_scope scope,
 void stats_scope_drop(struct stats_store *s, enum stat_scope scope, struct str name);
 
 // Shard's thread. Relaxed single-writer arithmetic, no locked instruction. b may be NULL (excluded by stats matcher): nothing happens.
-void stat_add(struct stat_block *b, enum stat_any id, uint64_t n);
-void stat_inc(struct stat_block *b, enum stat_any id);
-void stat_gauge_add(struct stat_block *b, enum stat_any id, int64_t n);
+static inline void stat_add(struct stat_block *b, enum stat_any id, uint64_t n)
+{
+    if (b) {
+        atomic_ullong *c = &b->cells[(unsigned)id - b->base];
+        atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    }
+}
+static inline void stat_inc(struct stat_block *b, enum stat_any id)
+{
+    stat_add(b, id, 1);
+}
+static inline void stat_gauge_add(struct stat_block *b, enum stat_any id, int64_t n)
+{
+    stat_add(b, id, (uint64_t)n);
+    if (b) {
+        unsigned long long bit = 1ull << ((unsigned)id - b->base);
+        unsigned long long used = atomic_load_explicit(&b->used, memory_order_relaxed);
+        if (__builtin_expect(!(used & bit), 0)) {
+            atomic_store_explicit(&b->used, used | bit, memory_order_relaxed);
+        }
+    }
+}
 // Histogram of a value in its own unit (ms), log-linear buckets.
 void stat_record(struct stat_block *b, enum stat_any id, uint64_t value);
-// Sum over all shards of one metric of one scope. Any thread.
+// One answer of a cluster: upstream_rq_completed, upstream_rq_Nxx and upstream_rq_<status>. STAT_CLUSTER blocks only. Shard's thread.
+void stat_cluster_status(struct stat_block *b, int status);
+// Sum over all shards of one metric of one scope (histograms: how many values were recorded). Any thread.
 uint64_t stats_sum(struct stats_store *s, enum stat_scope scope, struct str name, enum stat_any id);
 
 // Server-level values that are computed when asked ("server.uptime", "cluster_manager.cds.update_success"). Registered by their owners;
@@ -51,7 +89,8 @@ void stats_register(struct stats_store *s, const char *name, enum stat_kind kind
 // Text-valued ones ("control_plane.identifier", "cluster_manager.cds.version_text"): fn returns a view valid until the next call.
 void stats_register_text(struct stats_store *s, const char *name, struct str (*fn)(void *arg), void *arg);
 
-// Exposition. Control thread. keep(arg, name) decides on each full name; NULL keeps all. used_only: only those ever touched.
+// Exposition. Control thread. No interval histograms are kept: the interval part of a quantile reads "nan", as Envoy's does when
+// nothing was recorded in its last interval. keep(arg, name) decides on each full name; NULL keeps all. used_only: only those ever touched.
 struct stats_dump_opts {
     bool used_only;
     bool (*keep)(void *arg, struct str name);

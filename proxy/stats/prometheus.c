@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prometheus text as Envoy writes it: "# TYPE" lines, no HELP, an empty line behind each family; what Envoy's tag extraction takes
+// out of a name becomes a label here by construction, because a block knows its scope.
+#include <stdio.h>
+
+#include "lib/base/check.h"
+#include "proxy/stats/store.h"
+
+static const char *const scope_labels[STAT_SCOPE_COUNT] = {
+    [STAT_LISTENER] = "envoy_listener_address",
+    [STAT_HTTP] = "envoy_http_conn_manager_prefix",
+    [STAT_CLUSTER] = "envoy_cluster_name",
+    [STAT_TCP] = "envoy_tcp_prefix",
+};
+
+// Envoy's default buckets, in the histogram's unit (ms).
+static const double bounds[] = { 0.5,  1,    5,     10,    25,    50,     100,    250,     500,    1000,
+                                 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000 };
+
+struct prom {
+    const struct stats_view *v;
+    const struct stats_dump_opts *o;
+    struct buf *out;
+    struct buf name;
+};
+
+static bool wanted(const struct prom *p, struct str name)
+{
+    return !p->o || !p->o->keep || p->o->keep(p->o->arg, name);
+}
+
+// Names of metrics: letters, digits, '_'.
+static void put_metric(struct buf *out, const char *name)
+{
+    for (; *name; name++) {
+        char c = *name;
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+        buf_append(out, ok ? &c : "_", 1);
+    }
+}
+
+static void put_label(struct buf *out, const char *label, struct str value)
+{
+    buf_printf(out, "%s=\"", label);
+    for (size_t i = 0; i < value.n; i++) {
+        char c = value.p[i];
+        if (c == '\\' || c == '"') {
+            buf_append(out, "\\", 1);
+            buf_append(out, &c, 1);
+        } else if (c == '\n') {
+            buf_append(out, "\\n", 2);
+        } else {
+            buf_append(out, &c, 1);
+        }
+    }
+    buf_append(out, "\"", 1);
+}
+
+static void put_scope_label(struct prom *p, const struct stats_group *g)
+{
+    struct str v = g->name;
+    // Istio ends the names with ';' so that its tag expressions know where a name with dots ends.
+    if (v.n && v.p[v.n - 1] == ';') {
+        v.n--;
+    }
+    put_label(p->out, scope_labels[g->scope], v);
+}
+
+// "upstream_rq_2xx" → class 2 and the family "upstream_rq_xx"; 0 for every other name.
+static int response_class(const char *name, char *family, size_t cap)
+{
+    size_t n = strlen(name);
+    if (n < 4 || strcmp(name + n - 2, "xx") != 0 || name[n - 4] != '_' || name[n - 3] < '1' || name[n - 3] > '5') {
+        return 0;
+    }
+    snprintf(family, cap, "%.*sxx", (int)(n - 3), name);
+    return name[n - 3] - '0';
+}
+
+static void put_type(struct prom *p, enum stat_scope scope, const char *metric, const char *kind)
+{
+    buf_printf(p->out, "# TYPE envoy_%s_", stat_scope_names[scope]);
+    put_metric(p->out, metric);
+    buf_printf(p->out, " %s\n", kind);
+}
+
+static void put_name(struct prom *p, enum stat_scope scope, const char *metric)
+{
+    buf_printf(p->out, "envoy_%s_", stat_scope_names[scope]);
+    put_metric(p->out, metric);
+}
+
+static void histogram_lines(struct prom *p, const struct stats_group *g, unsigned id)
+{
+    struct histogram_sum h;
+    stats_group_histogram(g, id, &h);
+    const char *name = stat_metas[id].name;
+    for (size_t i = 0; i <= array_len(bounds); i++) {
+        put_name(p, g->scope, name);
+        buf_printf(p->out, "_bucket{");
+        put_scope_label(p, g);
+        if (i < array_len(bounds)) {
+            buf_printf(p->out, ",le=\"%.10g\"} %llu\n", bounds[i], (unsigned long long)histogram_count_below(&h, bounds[i]));
+        } else {
+            buf_printf(p->out, ",le=\"+Inf\"} %llu\n", (unsigned long long)h.count);
+        }
+    }
+    put_name(p, g->scope, name);
+    buf_printf(p->out, "_sum{");
+    put_scope_label(p, g);
+    buf_printf(p->out, "} %llu\n", (unsigned long long)h.sum);
+    put_name(p, g->scope, name);
+    buf_printf(p->out, "_count{");
+    put_scope_label(p, g);
+    buf_printf(p->out, "} %llu\n", (unsigned long long)h.count);
+}
+
+// The lines of one metric over all its groups. Histograms without a value are left out: twenty empty lines each are most of what
+// people complain about.
+static bool metric_lines(struct prom *p, unsigned id, const char *family, int class, bool typed)
+{
+    const struct stat_meta *m = &stat_metas[id];
+    static const char *const kinds[] = { "counter", "gauge", "histogram" };
+    for (size_t i = 0; i < p->v->group_count; i++) {
+        const struct stats_group *g = &p->v->groups[i];
+        if (g->scope != m->scope ||
+            (((p->o && p->o->used_only) || m->kind == STAT_HISTOGRAM) && !stats_group_used(g, id)) ||
+            !wanted(p, stats_full_name(g, m->name, &p->name))) {
+            continue;
+        }
+        if (!typed) {
+            put_type(p, m->scope, family, kinds[m->kind]);
+            typed = true;
+        }
+        if (m->kind == STAT_HISTOGRAM) {
+            histogram_lines(p, g, id);
+            continue;
+        }
+        put_name(p, m->scope, family);
+        buf_append(p->out, "{", 1);
+        if (class) {
+            buf_printf(p->out, "envoy_response_code_class=\"%d\",", class);
+        }
+        put_scope_label(p, g);
+        buf_printf(p->out, "} %llu\n", (unsigned long long)stats_group_value(g, id));
+    }
+    return typed;
+}
+
+static void code_lines(struct prom *p)
+{
+    bool typed = false;
+    for (size_t i = 0; i < p->v->group_count; i++) {
+        const struct stats_group *g = &p->v->groups[i];
+        unsigned codes[64];
+        uint64_t counts[64];
+        size_t n = g->scope == STAT_CLUSTER ? stats_group_codes(g, codes, counts, array_len(codes)) : 0;
+        for (size_t k = 0; k < n; k++) {
+            char metric[32];
+            snprintf(metric, sizeof(metric), "upstream_rq_%u", codes[k]);
+            if (!wanted(p, stats_full_name(g, metric, &p->name))) {
+                continue;
+            }
+            if (!typed) {
+                put_type(p, STAT_CLUSTER, "upstream_rq", "counter");
+                typed = true;
+            }
+            buf_printf(p->out, "envoy_cluster_upstream_rq{envoy_response_code=\"%u\",", codes[k]);
+            put_scope_label(p, g);
+            buf_printf(p->out, "} %llu\n", (unsigned long long)counts[k]);
+        }
+    }
+    if (typed) {
+        buf_append(p->out, "\n", 1);
+    }
+}
+
+static void registered_lines(struct prom *p)
+{
+    for (size_t i = 0; i < p->v->reg_count; i++) {
+        struct stat_registered *r = p->v->reg[i];
+        if (r->text || !wanted(p, str_c(r->name))) {
+            continue;
+        }
+        uint64_t value = r->fn(r->arg);
+        if (!value && p->o && p->o->used_only && r->kind == STAT_COUNTER) {
+            continue;
+        }
+        buf_printf(p->out, "# TYPE envoy_");
+        put_metric(p->out, r->name);
+        buf_printf(p->out, r->kind == STAT_GAUGE ? " gauge\nenvoy_" : " counter\nenvoy_");
+        put_metric(p->out, r->name);
+        buf_printf(p->out, "{} %llu\n\n", (unsigned long long)value);
+    }
+}
+
+void stats_dump_prometheus(struct stats_store *s, const struct stats_dump_opts *o, struct buf *out)
+{
+    struct stats_view v;
+    stats_view_init(&v, s);
+    struct prom p = { .v = &v, .o = o, .out = out };
+    for (unsigned id = 0; id < STAT_ANY_COUNT; id++) {
+        char family[64];
+        int class = response_class(stat_metas[id].name, family, sizeof(family));
+        bool typed = false;
+        // The five classes stand next to each other in the catalog and are one family here.
+        for (unsigned first = id; class && id + 1 < STAT_ANY_COUNT && id - first < 4; id++) {
+            typed = metric_lines(&p, id, family, class, typed);
+            class = response_class(stat_metas[id + 1].name, family, sizeof(family));
+        }
+        typed = metric_lines(&p, id, class ? family : stat_metas[id].name, class, typed);
+        if (typed) {
+            buf_append(out, "\n", 1);
+        }
+    }
+    code_lines(&p);
+    registered_lines(&p);
+    buf_clear(&p.name);
+    stats_view_fini(&v);
+}
