@@ -26,7 +26,7 @@ struct downstream {
     bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena
-    struct str alpn[DOWNSTREAM_ALPN_MAX]; // arena
+    struct str *alpn;            // arena, at most DOWNSTREAM_ALPN_MAX; NULL when none
     size_t alpn_count;
     struct arena arena;          // dies with the connection
     struct stream_info info;     // of the connection (TCP access log)

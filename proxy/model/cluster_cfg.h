@@ -88,7 +88,10 @@ struct lb_endpoint_cfg {
     struct str workload;   // filter_metadata istio.workload "NAME;NS;…", may be empty
 };
 
+// One reference, empty arena, and the defaults named above (limits of the breakers: 1024, 1024, 1024, 3 as Envoy's). Any thread.
+struct cluster_cfg *cluster_cfg_new(void);
 struct cluster_cfg *cluster_cfg_ref(struct cluster_cfg *c);
+// Any thread; the last one frees. NULL is fine.
 void cluster_cfg_unref(struct cluster_cfg *c);
 
 #endif

@@ -24,10 +24,17 @@ struct host {
     atomic_uint rq_active, cx_active;       // gauges over all workers
     atomic_ullong cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     atomic_uint consecutive_5xx, consecutive_gateway, consecutive_local; // outlier
+    atomic_uint ejections;              // outlier: how often in a row, multiplies the next ejection's time
+    atomic_ullong unejected_ms;         // outlier: monotonic ms of the last return, 0 = never
 };
+// Made with one reference; hostname may be empty. a->path is copied.
 struct host *host_new(const struct addr *a, struct str hostname);
 struct host *host_ref(struct host *h);
-void host_unref(struct host *h);
+void host_unref(struct host *h); // any thread; NULL is fine
+// Sets or clears a bit of flags and moves the health epoch on when that changed something. Returns whether it did. Any thread.
+bool host_set_flag(struct host *h, enum host_flag f, bool on);
+// Counts changes of any host's flags in the process: load balancers look again when it moved.
+unsigned host_health_epoch(void);
 
 struct endpoint {
     struct host *host;    // counted by the set
@@ -49,7 +56,9 @@ struct endpoint_set {
     bool equal_weights;
     uint64_t generation;  // unique in the process: load balancers rebuild when it differs
 };
+// Empty: one reference, count 0, a generation of its own.
+struct endpoint_set *endpoint_set_new(void);
 struct endpoint_set *endpoint_set_ref(struct endpoint_set *e);
-void endpoint_set_unref(struct endpoint_set *e);
+void endpoint_set_unref(struct endpoint_set *e); // any thread; drops the hosts too; NULL is fine
 
 #endif

@@ -62,6 +62,8 @@ struct listener_cfg {
     bool is_static;
 };
 
+// Zeroed, one reference, empty arena. Any thread.
+struct listener_cfg *listener_cfg_new(void);
 struct listener_cfg *listener_cfg_ref(struct listener_cfg *l);
 void listener_cfg_unref(struct listener_cfg *l); // last one frees; any thread
 

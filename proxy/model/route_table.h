@@ -151,7 +151,10 @@ struct route_table {
     struct header_ops request_ops, response_ops;
     struct domain_index *index;
 };
+// Zeroed, one reference, empty arena. Fill it, then route_table_seal. Any thread.
+struct route_table *route_table_new(void);
 struct route_table *route_table_ref(struct route_table *t);
+// Any thread; the last one frees. NULL is fine.
 void route_table_unref(struct route_table *t);
 // Builds the domain index. "Only a single wildcard domain…" and duplicate domains are errors naming both virtual hosts.
 int route_table_seal(struct route_table *t, struct err *err);

@@ -21,6 +21,9 @@ struct cluster_snap {
     struct cluster_shared *shared;   // ref, through the two functions below
     void (*shared_unref)(struct cluster_shared *s);
 };
+// One reference. Takes references on cfg and endpoints (NULL = an empty set) of its own; takes over the caller's reference on shared.
+struct cluster_snap *cluster_snap_new(struct cluster_cfg *cfg, struct endpoint_set *endpoints, struct cluster_shared *shared,
+                                      void (*shared_unref)(struct cluster_shared *s));
 struct cluster_snap *cluster_snap_ref(struct cluster_snap *c);
 void cluster_snap_unref(struct cluster_snap *c);
 

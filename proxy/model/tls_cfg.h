@@ -16,11 +16,14 @@ struct tls_slot {
     struct refs refs;
     _Atomic(struct tls_ctx *) ctx; // owned; NULL = secret not there yet: refuse (fail closed)
     void *control;                 // control thread only: how to rebuild
-    void (*destroy)(struct tls_slot *s); // control thread only data; set by proxy/config
+    void (*destroy)(struct tls_slot *s); // releases `control` only, when the last reference goes (any thread); NULL = nothing to do
 };
+// An empty slot with one reference.
+struct tls_slot *tls_slot_new(void);
 // A new reference to the current context, or NULL. Worker, within a turn. acquire pairs with the control thread's release store.
 struct tls_ctx *tls_slot_get(const struct tls_slot *s);
 struct tls_slot *tls_slot_ref(struct tls_slot *s);
+// Any thread. The last one calls destroy, drops the context and frees the slot. NULL is fine.
 void tls_slot_unref(struct tls_slot *s);
 
 struct tls_cfg { // arena of its listener or cluster

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/model/matcher.h"
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+static bool eq(struct str a, struct str b, bool ignore_case)
+{
+    return ignore_case ? str_eq_nocase(a, b) : str_eq(a, b);
+}
+
+static bool contains(struct str s, struct str part, bool ignore_case)
+{
+    if (!ignore_case) {
+        return str_find_str(s, part) >= 0;
+    }
+    for (size_t i = 0; i + part.n <= s.n; i++) {
+        if (part.n == 0 || (lower(s.p[i]) == lower(part.p[0]) && str_eq_nocase(str_n(s.p + i, part.n), part))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool string_matcher_match(const struct string_matcher *m, struct str s)
+{
+    switch (m->kind) {
+    case SM_EXACT:
+        return eq(s, m->value, m->ignore_case);
+    case SM_PREFIX:
+        return s.n >= m->value.n && eq(str_n(s.p, m->value.n), m->value, m->ignore_case);
+    case SM_SUFFIX:
+        return s.n >= m->value.n && eq(str_skip(s, s.n - m->value.n), m->value, m->ignore_case);
+    case SM_CONTAINS:
+        return contains(s, m->value, m->ignore_case);
+    case SM_REGEX:
+        return regex_full_match(m->re, s);
+    }
+    return false;
+}
+
+// The value a header matcher looks at. *ret_present false: not there.
+static struct str header_value(const struct header_matcher *m, const struct match_request *r, bool *ret_present)
+{
+    struct str v = { 0 };
+    if (m->name.n && m->name.p[0] == ':') {
+        v = str_is(m->name, ":method")      ? r->method
+            : str_is(m->name, ":path")      ? r->path
+            : str_is(m->name, ":authority") ? r->authority
+            : str_is(m->name, ":scheme")    ? r->scheme
+                                            : v;
+        *ret_present = v.n > 0;
+        return v;
+    }
+    if (m->id == HDR_HOST) { // the head keeps the authority apart from the fields (lib/http/message.h)
+        *ret_present = r->authority.n > 0;
+        return r->authority;
+    }
+    if (m->id != HDR_OTHER && !headers_get_id(r->headers, m->id)) {
+        *ret_present = false;
+        return v;
+    }
+    return headers_joined(r->headers, m->name, ret_present);
+}
+
+static bool in_range(const struct header_matcher *m, struct str v)
+{
+    bool negative = v.n > 0 && v.p[0] == '-';
+    uint64_t u;
+    if (!str_to_u64(str_skip(v, negative), INT64_MAX, &u)) {
+        return false;
+    }
+    int64_t i = negative ? -(int64_t)u : (int64_t)u;
+    return i >= m->from && i < m->to;
+}
+
+// route.v3.HeaderMatcher. A header that is missing fails a value match even when it is inverted, unless it counts as empty.
+bool header_matcher_match(const struct header_matcher *m, const struct match_request *r)
+{
+    bool present = false;
+    struct str v = header_value(m, r, &present);
+    if (m->kind == HM_PRESENT) {
+        return (present == m->present) != m->invert;
+    }
+    if (!present && !m->treat_missing_as_empty) {
+        return false;
+    }
+    bool hit = m->kind == HM_RANGE ? in_range(m, v) : string_matcher_match(&m->string, v);
+    return hit != m->invert;
+}
+
+// The first parameter of that name, as written: Envoy does not decode either.
+bool query_matcher_match(const struct query_matcher *m, struct str query, struct arena *scratch)
+{
+    (void)scratch;
+    struct str rest = query;
+    while (rest.n) {
+        struct str pair = str_split(&rest, '&');
+        ptrdiff_t at = str_find(pair, '=');
+        struct str name = at < 0 ? pair : str_n(pair.p, (size_t)at);
+        if (str_eq(name, m->name)) {
+            struct str value = at < 0 ? (struct str){ .p = "", .n = 0 } : str_skip(pair, (size_t)at + 1);
+            return m->present_only ? m->want_present : string_matcher_match(&m->string, value);
+        }
+    }
+    return m->present_only && !m->want_present;
+}
