@@ -38,7 +38,7 @@ struct xds_resource {
 // One update of one type, as the sink sees it. Unchanged resources (equal hash) are not shown again.
 struct xds_update_item {
     struct str name;
-    struct str bytes;   // p NULL: the resource was removed
+    struct str bytes;   // p NULL: the resource was removed (or, asked for by name, does not exist); borrowed during the call
     struct str version;
     bool is_static;
     // The sink sets it (in the arena given) to refuse this resource: "path.to.field: reason". p NULL = accepted.
@@ -66,11 +66,12 @@ struct xds_client *xds_client_new(struct loop *l, const struct xds_node *node, x
 void xds_client_free(struct xds_client *c);
 
 // Interest in a type. Wildcard types: names NULL, n 0 = all. Other types: exactly these names from now on (replaces the former set);
-// names that left are unsubscribed and dropped without a sink call. Sends at the end of the loop's turn, coalesced.
+// names that left are unsubscribed and dropped without a sink call. Sends at the end of the loop's turn, coalesced: a name that
+// left and came back within one turn is not shown again (xds_find has it). Names that are not UTF-8 are never asked for.
 // With several sources a type is served by the source that was given for it.
 void xds_subscribe(struct xds_client *c, enum xds_type t, const struct str *names, size_t n);
-// on_missing(arg, type, name) runs when a subscribed name has not arrived timeout_ms after the subscription was sent
-// (initial_fetch_timeout; 0 = wait for ever). One handler for all.
+// on_missing(arg, type, name) runs, once, when a subscribed name has not arrived timeout_ms after xds_subscribe, connected or not
+// (core.v3.ConfigSource.initial_fetch_timeout; 0 = wait for ever); name is empty for a wildcard type. One handler for all.
 void xds_on_missing(struct xds_client *c, void (*fn)(void *arg, enum xds_type t, struct str name), void *arg, uint64_t timeout_ms);
 
 // ---- sources ----
@@ -82,18 +83,22 @@ struct xds_ads_opts {
     struct str root_pem;
     struct str server_name;      // name to verify in place of the target's host
     struct str cert_file, key_file; // client certificate, optional
-    struct str token_file;       // bearer token, read again for every stream; missing file = no header
+    struct str token_file;       // bearer token, read again for every stream, sent over TLS only; missing file = no header
     const struct str (*headers)[2]; // further metadata pairs
     size_t header_count;
     int keepalive_ms, keepalive_timeout_ms; // 0 = 30 s / 10 s
     uint64_t backoff_base_ms, backoff_max_ms; // 0 = 500 / 30000, full jitter
 };
 // Serves all types not yet served by another source. Starts connecting.
+// -EEXIST when there is a stream already.
 int xds_add_ads(struct xds_client *c, const struct xds_ads_opts *o, struct err *err);
 // A file holding a DiscoveryResponse in JSON or YAML (Envoy's path_config_source), for one type; reloaded when it changes.
+// Also a plain list under `resources:`, whose members may leave "@type" out. Several files may serve one type. Resources reach the
+// sink as far as they are subscribed. Fails when the file cannot be read now; bad content is counted and shown in xds_status.
 int xds_add_file(struct xds_client *c, enum xds_type t, const char *path, struct err *err);
 // In-process resources (static bootstrap resources). Adds or replaces one resource; bytes NULL removes. Delivered to the sink in one
-// update per type by xds_mem_commit, which returns the number refused and the first reason in err.
+// update per type by xds_mem_commit, which returns the number refused and the first reason in err. A name put twice before one
+// commit is refused. A static resource is never replaced or removed by another source.
 void xds_mem_put(struct xds_client *c, enum xds_type t, struct str name, struct str bytes);
 int xds_mem_commit(struct xds_client *c, enum xds_type t, struct err *err);
 
@@ -117,6 +122,8 @@ struct xds_ads_status {
 void xds_ads_state(const struct xds_client *c, struct xds_ads_status *ret);
 // Accepted resources of a type in name order; fn returns false to stop.
 void xds_each(const struct xds_client *c, enum xds_type t, bool (*fn)(void *arg, const struct xds_resource *r), void *arg);
+// The same for names of which only refused versions are known (bytes p NULL, failed_* set).
+void xds_each_refused(const struct xds_client *c, enum xds_type t, bool (*fn)(void *arg, const struct xds_resource *r), void *arg);
 const struct xds_resource *xds_find(const struct xds_client *c, enum xds_type t, struct str name);
 
 #endif
