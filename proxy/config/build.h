@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Builders: one xDS message in, one frozen model object out, or "path.to.field: reason". Control thread; no I/O but what is said.
+#ifndef PROXY_CONFIG_BUILD_H
+#define PROXY_CONFIG_BUILD_H
+
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "envoy/config/core/v3/address.pb-c.h"
+#include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/endpoint/v3/endpoint.pb-c.h"
+#include "envoy/config/listener/v3/listener.pb-c.h"
+#include "envoy/config/route/v3/route.pb-c.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
+#include "envoy/type/matcher/v3/string.pb-c.h"
+#include "envoy/type/v3/percent.pb-c.h"
+#include "proxy/config/config_ctx.h"
+#include "proxy/http/manager.h"
+#include "proxy/model/cluster_cfg.h"
+#include "proxy/model/listener_cfg.h"
+#include "proxy/model/matcher.h"
+#include "proxy/model/route_table.h"
+
+// ---- whole resources: bytes of the resource (for the content hash), a fresh object with one reference ----
+int build_cluster(struct config_ctx *ctx, struct str bytes, struct cluster_cfg **ret, struct err *err);
+int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err);
+int build_route_table(struct config_ctx *ctx, const Envoy__Config__Route__V3__RouteConfiguration *m, struct hash128 hash,
+                      struct route_table **ret, struct err *err);
+int build_route_table_bytes(struct config_ctx *ctx, struct str bytes, struct route_table **ret, struct err *err);
+// Endpoints of an assignment into the arena. names: whether DNS names are allowed as addresses (DNS clusters).
+int build_endpoints(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, bool names, struct arena *a, struct lb_endpoint_cfg **ret,
+                    size_t *ret_count, struct err *err);
+
+// ---- parts ----
+int build_address(const Envoy__Config__Core__V3__Address *m, struct arena *a, struct addr *ret, struct err *err);
+int build_cidr(const Envoy__Config__Core__V3__CidrRange *m, struct cidr *ret, struct err *err);
+// inline_string, inline_bytes, filename (read now), environment_variable. NULL m gives the empty view.
+int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct str *ret, struct err *err);
+int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struct arena *a, struct string_matcher *ret, struct err *err);
+int build_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struct arena *a, struct header_matcher *ret, struct err *err);
+int build_regex(const Envoy__Type__Matcher__V3__RegexMatcher *m, struct arena *a, struct regex **ret, struct err *err);
+struct fraction build_fraction(const Envoy__Type__V3__FractionalPercent *m);
+int build_http_manager(struct config_ctx *ctx, const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager *m,
+                       struct http_manager_cfg **ret, struct err *err);
+// typed_per_filter_config of a route, weighted cluster or virtual host.
+int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *entries, struct ext **ret, size_t *ret_count, struct err *err);
+// Upstream or downstream transport socket. *ret NULL = raw_buffer. m NULL = raw.
+int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,
+                           struct err *err);
+// The view of a protobuf string copied into the arena.
+static inline struct str build_str(struct arena *a, const char *s)
+{
+    return arena_str(a, str_c(s ? s : ""));
+}
+
+#endif

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// cluster.v3.Cluster → struct cluster_cfg.
+#include <stdlib.h>
+#include <string.h>
+
+#include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb-c.h"
+#include "proto/pb_util.h"
+#include "proxy/config/build.h"
+#include "proxy/upstream/lb/lb.h"
+
+typedef Envoy__Config__Cluster__V3__Cluster cluster;
+
+enum { INTERVAL_MAX_MS = 24 * 3600 * 1000 };
+
+static int build_type(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    static const enum cluster_type types[] = { CLUSTER_STATIC, CLUSTER_STRICT_DNS, CLUSTER_LOGICAL_DNS, CLUSTER_EDS,
+                                               CLUSTER_ORIGINAL_DST };
+    if (m->cluster_discovery_type_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_CLUSTER_TYPE) {
+        return cfg_fail(err, "cluster_type", "\"%s\" is not supported yet", m->cluster_type->name);
+    }
+    unsigned t = m->cluster_discovery_type_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_DISCOVERY_TYPE_TYPE ? (unsigned)m->type : 0;
+    if (t >= sizeof(types) / sizeof(types[0])) {
+        return cfg_fail(err, "type", "unknown value %u", t);
+    }
+    c->type = types[t];
+    return 0;
+}
+
+static int build_lb(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    static const enum lb_policy policies[] = { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RING_HASH, LB_RANDOM, LB_ROUND_ROBIN /* 4: gone */,
+                                               LB_MAGLEV, LB_CLUSTER_PROVIDED };
+    unsigned p = (unsigned)m->lb_policy;
+    if (p >= sizeof(policies) / sizeof(policies[0]) || p == 4) {
+        return cfg_fail(err, "lb_policy", "value %u is not supported; set one of ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH, MAGLEV", p);
+    }
+    c->lb = policies[p];
+    if ((c->lb == LB_CLUSTER_PROVIDED) != (c->type == CLUSTER_ORIGINAL_DST)) {
+        return cfg_fail(err, "lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go together");
+    }
+    if (c->lb != LB_CLUSTER_PROVIDED && !lb_find(c->lb)) {
+        return cfg_fail(err, "lb_policy", "%s is not supported yet", c->lb == LB_RING_HASH ? "RING_HASH" : "MAGLEV");
+    }
+    c->least_request_choices = 2;
+    if (m->lb_config_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_LEAST_REQUEST_LB_CONFIG) {
+        c->least_request_choices = pb_u32_or(m->least_request_lb_config->choice_count, 2);
+    }
+    if (c->least_request_choices < 2) {
+        return cfg_fail(err, "least_request_lb_config.choice_count", "must be at least 2");
+    }
+    c->healthy_panic_threshold = 50;
+    if (m->common_lb_config) {
+        if (CFG_KNOWN(m->common_lb_config, err, "healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
+                      "close_connections_on_host_set_change", "zone_aware_lb_config", "ignore_new_hosts_until_first_hc",
+                      "override_host_status", "consistent_hashing_lb_config")) {
+            return cfg_in(err, "common_lb_config");
+        }
+        if (m->common_lb_config->healthy_panic_threshold) {
+            c->healthy_panic_threshold = m->common_lb_config->healthy_panic_threshold->value;
+        }
+        c->locality_weighted = m->common_lb_config->locality_config_specifier_case ==
+                               ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG;
+    }
+    return 0;
+}
+
+static int take_common_http(const Envoy__Config__Core__V3__HttpProtocolOptions *o, struct cluster_cfg *c, struct err *err)
+{
+    if (!o) {
+        return 0;
+    }
+    if (CFG_KNOWN(o, err, "idle_timeout", "max_connection_duration", "max_requests_per_connection", "max_headers_count",
+                  "max_response_headers_kb", "max_stream_duration", "headers_with_underscores_action")) {
+        return err->code;
+    }
+    c->idle_timeout_ms = (uint64_t)pb_duration_ms(o->idle_timeout, (int64_t)c->idle_timeout_ms);
+    c->max_connection_ms = (uint64_t)pb_duration_ms(o->max_connection_duration, 0);
+    c->max_requests_per_connection = pb_u32_or(o->max_requests_per_connection, c->max_requests_per_connection);
+    return 0;
+}
+
+static int refuse_http2(const char *field, struct err *err)
+{
+    return cfg_fail(err, field, "HTTP/2 to upstreams is not supported yet");
+}
+
+static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf__Any *any, struct cluster_cfg *c, struct err *err)
+{
+    Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *o = NULL;
+    struct err e = { 0 };
+    if (pb_any_unpack_as(Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions,
+                         envoy__extensions__upstreams__http__v3__http_protocol_options, any, ctx->scratch, &o, &e)) {
+        return cfg_fail(err, "value", "%.900s", e.msg);
+    }
+    if (CFG_KNOWN(o, err, "common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config",
+                  "use_downstream_protocol_config")) {
+        return err->code;
+    }
+    if (take_common_http(o->common_http_protocol_options, c, err)) {
+        return cfg_in(err, "common_http_protocol_options");
+    }
+    switch (o->upstream_protocol_options_case) {
+    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
+        if (o->explicit_http_config->protocol_config_case ==
+            ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS) {
+            return refuse_http2("explicit_http_config.http2_protocol_options", err);
+        }
+        return 0;
+    case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
+        c->protocol = UPSTREAM_DOWNSTREAM;
+        return 0;
+    default:
+        return cfg_fail(err, "upstream_protocol_options", "missing");
+    }
+}
+
+static int build_protocol(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    c->protocol = m->protocol_selection == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_PROTOCOL_SELECTION__USE_DOWNSTREAM_PROTOCOL
+                      ? UPSTREAM_DOWNSTREAM
+                      : UPSTREAM_H1;
+    c->idle_timeout_ms = 3600 * 1000;
+    c->max_requests_per_connection = pb_u32_or(m->max_requests_per_connection, 0);
+    if (m->http2_protocol_options && c->protocol == UPSTREAM_H1) {
+        return refuse_http2("http2_protocol_options", err);
+    }
+    if (take_common_http(m->common_http_protocol_options, c, err)) {
+        return cfg_in(err, "common_http_protocol_options");
+    }
+    for (size_t i = 0; i < m->n_typed_extension_protocol_options; i++) {
+        const char *key = m->typed_extension_protocol_options[i]->key;
+        if (strcmp(key, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")) {
+            return cfg_fail(err, "typed_extension_protocol_options", "\"%s\" is not supported", key);
+        }
+        if (build_protocol_options(ctx, m->typed_extension_protocol_options[i]->value, c, err)) {
+            return cfg_in(err, "typed_extension_protocol_options[%s]", key);
+        }
+    }
+    return 0;
+}
+
+static int build_transport_match(struct config_ctx *ctx, const Envoy__Config__Cluster__V3__Cluster__TransportSocketMatch *m,
+                                 struct transport_cfg *t, struct err *err)
+{
+    t->name = build_str(ctx->arena, m->name);
+    if (build_transport_socket(ctx, m->transport_socket, false, &t->tls, err)) {
+        return err->code;
+    }
+    size_t n = m->match ? m->match->n_fields : 0;
+    t->match = n ? arena_array(ctx->arena, struct str_pair, n) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct str v = pb_value_str(m->match->fields[i]->value);
+        if (!v.p) {
+            return cfg_fail(err, "match", "\"%s\": only text values are supported", m->match->fields[i]->key);
+        }
+        t->match[t->match_count++] = (struct str_pair){ build_str(ctx->arena, m->match->fields[i]->key), arena_str(ctx->arena, v) };
+    }
+    return 0;
+}
+
+// A match whose transport we cannot speak yet (HBONE's "tunnel") is left out: endpoints that want it have no other match and are then
+// reached as the rest of the list says, so it is only left out where no address of ours can carry it.
+static bool match_is_hbone(const Envoy__Config__Cluster__V3__Cluster__TransportSocketMatch *m)
+{
+    return pb_struct_str(m->match, "tunnel").p != NULL;
+}
+
+static int build_transports(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    if (build_transport_socket(ctx, m->transport_socket, false, &c->default_transport.tls, err)) {
+        return err->code;
+    }
+    c->transports = arena_array(ctx->arena, struct transport_cfg, m->n_transport_socket_matches + 1);
+    for (size_t i = 0; i < m->n_transport_socket_matches; i++) {
+        if (match_is_hbone(m->transport_socket_matches[i])) {
+            continue;
+        }
+        if (build_transport_match(ctx, m->transport_socket_matches[i], &c->transports[c->transport_count++], err)) {
+            return cfg_in(err, "transport_socket_matches[%zu]", i);
+        }
+    }
+    return 0;
+}
+
+static int build_breakers(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    for (int p = 0; p < 2; p++) { // Envoy's defaults
+        c->breakers[p] = (struct breaker_limits){ .max_connections = 1024, .max_pending = 1024, .max_requests = 1024, .max_retries = 3 };
+    }
+    if (!m->circuit_breakers) {
+        return 0;
+    }
+    if (CFG_KNOWN(m->circuit_breakers, err, "thresholds")) {
+        return cfg_in(err, "circuit_breakers");
+    }
+    for (size_t i = 0; i < m->circuit_breakers->n_thresholds; i++) {
+        const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *t = m->circuit_breakers->thresholds[i];
+        if (CFG_KNOWN(t, err, "priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "track_remaining",
+                      "max_connection_pools")) {
+            return cfg_in(err, "circuit_breakers.thresholds[%zu]", i);
+        }
+        struct breaker_limits *b = &c->breakers[t->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? 1 : 0];
+        b->max_connections = pb_u32_or(t->max_connections, b->max_connections);
+        b->max_pending = pb_u32_or(t->max_pending_requests, b->max_pending);
+        b->max_requests = pb_u32_or(t->max_requests, b->max_requests);
+        b->max_retries = pb_u32_or(t->max_retries, b->max_retries);
+    }
+    return 0;
+}
+
+static void build_outlier(const Envoy__Config__Cluster__V3__OutlierDetection *m, struct outlier_cfg *o)
+{
+    if (!m) {
+        return;
+    }
+    *o = (struct outlier_cfg){
+        .enabled = true,
+        .consecutive_5xx = pb_u32_or(m->consecutive_5xx, 5),
+        .consecutive_gateway = pb_u32_or(m->consecutive_gateway_failure, 5),
+        .consecutive_local_origin = pb_u32_or(m->consecutive_local_origin_failure, 5),
+        .enforcing_5xx = pb_u32_or(m->enforcing_consecutive_5xx, 100),
+        .enforcing_gateway = pb_u32_or(m->enforcing_consecutive_gateway_failure, 0),
+        .enforcing_local_origin = pb_u32_or(m->enforcing_consecutive_local_origin_failure, 100),
+        .max_ejection_percent = pb_u32_or(m->max_ejection_percent, 10),
+        .interval_ms = (uint64_t)pb_duration_ms(m->interval, 10000),
+        .base_ejection_ms = (uint64_t)pb_duration_ms(m->base_ejection_time, 30000),
+        .max_ejection_ms = (uint64_t)pb_duration_ms(m->max_ejection_time, 300000),
+        .split_local_origin = m->split_external_local_origin_errors,
+    };
+}
+
+static int take_source(const Envoy__Config__Core__V3__SocketAddress *s, struct cluster_cfg *c, struct err *err)
+{
+    struct addr a;
+    if (!addr_parse_ip(str_c(s->address), (uint16_t)(s->port_value > 65535 ? 0 : s->port_value), &a)) {
+        return cfg_fail(err, "source_address.address", "\"%s\" is not an IP address", s->address);
+    }
+    if (a.family == AF_INET6) {
+        c->source_v6 = a;
+    } else {
+        c->connect.source = a;
+    }
+    return 0;
+}
+
+static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    const Envoy__Config__Core__V3__BindConfig *b = m->upstream_bind_config;
+    if (b) {
+        if (CFG_KNOWN(b, err, "source_address", "extra_source_addresses", "freebind")) {
+            return cfg_in(err, "upstream_bind_config");
+        }
+        if (b->source_address && take_source(b->source_address, c, err)) {
+            return cfg_in(err, "upstream_bind_config");
+        }
+        for (size_t i = 0; i < b->n_extra_source_addresses; i++) {
+            if (b->extra_source_addresses[i]->address && take_source(b->extra_source_addresses[i]->address, c, err)) {
+                return cfg_in(err, "upstream_bind_config.extra_source_addresses[%zu]", i);
+            }
+        }
+    }
+    const Envoy__Config__Cluster__V3__UpstreamConnectionOptions *o = m->upstream_connection_options;
+    if (o && o->tcp_keepalive) {
+        c->connect.keepalive_probes = (int)pb_u32_or(o->tcp_keepalive->keepalive_probes, 0);
+        c->connect.keepalive_idle_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_time, 7200);
+        c->connect.keepalive_interval_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_interval, 0);
+    }
+    return 0;
+}
+
+static int build_original_dst(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    c->cleanup_interval_ms = (uint64_t)pb_duration_ms(m->cleanup_interval, 5000);
+    if (m->lb_config_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_ORIGINAL_DST_LB_CONFIG) {
+        const Envoy__Config__Cluster__V3__Cluster__OriginalDstLbConfig *o = m->original_dst_lb_config;
+        if (CFG_KNOWN(o, err, "use_http_header", "upstream_port_override")) {
+            return cfg_in(err, "original_dst_lb_config");
+        }
+        c->original_dst_use_header = o->use_http_header;
+        c->original_dst_port = pb_u32_or(o->upstream_port_override, 0);
+    }
+    return 0;
+}
+
+static int build_discovery(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    static const enum dns_lookup lookups[] = { DNS_LOOKUP_AUTO, DNS_LOOKUP_V4, DNS_LOOKUP_V6, DNS_LOOKUP_V4_PREFERRED, DNS_LOOKUP_ALL };
+    bool dns = c->type == CLUSTER_STRICT_DNS || c->type == CLUSTER_LOGICAL_DNS;
+    c->eds_service_name = c->name;
+    if (c->type == CLUSTER_EDS && m->eds_cluster_config && m->eds_cluster_config->service_name[0]) {
+        c->eds_service_name = build_str(ctx->arena, m->eds_cluster_config->service_name);
+    }
+    c->dns_lookup = (unsigned)m->dns_lookup_family < 5 ? lookups[m->dns_lookup_family] : DNS_LOOKUP_AUTO;
+    c->dns_refresh_ms = (uint64_t)pb_duration_ms(m->dns_refresh_rate, 5000);
+    c->dns_refresh_ms = c->dns_refresh_ms < 1000 ? 1000 : c->dns_refresh_ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS : c->dns_refresh_ms;
+    c->respect_dns_ttl = m->respect_dns_ttl;
+    if (c->type == CLUSTER_ORIGINAL_DST) {
+        return build_original_dst(m, c, err);
+    }
+    if (c->type == CLUSTER_EDS) {
+        return 0;
+    }
+    if (!m->load_assignment) {
+        return cfg_fail(err, "load_assignment", "missing");
+    }
+    if (build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err)) {
+        return cfg_in(err, "load_assignment");
+    }
+    return 0;
+}
+
+static void build_metadata(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c)
+{
+    const Google__Protobuf__Struct *istio = pb_metadata_get(m->metadata, "istio");
+    const Google__Protobuf__Value *services = pb_struct_get(istio, "services");
+    if (services && services->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE && services->list_value->n_values &&
+        services->list_value->values[0]->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE) {
+        struct str host = pb_struct_str(services->list_value->values[0]->struct_value, "host");
+        c->metadata_services_host = host.p ? arena_str(ctx->arena, host) : str_n(NULL, 0);
+    }
+    const Google__Protobuf__Value *ext = pb_struct_get(istio, "external");
+    c->metadata_external = ext && ext->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE && ext->bool_value;
+    c->metadata_disable_mx = pb_struct_get(istio, "disable_mx") != NULL;
+    c->metadata_no_alpn_override = str_is(pb_struct_str(istio, "alpn_override"), "false");
+}
+
+// Upstream network filters: Istio's metadata exchange does nothing while its ALPN is not offered (tls.c).
+static int check_filters(const cluster *m, struct err *err)
+{
+    for (size_t i = 0; i < m->n_filters; i++) {
+        if (strcmp(m->filters[i]->name, "istio.metadata_exchange")) {
+            return cfg_fail(err, "filters", "\"%s\" is not supported", m->filters[i]->name);
+        }
+    }
+    return 0;
+}
+
+static int check_known(const cluster *m, struct err *err)
+{
+    return CFG_KNOWN(m, err, "transport_socket_matches", "name", "alt_stat_name", "type", "cluster_type", "eds_cluster_config",
+                     "connect_timeout", "per_connection_buffer_limit_bytes", "lb_policy", "load_assignment",
+                     "max_requests_per_connection", "circuit_breakers", "upstream_http_protocol_options",
+                     "common_http_protocol_options", "http_protocol_options", "http2_protocol_options",
+                     "typed_extension_protocol_options", "dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate",
+                     "respect_dns_ttl", "dns_lookup_family", "typed_dns_resolver_config", "wait_for_warm_on_init",
+                     "outlier_detection", "cleanup_interval", "upstream_bind_config", "ring_hash_lb_config", "maglev_lb_config",
+                     "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "common_lb_config",
+                     "transport_socket", "metadata", "protocol_selection", "upstream_connection_options",
+                     "close_connections_on_host_health_failure", "ignore_health_on_host_removal", "filters",
+                     "track_timeout_budgets", "track_cluster_stats", "preconnect_policy");
+}
+
+static int fill(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    if (!m->name[0]) {
+        return cfg_fail(err, "name", "missing");
+    }
+    c->name = build_str(ctx->arena, m->name);
+    c->stat_name = m->alt_stat_name[0] ? build_str(ctx->arena, m->alt_stat_name) : c->name;
+    c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->connect_timeout, 5000);
+    if (m->connect_timeout && c->connect_timeout_ms == 0) {
+        return cfg_fail(err, "connect_timeout", "must be greater than 0s");
+    }
+    c->buffer_limit = pb_u32_or(m->per_connection_buffer_limit_bytes, 0);
+    if (check_known(m, err) || build_type(m, c, err) || build_lb(m, c, err) || build_protocol(ctx, m, c, err) ||
+        build_transports(ctx, m, c, err) || build_breakers(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
+        check_filters(m, err)) {
+        return err->code;
+    }
+    build_outlier(m->outlier_detection, &c->outlier);
+    build_metadata(ctx, m, c);
+    return 0;
+}
+
+int build_cluster(struct config_ctx *ctx, struct str bytes, struct cluster_cfg **ret, struct err *err)
+{
+    cluster *m = NULL;
+    if (pb_unpack_as(cluster, envoy__config__cluster__v3__cluster, bytes, ctx->scratch, &m, err)) {
+        return err->code;
+    }
+    struct cluster_cfg *c = calloc(1, sizeof(*c));
+    if (!c) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    refs_init(&c->refs);
+    arena_init(&c->arena, 1024, 0);
+    c->hash = hash_content(bytes.p, bytes.n);
+    ctx->arena = &c->arena;
+    int rc = fill(ctx, m, c, err);
+    if (rc) {
+        cluster_cfg_unref(c);
+        return rc;
+    }
+    *ret = c;
+    return 0;
+}

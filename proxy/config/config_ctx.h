@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the resource builders (proto → model) share: the context of one build, errors with field paths, fields that are not supported.
+#ifndef PROXY_CONFIG_CONFIG_CTX_H
+#define PROXY_CONFIG_CONFIG_CTX_H
+
+#include <errno.h>
+#include <protobuf-c/protobuf-c.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+#include "proxy/model/tls_cfg.h"
+
+struct secret_store;
+
+// One resource being built. Control thread.
+struct config_ctx {
+    struct arena *arena;          // of the object being built
+    struct arena *scratch;        // dies after the build: unpacked messages
+    struct secret_store *secrets; // TLS slots and secrets
+    bool ipv6;                    // the host has IPv6
+    // What the resource refers to, collected on the way (arena of the object).
+    struct tls_slot **slots;      // borrowed: the object's arena holds a reference
+    size_t slot_count, slot_cap;
+    struct str *rds_names;
+    size_t rds_count, rds_cap;
+};
+
+// "field: reason" with code -EINVAL. Returns the code.
+#define cfg_fail(err, field, ...) cfg_fail_((err), (field), __VA_ARGS__)
+__attribute__((format(printf, 3, 4))) int cfg_fail_(struct err *err, const char *field, const char *fmt, ...);
+// Puts "prefix." before "field: reason". Returns err->code.
+__attribute__((format(printf, 2, 3))) int cfg_in(struct err *err, const char *fmt, ...);
+
+// Refuses the first field of m that is set (not its default) and not among known[n]: "field: not supported yet". A configuration that asks for
+// something we would not do must not pass silently.
+int cfg_known(const ProtobufCMessage *m, const char *const *known, size_t n, struct err *err);
+#define CFG_KNOWN(m, err, ...)                                                                                         \
+    cfg_known(&(m)->base, (const char *const[]){ __VA_ARGS__ },                                                        \
+              sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *), (err))
+
+// Remember a slot / RDS name the object needs (duplicates are dropped).
+void config_ctx_add_slot(struct config_ctx *ctx, struct tls_slot *slot);
+void config_ctx_add_rds(struct config_ctx *ctx, struct str name);
+
+#endif

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// http_connection_manager.v3.HttpConnectionManager → struct http_manager_cfg, and HTTP filter configurations.
+#include <string.h>
+
+#include "proto/pb_util.h"
+#include "proto/types.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/config/build.h"
+#include "proxy/filters/http/registry.h"
+#include "proxy/http/http_filter.h"
+
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter filter_msg;
+
+enum { HTTP_FILTERS_MAX = 64, HEAD_KB_MAX = 8192 };
+
+static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct ext *ret, struct err *err)
+{
+    if (m->config_type_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
+        return cfg_fail(err, "config_discovery", "filter \"%s\": discovery of filter configurations is not supported yet", m->name);
+    }
+    if (m->disabled) {
+        return cfg_fail(err, "disabled", "filter \"%s\": enabling a filter per route is not supported yet", m->name);
+    }
+    const Google__Protobuf__Any *any =
+        m->config_type_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG
+            ? m->typed_config
+            : NULL;
+    struct str type = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
+    const struct http_filter_ops *ops = http_filter_find(str_c(m->name), type);
+    if (!ops) {
+        return cfg_fail(err, "name", "HTTP filter \"%s\" (%.*s) is not supported", m->name, STR_FMT(type));
+    }
+    ProtobufCMessage *msg = NULL;
+    struct err e = { 0 };
+    if (any && pb_any_unpack(any, NULL, ctx->scratch, &msg, &e)) {
+        return cfg_fail(err, "typed_config", "\"%s\": %.900s", m->name, e.msg);
+    }
+    void *cfg = NULL;
+    if (ops->ext.config_parse && ops->ext.config_parse(ctx, msg, ctx->arena, &cfg, err)) {
+        return cfg_in(err, "typed_config");
+    }
+    *ret = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, m->name) };
+    return 0;
+}
+
+static int build_http_filters(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    if (m->n_http_filters == 0 || m->n_http_filters > HTTP_FILTERS_MAX) {
+        return cfg_fail(err, "http_filters", "%zu filters; 1 to %d are needed", m->n_http_filters, HTTP_FILTERS_MAX);
+    }
+    h->filters = arena_array(ctx->arena, struct ext, m->n_http_filters);
+    for (size_t i = 0; i < m->n_http_filters; i++) {
+        if (build_http_filter(ctx, m->http_filters[i], &h->filters[i], err)) {
+            return cfg_in(err, "http_filters[%zu]", i);
+        }
+        h->filter_count++;
+        bool terminal = ((const struct http_filter_ops *)(const void *)h->filters[i].ops)->terminal;
+        if (terminal != (i + 1 == m->n_http_filters)) {
+            return cfg_fail(err, "http_filters", terminal ? "\"%s\" must be the last filter" : "\"%s\" is last, but does not end a chain",
+                            m->http_filters[i]->name);
+        }
+    }
+    return 0;
+}
+
+// Map entries share one layout in protobuf-c: base, key, value.
+struct any_entry {
+    ProtobufCMessage base;
+    char *key;
+    Google__Protobuf__Any *value;
+};
+
+// The filter whose per-route configuration has this type.
+static const struct http_filter_ops *find_route_ops(struct str name, struct str type)
+{
+    for (size_t i = 0; http_filters[i]; i++) {
+        if (http_filters[i]->route_type_url && str_is(type, http_filters[i]->route_type_url)) {
+            return http_filters[i];
+        }
+    }
+    return http_filter_find(name, type);
+}
+
+int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *entries, struct ext **ret, size_t *ret_count, struct err *err)
+{
+    struct ext *v = n ? arena_array(ctx->arena, struct ext, n) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        const struct any_entry *e = (const struct any_entry *)(const void *)entries[i];
+        struct str type = e->value ? pb_any_type_name(e->value, ctx->scratch) : str_n(NULL, 0);
+        const struct http_filter_ops *ops = find_route_ops(str_c(e->key), type);
+        if (!ops || !ops->route_config_parse) {
+            cfg_fail(err, "value", "%.*s per route is not supported", STR_FMT(type));
+            return cfg_in(err, "typed_per_filter_config[%s]", e->key);
+        }
+        ProtobufCMessage *msg = NULL;
+        struct err e2 = { 0 };
+        void *cfg = NULL;
+        if (pb_any_unpack(e->value, NULL, ctx->scratch, &msg, &e2)) {
+            cfg_fail(err, "value", "%.900s", e2.msg);
+            return cfg_in(err, "typed_per_filter_config[%s]", e->key);
+        }
+        if (ops->route_config_parse(ctx, msg, ctx->arena, &cfg, err)) {
+            return cfg_in(err, "typed_per_filter_config[%s]", e->key);
+        }
+        v[i] = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, e->key) };
+    }
+    *ret = v;
+    *ret_count = n;
+    return 0;
+}
+
+static void drop_routes(void *t)
+{
+    route_table_unref(t);
+}
+
+static int build_routes(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    switch (m->route_specifier_case) {
+    case ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS:
+        h->rds_name = build_str(ctx->arena, m->rds->route_config_name);
+        if (!h->rds_name.n) {
+            return cfg_fail(err, "rds.route_config_name", "missing");
+        }
+        config_ctx_add_rds(ctx, h->rds_name);
+        return 0;
+    case ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG:
+        if (build_route_table(ctx, m->route_config, (struct hash128){ 0 }, &h->inline_routes, err)) {
+            return cfg_in(err, "route_config");
+        }
+        arena_on_free(ctx->arena, drop_routes, h->inline_routes);
+        return 0;
+    default:
+        return cfg_fail(err, "route_specifier", "one of rds, route_config is needed");
+    }
+}
+
+static int build_h1(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    h->h1 = h1_limits_default;
+    uint32_t kb = pb_u32_or(m->max_request_headers_kb, 60);
+    if (kb == 0 || kb > HEAD_KB_MAX) {
+        return cfg_fail(err, "max_request_headers_kb", "must be 1 to %d", HEAD_KB_MAX);
+    }
+    h->h1.head_bytes = kb * 1024;
+    const Envoy__Config__Core__V3__Http1ProtocolOptions *o = m->http_protocol_options;
+    if (o) {
+        // header_key_format: HTTP/1.1 to HTTP/1.1 keeps the case of names anyway
+        if (CFG_KNOWN(o, err, "allow_absolute_url", "accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers",
+                      "override_stream_error_on_invalid_http_message", "allow_custom_methods")) {
+            return cfg_in(err, "http_protocol_options");
+        }
+        h->h1.allow_absolute_url = pb_bool_or(o->allow_absolute_url, true);
+        h->h1.allow_http10 = o->accept_http_10;
+    }
+    return 0;
+}
+
+static int build_common(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    const Envoy__Config__Core__V3__HttpProtocolOptions *o = m->common_http_protocol_options;
+    h->idle_ms = 3600 * 1000;
+    if (!o) {
+        return 0;
+    }
+    if (CFG_KNOWN(o, err, "idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration",
+                  "headers_with_underscores_action", "max_requests_per_connection")) {
+        return cfg_in(err, "common_http_protocol_options");
+    }
+    h->idle_ms = (uint64_t)pb_duration_ms(o->idle_timeout, 3600 * 1000);
+    h->max_connection_ms = (uint64_t)pb_duration_ms(o->max_connection_duration, 0);
+    h->max_stream_ms = (uint64_t)pb_duration_ms(o->max_stream_duration, 0);
+    h->max_requests_per_connection = pb_u32_or(o->max_requests_per_connection, 0);
+    h->h1.header_count = pb_u32_or(o->max_headers_count, h->h1.header_count);
+    h->headers_with_underscores_reject =
+        o->headers_with_underscores_action == ENVOY__CONFIG__CORE__V3__HTTP_PROTOCOL_OPTIONS__HEADERS_WITH_UNDERSCORES_ACTION__REJECT_REQUEST;
+    h->headers_with_underscores_drop =
+        o->headers_with_underscores_action == ENVOY__CONFIG__CORE__V3__HTTP_PROTOCOL_OPTIONS__HEADERS_WITH_UNDERSCORES_ACTION__DROP_HEADER;
+    return 0;
+}
+
+static void take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h)
+{
+    h->use_remote_address = pb_bool_or(m->use_remote_address, false);
+    h->skip_xff_append = m->skip_xff_append;
+    h->xff_trusted_hops = m->xff_num_trusted_hops;
+    h->generate_request_id = pb_bool_or(m->generate_request_id, true);
+    h->preserve_external_request_id = m->preserve_external_request_id;
+    h->always_set_request_id_in_response = m->always_set_request_id_in_response;
+    h->forward_client_cert = (enum forward_client_cert)m->forward_client_cert_details; // same numbers
+    if (m->set_current_client_cert_details) {
+        h->set_client_cert.subject = pb_bool_or(m->set_current_client_cert_details->subject, false);
+        h->set_client_cert.cert = m->set_current_client_cert_details->cert;
+        h->set_client_cert.chain = m->set_current_client_cert_details->chain;
+        h->set_client_cert.dns = m->set_current_client_cert_details->dns;
+        h->set_client_cert.uri = m->set_current_client_cert_details->uri;
+    }
+    h->server_name = m->server_name[0] ? build_str(ctx->arena, m->server_name) : STR("envoy");
+    h->server_header = (enum server_header)m->server_header_transformation; // same numbers
+    h->via = build_str(ctx->arena, m->via);
+    h->append_x_forwarded_port = m->append_x_forwarded_port;
+}
+
+static int take_paths(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    static const enum escaped_slashes actions[] = { ESC_KEEP, ESC_KEEP, ESC_REJECT, ESC_UNESCAPE_REDIRECT, ESC_UNESCAPE_FORWARD };
+    h->normalize_path = pb_bool_or(m->normalize_path, false);
+    h->merge_slashes = m->merge_slashes;
+    if ((unsigned)m->path_with_escaped_slashes_action >= sizeof(actions) / sizeof(actions[0])) {
+        return cfg_fail(err, "path_with_escaped_slashes_action", "unknown value %d", (int)m->path_with_escaped_slashes_action);
+    }
+    h->escaped_slashes = actions[m->path_with_escaped_slashes_action];
+    h->strip_any_host_port = m->strip_port_mode_case ==
+                                 ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT &&
+                             m->strip_any_host_port;
+    h->strip_matching_host_port = m->strip_matching_host_port;
+    h->strip_trailing_host_dot = m->strip_trailing_host_dot;
+    return 0;
+}
+
+static void take_times(const hcm_msg *m, struct http_manager_cfg *h)
+{
+    h->stream_idle_ms = (uint64_t)pb_duration_ms(m->stream_idle_timeout, 300 * 1000);
+    h->request_timeout_ms = (uint64_t)pb_duration_ms(m->request_timeout, 0);
+    h->request_headers_ms = (uint64_t)pb_duration_ms(m->request_headers_timeout, 0);
+    h->drain_ms = (uint64_t)pb_duration_ms(m->drain_timeout, 5000);
+}
+
+static int take_upgrades(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    h->upgrades = m->n_upgrade_configs ? arena_array(ctx->arena, struct str, m->n_upgrade_configs) : NULL;
+    for (size_t i = 0; i < m->n_upgrade_configs; i++) {
+        if (m->upgrade_configs[i]->n_filters) {
+            return cfg_fail(err, "upgrade_configs", "entry %zu: filters of its own are not supported", i);
+        }
+        if (pb_bool_or(m->upgrade_configs[i]->enabled, true)) {
+            struct str t = build_str(ctx->arena, m->upgrade_configs[i]->upgrade_type);
+            for (size_t k = 0; k < t.n; k++) {
+                ((char *)t.p)[k] = t.p[k] >= 'A' && t.p[k] <= 'Z' ? (char)(t.p[k] | 0x20) : t.p[k];
+            }
+            h->upgrades[h->upgrade_count++] = t;
+        }
+    }
+    return 0;
+}
+
+static int build_access_logs(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    h->access_logs = arena_array(ctx->arena, struct access_log_cfg *, m->n_access_log + 1);
+    for (size_t i = 0; i < m->n_access_log; i++) {
+        if (access_log_parse(m->access_log[i], ctx->arena, &h->access_logs[h->access_log_count++], err)) {
+            return cfg_in(err, "access_log[%zu]", i);
+        }
+    }
+    return 0;
+}
+
+// tracing and request_id_extension shape telemetry only; the rest of what is listed is either built below or has no effect on traffic.
+static int check_known(const hcm_msg *m, struct err *err)
+{
+    return CFG_KNOWN(m, err, "codec_type", "stat_prefix", "rds", "route_config", "http_filters", "add_user_agent", "tracing",
+                     "common_http_protocol_options", "http1_safe_max_connection_duration", "http_protocol_options",
+                     "http2_protocol_options", "server_name", "server_header_transformation", "max_request_headers_kb",
+                     "stream_idle_timeout", "request_timeout", "request_headers_timeout", "drain_timeout", "delayed_close_timeout",
+                     "access_log", "access_log_options", "flush_access_log_on_new_request", "use_remote_address",
+                     "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via", "generate_request_id",
+                     "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details",
+                     "set_current_client_cert_details", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
+                     "path_with_escaped_slashes_action", "request_id_extension", "strip_matching_host_port", "strip_any_host_port",
+                     "stream_error_on_invalid_http_message", "strip_trailing_host_dot", "append_x_forwarded_port");
+}
+
+int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg **ret, struct err *err)
+{
+    struct http_manager_cfg *h = arena_new(ctx->arena, struct http_manager_cfg);
+    if (check_known(m, err)) {
+        return err->code;
+    }
+    if (m->codec_type != ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO &&
+        m->codec_type != ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1) {
+        return cfg_fail(err, "codec_type", "only AUTO and HTTP1 are supported yet");
+    }
+    h->codec = m->codec_type ? CODEC_H1 : CODEC_AUTO;
+    h->stat_prefix = build_str(ctx->arena, m->stat_prefix);
+    h->proxy_100_continue = m->proxy_100_continue;
+    h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
+    take_identity(ctx, m, h);
+    take_times(m, h);
+    if (take_paths(m, h, err) || build_h1(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
+        build_routes(ctx, m, h, err) || build_http_filters(ctx, m, h, err) || build_access_logs(ctx, m, h, err)) {
+        return err->code;
+    }
+    *ret = h;
+    return 0;
+}

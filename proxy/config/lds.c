@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+// listener.v3.Listener → struct listener_cfg, with its filter chains and filters.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/pb_util.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/config/build.h"
+#include "proxy/filters/listener/registry.h"
+#include "proxy/filters/network/registry.h"
+#include "proxy/listener/listener_filter.h"
+#include "proxy/listener/network_filter.h"
+
+typedef Envoy__Config__Listener__V3__Listener listener_msg;
+typedef Envoy__Config__Listener__V3__FilterChain chain_msg;
+typedef Envoy__Config__Listener__V3__FilterChainMatch match_msg;
+typedef Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate predicate_msg;
+typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
+
+enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16 };
+
+// What an extension's typed_config holds: type name and message (NULL without configuration).
+static int unpack_config(struct config_ctx *ctx, const Google__Protobuf__Any *any, const char *name, struct str *ret_type,
+                         ProtobufCMessage **ret, struct err *err)
+{
+    *ret_type = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
+    *ret = NULL;
+    struct err e = { 0 };
+    if (any && pb_any_unpack(any, NULL, ctx->scratch, ret, &e)) {
+        return cfg_fail(err, "typed_config", "\"%s\": %.900s", name, e.msg);
+    }
+    return 0;
+}
+
+static int parse_ext(struct config_ctx *ctx, const struct ext_ops *ops, const ProtobufCMessage *msg, const char *name, struct ext *ret,
+                     struct err *err)
+{
+    void *cfg = NULL;
+    ret->ops = ops;
+    ret->name = build_str(ctx->arena, name);
+    if (ops->config_parse && ops->config_parse(ctx, msg, ctx->arena, &cfg, err)) {
+        return cfg_in(err, "typed_config");
+    }
+    ret->cfg = cfg;
+    return 0;
+}
+
+static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Listener__V3__Filter *m, struct ext *ret, struct err *err)
+{
+    if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
+        return cfg_fail(err, "config_discovery", "not supported yet");
+    }
+    const Google__Protobuf__Any *any =
+        m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+    struct str type;
+    ProtobufCMessage *msg;
+    struct str declared = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
+    const struct network_filter_ops *ops = network_filter_find(str_c(m->name), declared);
+    if (!ops) {
+        return cfg_fail(err, "name", "network filter \"%s\" (%.*s) is not supported", m->name, STR_FMT(declared));
+    }
+    if (unpack_config(ctx, any, m->name, &type, &msg, err)) {
+        return err->code;
+    }
+    if (msg && msg->descriptor ==
+                   &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor) {
+        struct http_manager_cfg *h = NULL;
+        if (build_http_manager(ctx, (const hcm_msg *)(const void *)msg, &h, err)) {
+            return cfg_in(err, "typed_config");
+        }
+        *ret = (struct ext){ .ops = &ops->ext, .cfg = h, .name = build_str(ctx->arena, m->name) };
+        return 0;
+    }
+    return parse_ext(ctx, &ops->ext, msg, m->name, ret, err);
+}
+
+static int build_filters(struct config_ctx *ctx, const chain_msg *m, struct filter_chain *c, struct err *err)
+{
+    if (m->n_filters == 0 || m->n_filters > FILTERS_MAX) {
+        return cfg_fail(err, "filters", "%zu filters; 1 to %d are needed", m->n_filters, FILTERS_MAX);
+    }
+    c->filters = arena_array(ctx->arena, struct ext, m->n_filters);
+    for (size_t i = 0; i < m->n_filters; i++) {
+        if (build_network_filter(ctx, m->filters[i], &c->filters[i], err)) {
+            return cfg_in(err, "filters[%zu]", i);
+        }
+        c->filter_count++;
+        bool terminal = ((const struct network_filter_ops *)(const void *)c->filters[i].ops)->terminal;
+        if (terminal != (i + 1 == m->n_filters)) {
+            return cfg_fail(err, "filters", terminal ? "\"%s\" must be the last filter" : "\"%s\" is last, but does not end a chain",
+                            m->filters[i]->name);
+        }
+    }
+    return 0;
+}
+
+static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const chain_msg *m, struct filter_chain **ret, struct err *err)
+{
+    if (CFG_KNOWN(m, err, "filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name")) {
+        return err->code;
+    }
+    struct filter_chain *c = arena_new(ctx->arena, struct filter_chain);
+    c->listener = l;
+    c->name = build_str(ctx->arena, m->name);
+    c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, 0);
+    if (build_transport_socket(ctx, m->transport_socket, true, &c->tls, err) || build_filters(ctx, m, c, err)) {
+        return err->code;
+    }
+    *ret = c;
+    return 0;
+}
+
+static int build_cidrs(struct arena *a, size_t n, Envoy__Config__Core__V3__CidrRange *const *v, const struct cidr **ret, size_t *ret_n,
+                       struct err *err)
+{
+    struct cidr *c = arena_array(a, struct cidr, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        if (build_cidr(v[i], &c[i], err)) {
+            return err->code;
+        }
+    }
+    *ret = c;
+    *ret_n = n;
+    return 0;
+}
+
+static struct str *build_strs(struct arena *a, size_t n, char *const *v)
+{
+    struct str *s = arena_array(a, struct str, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        s[i] = build_str(a, v[i]);
+    }
+    return s;
+}
+
+static int build_criteria(struct config_ctx *ctx, const match_msg *m, struct chain_criteria *c, struct err *err)
+{
+    if (CFG_KNOWN(m, err, "destination_port", "prefix_ranges", "source_type", "source_prefix_ranges", "source_ports", "server_names",
+                  "transport_protocol", "application_protocols")) {
+        return err->code;
+    }
+    struct arena *a = ctx->arena;
+    c->destination_port = pb_u32_or(m->destination_port, 0);
+    if (build_cidrs(a, m->n_prefix_ranges, m->prefix_ranges, &c->destinations, &c->destination_count, err)) {
+        return cfg_in(err, "prefix_ranges");
+    }
+    if (build_cidrs(a, m->n_source_prefix_ranges, m->source_prefix_ranges, &c->sources, &c->source_count, err)) {
+        return cfg_in(err, "source_prefix_ranges");
+    }
+    c->server_names = build_strs(a, m->n_server_names, m->server_names);
+    c->server_name_count = m->n_server_names;
+    c->application_protocols = build_strs(a, m->n_application_protocols, m->application_protocols);
+    c->application_protocol_count = m->n_application_protocols;
+    c->transport_protocol = build_str(a, m->transport_protocol);
+    c->source_type = (enum source_type)m->source_type; // same numbers
+    uint32_t *ports = arena_array(a, uint32_t, m->n_source_ports + 1);
+    memcpy(ports, m->source_ports, m->n_source_ports * sizeof(*ports));
+    c->source_ports = ports;
+    c->source_port_count = m->n_source_ports;
+    return 0;
+}
+
+static int build_chains(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    if (m->n_filter_chains > CHAINS_MAX) {
+        return cfg_fail(err, "filter_chains", "%zu chains, at most %d", m->n_filter_chains, CHAINS_MAX);
+    }
+    l->chains = chain_matcher_new(ctx->arena);
+    l->all_chains = arena_array(ctx->arena, struct filter_chain *, m->n_filter_chains + 1);
+    for (size_t i = 0; i < m->n_filter_chains; i++) {
+        struct filter_chain *c = NULL;
+        struct chain_criteria k = { 0 };
+        if (build_chain(ctx, l, m->filter_chains[i], &c, err)) {
+            return cfg_in(err, "filter_chains[%zu]", i);
+        }
+        if (m->filter_chains[i]->filter_chain_match && build_criteria(ctx, m->filter_chains[i]->filter_chain_match, &k, err)) {
+            return cfg_in(err, "filter_chains[%zu].filter_chain_match", i);
+        }
+        struct err e = { 0 };
+        if (chain_matcher_add(l->chains, &k, c, c->name, &e)) {
+            cfg_fail(err, "filter_chain_match", "%.900s", e.msg);
+            return cfg_in(err, "filter_chains[%zu]", i);
+        }
+        l->all_chains[l->chain_count++] = c;
+    }
+    if (m->default_filter_chain && build_chain(ctx, l, m->default_filter_chain, &l->default_chain, err)) {
+        return cfg_in(err, "default_filter_chain");
+    }
+    if (l->chain_count == 0 && !l->default_chain) {
+        return cfg_fail(err, "filter_chains", "at least one is needed");
+    }
+    return 0;
+}
+
+static int build_predicate(struct arena *a, const predicate_msg *m, int depth, struct port_predicate **ret, struct err *err);
+
+static int build_predicate_set(struct arena *a, size_t n, predicate_msg *const *v, int depth, struct port_predicate *p, struct err *err)
+{
+    p->rules = arena_array(a, struct port_predicate *, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        if (build_predicate(a, v[i], depth + 1, &p->rules[i], err)) {
+            return err->code;
+        }
+    }
+    p->rule_count = n;
+    return 0;
+}
+
+static int build_predicate(struct arena *a, const predicate_msg *m, int depth, struct port_predicate **ret, struct err *err)
+{
+    if (depth > PREDICATE_DEPTH_MAX) {
+        return cfg_fail(err, "filter_disabled", "nested deeper than %d", PREDICATE_DEPTH_MAX);
+    }
+    struct port_predicate *p = arena_new(a, struct port_predicate);
+    *ret = p;
+    switch (m->rule_case) {
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_OR_MATCH:
+        p->kind = PP_OR;
+        return build_predicate_set(a, m->or_match->n_rules, m->or_match->rules, depth, p, err);
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_AND_MATCH:
+        p->kind = PP_AND;
+        return build_predicate_set(a, m->and_match->n_rules, m->and_match->rules, depth, p, err);
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_NOT_MATCH: {
+        predicate_msg *one[] = { m->not_match };
+        p->kind = PP_NOT;
+        return build_predicate_set(a, 1, one, depth, p, err);
+    }
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_ANY_MATCH:
+        p->kind = PP_ANY;
+        return 0;
+    case ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER_CHAIN_MATCH_PREDICATE__RULE_DESTINATION_PORT_RANGE:
+        p->kind = PP_RANGE;
+        p->start = m->destination_port_range->start;
+        p->end = m->destination_port_range->end;
+        return 0;
+    default:
+        return cfg_fail(err, "filter_disabled", "rule missing");
+    }
+}
+
+static int build_listener_filter(struct config_ctx *ctx, const Envoy__Config__Listener__V3__ListenerFilter *m,
+                                 struct listener_filter_cfg *f, struct err *err)
+{
+    if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
+        return cfg_fail(err, "config_discovery", "not supported yet");
+    }
+    const Google__Protobuf__Any *any =
+        m->config_type_case == ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
+    struct str declared = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0), type;
+    const struct listener_filter_ops *ops = listener_filter_find(str_c(m->name), declared);
+    ProtobufCMessage *msg;
+    if (!ops) {
+        return cfg_fail(err, "name", "listener filter \"%s\" (%.*s) is not supported", m->name, STR_FMT(declared));
+    }
+    if (unpack_config(ctx, any, m->name, &type, &msg, err) || parse_ext(ctx, &ops->ext, msg, m->name, &f->ext, err)) {
+        return err->code;
+    }
+    return m->filter_disabled ? build_predicate(ctx->arena, m->filter_disabled, 0, &f->disabled, err) : 0;
+}
+
+static int build_listener_filters(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    if (m->n_listener_filters > FILTERS_MAX) {
+        return cfg_fail(err, "listener_filters", "%zu filters, at most %d", m->n_listener_filters, FILTERS_MAX);
+    }
+    l->listener_filters = arena_array(ctx->arena, struct listener_filter_cfg, m->n_listener_filters + 1);
+    for (size_t i = 0; i < m->n_listener_filters; i++) {
+        if (build_listener_filter(ctx, m->listener_filters[i], &l->listener_filters[i], err)) {
+            return cfg_in(err, "listener_filters[%zu]", i);
+        }
+        l->listener_filter_count++;
+    }
+    l->listener_filters_timeout_ms = (uint64_t)pb_duration_ms(m->listener_filters_timeout, 15000);
+    l->continue_on_timeout = m->continue_on_listener_filters_timeout;
+    return 0;
+}
+
+static int build_addresses(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    l->addresses = arena_array(ctx->arena, struct addr, 1 + m->n_additional_addresses);
+    if (build_address(m->address, ctx->arena, &l->addresses[0], err)) {
+        return cfg_in(err, "address");
+    }
+    l->address_count = 1;
+    for (size_t i = 0; i < m->n_additional_addresses; i++) {
+        if (build_address(m->additional_addresses[i]->address, ctx->arena, &l->addresses[l->address_count++], err)) {
+            return cfg_in(err, "additional_addresses[%zu].address", i);
+        }
+    }
+    if (m->stat_prefix[0]) {
+        l->stat_name = build_str(ctx->arena, m->stat_prefix);
+    } else {
+        char ip[ADDR_TEXT_MAX];
+        const struct addr *a = &l->addresses[0];
+        if (a->family == AF_UNIX) {
+            l->stat_name = arena_printf(ctx->arena, "%s", a->path);
+        } else {
+            l->stat_name = arena_printf(ctx->arena, a->family == AF_INET6 ? "[%s]_%u" : "%s_%u", addr_ip_text(a, ip), a->port);
+        }
+    }
+    return 0;
+}
+
+static int build_access_logs(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    l->access_logs = arena_array(ctx->arena, struct access_log_cfg *, m->n_access_log + 1);
+    for (size_t i = 0; i < m->n_access_log; i++) {
+        if (access_log_parse(m->access_log[i], ctx->arena, &l->access_logs[l->access_log_count++], err)) {
+            return cfg_in(err, "access_log[%zu]", i);
+        }
+    }
+    return 0;
+}
+
+static int check_known(const listener_msg *m, struct err *err)
+{
+    return CFG_KNOWN(m, err, "name", "address", "additional_addresses", "stat_prefix", "filter_chains", "use_original_dst",
+                     "default_filter_chain", "per_connection_buffer_limit_bytes", "metadata", "deprecated_v1", "drain_type",
+                     "listener_filters", "listener_filters_timeout", "continue_on_listener_filters_timeout", "transparent", "freebind",
+                     "traffic_direction", "connection_balance_config", "reuse_port", "enable_reuse_port", "access_log",
+                     "tcp_backlog_size", "max_connections_to_accept_per_socket_event", "bind_to_port", "ignore_global_conn_limit",
+                     "bypass_overload_manager");
+}
+
+static int fill(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    if (check_known(m, err)) {
+        return err->code;
+    }
+    l->name = build_str(ctx->arena, m->name);
+    l->bind_to_port = pb_bool_or(m->bind_to_port, m->deprecated_v1 ? pb_bool_or(m->deprecated_v1->bind_to_port, true) : true);
+    l->use_original_dst = pb_bool_or(m->use_original_dst, false);
+    l->transparent = pb_bool_or(m->transparent, false);
+    l->freebind = pb_bool_or(m->freebind, false);
+    l->reuse_port = true; // one socket per worker always
+    l->direction = (enum traffic_direction)m->traffic_direction; // same numbers
+    l->max_accept_per_event = pb_u32_or(m->max_connections_to_accept_per_socket_event, 0);
+    l->buffer_limit = pb_u32_or(m->per_connection_buffer_limit_bytes, 0);
+    if (build_addresses(ctx, m, l, err) || build_listener_filters(ctx, m, l, err) || build_chains(ctx, m, l, err) ||
+        build_access_logs(ctx, m, l, err)) {
+        return err->code;
+    }
+    return 0;
+}
+
+int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err)
+{
+    listener_msg *m = NULL;
+    if (pb_unpack_as(listener_msg, envoy__config__listener__v3__listener, bytes, ctx->scratch, &m, err)) {
+        return err->code;
+    }
+    struct listener_cfg *l = calloc(1, sizeof(*l));
+    if (!l) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    refs_init(&l->refs);
+    arena_init(&l->arena, 4096, 0);
+    l->hash = hash_content(bytes.p, bytes.n);
+    ctx->arena = &l->arena;
+    int rc = fill(ctx, m, l, err);
+    if (rc) {
+        listener_cfg_unref(l);
+        return rc;
+    }
+    *ret = l;
+    return 0;
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// Transport sockets: extensions.transport_sockets.tls.v3 and raw_buffer → struct tls_cfg.
+#include <string.h>
+
+#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
+#include "proto/pb_util.h"
+#include "proxy/config/build.h"
+#include "proxy/config/secrets.h"
+
+typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext common_tls;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext validation;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__SdsSecretConfig sds_config;
+
+enum { SANS_MAX = 4096 };
+
+static struct str join(struct arena *a, char *const *v, size_t n)
+{
+    struct buf b = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(&b, "%s%s", i ? ":" : "", v[i]);
+    }
+    size_t len = buf_len(&b);
+    struct str s = arena_str(a, buf_pullup(&b, len));
+    buf_clear(&b);
+    return s;
+}
+
+static int build_params(const common_tls *c, struct arena *a, struct slot_params *p, struct err *err)
+{
+    const Envoy__Extensions__TransportSockets__Tls__V3__TlsParameters *t = c->tls_params;
+    if (!t) {
+        return 0;
+    }
+    if (CFG_KNOWN(t, err, "tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")) {
+        return cfg_in(err, "tls_params");
+    }
+    p->min_version = (enum tls_version)t->tls_minimum_protocol_version; // same numbers
+    p->max_version = (enum tls_version)t->tls_maximum_protocol_version;
+    p->ciphers = join(a, t->cipher_suites, t->n_cipher_suites);
+    p->curves = join(a, t->ecdh_curves, t->n_ecdh_curves);
+    return 0;
+}
+
+// The ALPN names that we can speak. "istio-peer-exchange" is left out on both sides: with it both peers would have to send a metadata
+// message before the first payload byte. "h2" is left out while the HTTP/2 codec is not there.
+static size_t build_alpn(const common_tls *c, struct arena *a, struct str **ret)
+{
+    struct str *v = arena_array(a, struct str, c->n_alpn_protocols + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_alpn_protocols; i++) {
+        if (strcmp(c->alpn_protocols[i], "istio-peer-exchange") && strcmp(c->alpn_protocols[i], "h2")) {
+            v[n++] = build_str(a, c->alpn_protocols[i]);
+        }
+    }
+    *ret = v;
+    return n;
+}
+
+static int build_san(const Envoy__Type__Matcher__V3__StringMatcher *m, enum san_type type, struct arena *a, struct san_matcher *ret,
+                     struct err *err)
+{
+    static const enum san_match kinds[] = { [SM_EXACT] = SAN_EXACT, [SM_PREFIX] = SAN_PREFIX, [SM_SUFFIX] = SAN_SUFFIX,
+                                            [SM_CONTAINS] = SAN_CONTAINS };
+    struct string_matcher s;
+    if (build_string_matcher(m, a, &s, err)) {
+        return err->code;
+    }
+    if (s.kind == SM_REGEX) {
+        return cfg_fail(err, "safe_regex", "regular expressions over certificate names are not supported yet");
+    }
+    *ret = (struct san_matcher){ .type = type, .match = kinds[s.kind], .ignore_case = s.ignore_case, .value = s.value };
+    return 0;
+}
+
+static int build_sans(const validation *v, struct arena *a, struct tls_cfg *t, struct err *err)
+{
+    static const enum san_type types[] = { SAN_ANY, SAN_EMAIL, SAN_DNS, SAN_URI, SAN_IP };
+    size_t n = v->n_match_subject_alt_names + v->n_match_typed_subject_alt_names;
+    if (n > SANS_MAX) {
+        return cfg_fail(err, "match_typed_subject_alt_names", "%zu entries, at most %d", n, SANS_MAX);
+    }
+    t->sans = arena_array(a, struct san_matcher, n + 1);
+    for (size_t i = 0; i < v->n_match_subject_alt_names; i++) {
+        if (build_san(v->match_subject_alt_names[i], SAN_ANY, a, &t->sans[t->san_count++], err)) {
+            return cfg_in(err, "match_subject_alt_names[%zu]", i);
+        }
+    }
+    for (size_t i = 0; i < v->n_match_typed_subject_alt_names; i++) {
+        const Envoy__Extensions__TransportSockets__Tls__V3__SubjectAltNameMatcher *m = v->match_typed_subject_alt_names[i];
+        if ((size_t)m->san_type >= sizeof(types) / sizeof(types[0]) || !m->matcher) {
+            return cfg_fail(err, "match_typed_subject_alt_names", "entry %zu: san_type and matcher are needed, OTHER_NAME is not supported", i);
+        }
+        if (build_san(m->matcher, types[m->san_type], a, &t->sans[t->san_count++], err)) {
+            return cfg_in(err, "match_typed_subject_alt_names[%zu].matcher", i);
+        }
+    }
+    return 0;
+}
+
+static int build_validation(const validation *v, struct config_ctx *ctx, struct slot_params *p, struct tls_cfg *t, struct err *err)
+{
+    if (!v) {
+        return 0;
+    }
+    if (CFG_KNOWN(v, err, "trusted_ca", "system_root_certs", "match_subject_alt_names", "match_typed_subject_alt_names", "crl",
+                  "trust_chain_verification", "watched_directory")) {
+        return err->code;
+    }
+    if (build_data_source(v->trusted_ca, ctx->scratch, &p->ca_pem, err)) {
+        return cfg_in(err, "trusted_ca");
+    }
+    if (v->system_root_certs) {
+        p->ca_name = STR("file-root:system");
+    }
+    if (build_data_source(v->crl, ctx->scratch, &p->crl_pem, err)) {
+        return cfg_in(err, "crl");
+    }
+    return build_sans(v, ctx->arena, t, err);
+}
+
+// Whether a secret's source is the xDS client; what Istio calls sds-grpc is this process itself.
+static bool sds_from_xds(const sds_config *s)
+{
+    return s->sds_config && s->sds_config->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS;
+}
+
+static int build_certificates(const common_tls *c, struct config_ctx *ctx, struct slot_params *p, bool *ret_xds, struct err *err)
+{
+    if (c->n_tls_certificates + c->n_tls_certificate_sds_secret_configs > 1) {
+        return cfg_fail(err, "tls_certificates", "more than one certificate is not supported yet");
+    }
+    if (c->n_tls_certificate_sds_secret_configs) {
+        p->cert_name = build_str(ctx->scratch, c->tls_certificate_sds_secret_configs[0]->name);
+        *ret_xds = sds_from_xds(c->tls_certificate_sds_secret_configs[0]);
+        return 0;
+    }
+    if (!c->n_tls_certificates) {
+        return 0;
+    }
+    const Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate *t = c->tls_certificates[0];
+    if (CFG_KNOWN(t, err, "certificate_chain", "private_key", "watched_directory")) {
+        return cfg_in(err, "tls_certificates[0]");
+    }
+    if (build_data_source(t->certificate_chain, ctx->scratch, &p->cert_pem, err)) {
+        return cfg_in(err, "tls_certificates[0].certificate_chain");
+    }
+    if (build_data_source(t->private_key, ctx->scratch, &p->key_pem, err)) {
+        return cfg_in(err, "tls_certificates[0].private_key");
+    }
+    return 0;
+}
+
+static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_params *p, struct tls_cfg *t, bool *ret_xds, struct err *err)
+{
+    const validation *v = NULL;
+    const sds_config *sds = NULL;
+    const char *field = "validation_context";
+    switch (c->validation_context_type_case) {
+    case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT:
+        v = c->validation_context;
+        break;
+    case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT_SDS_SECRET_CONFIG:
+        sds = c->validation_context_sds_secret_config;
+        break;
+    case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT:
+        v = c->combined_validation_context->default_validation_context;
+        sds = c->combined_validation_context->validation_context_sds_secret_config;
+        field = "combined_validation_context.default_validation_context";
+        break;
+    default:
+        return 0;
+    }
+    if (build_validation(v, ctx, p, t, err)) {
+        return cfg_in(err, "%s", field);
+    }
+    if (sds) {
+        p->ca_name = build_str(ctx->scratch, sds->name);
+        *ret_xds = sds_from_xds(sds);
+    }
+    bool untrusted = v && v->trust_chain_verification ==
+                              ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED;
+    p->verify_peer = !untrusted && (p->ca_pem.n || p->ca_name.n);
+    if (t->san_count && !p->verify_peer) {
+        return cfg_fail(err, field, "names to match without trusted_ca: a peer could claim any name");
+    }
+    return 0;
+}
+
+static void drop_slot(void *slot)
+{
+    tls_slot_unref(slot);
+}
+
+static int build_common(struct config_ctx *ctx, const common_tls *c, bool server, struct tls_cfg *t, struct err *err)
+{
+    struct slot_params p = { .server = server, .require_peer_cert = server && t->require_client_cert };
+    bool cert_xds = false, ca_xds = false;
+    struct str *alpn;
+    size_t alpn_count;
+    if (CFG_KNOWN(c, err, "tls_params", "tls_certificates", "tls_certificate_sds_secret_configs", "validation_context",
+                  "validation_context_sds_secret_config", "combined_validation_context", "alpn_protocols") ||
+        build_params(c, ctx->scratch, &p, err) || build_certificates(c, ctx, &p, &cert_xds, err) ||
+        build_roots(c, ctx, &p, t, &ca_xds, err)) {
+        return cfg_in(err, "common_tls_context");
+    }
+    alpn_count = build_alpn(c, ctx->arena, &alpn);
+    if (server) {
+        p.alpn = alpn;
+        p.alpn_count = alpn_count;
+        if (t->require_client_cert && !p.verify_peer) {
+            return cfg_fail(err, "require_client_certificate", "needs a validation context with trusted_ca");
+        }
+        if (!p.cert_pem.n && !p.cert_name.n) {
+            return cfg_fail(err, "common_tls_context.tls_certificates", "a server needs a certificate");
+        }
+    } else {
+        t->alpn = alpn;
+        t->alpn_count = alpn_count;
+    }
+    if (secret_slot_get(ctx->secrets, &p, cert_xds, ca_xds, &t->slot, err)) {
+        char reason[ERR_MSG_MAX];
+        memcpy(reason, err->msg, sizeof(reason));
+        return cfg_fail(err, "common_tls_context", "%.900s", reason);
+    }
+    arena_on_free(ctx->arena, drop_slot, t->slot);
+    config_ctx_add_slot(ctx, t->slot);
+    return 0;
+}
+
+static int build_downstream(struct config_ctx *ctx, const Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext *m,
+                            struct tls_cfg *t, struct err *err)
+{
+    if (CFG_KNOWN(m, err, "common_tls_context", "require_client_certificate", "disable_stateless_session_resumption",
+                  "disable_stateful_session_resumption", "session_timeout", "ocsp_staple_policy", "prefer_client_ciphers")) {
+        return err->code;
+    }
+    t->require_client_cert = pb_bool_or(m->require_client_certificate, false);
+    if (!m->common_tls_context) {
+        return cfg_fail(err, "common_tls_context", "missing");
+    }
+    return build_common(ctx, m->common_tls_context, true, t, err);
+}
+
+static int build_upstream(struct config_ctx *ctx, const Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext *m,
+                          struct tls_cfg *t, struct err *err)
+{
+    static const common_tls empty = ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__INIT;
+    if (CFG_KNOWN(m, err, "common_tls_context", "sni", "max_session_keys", "enforce_rsa_key_usage", "allow_renegotiation")) {
+        return err->code;
+    }
+    t->sni = build_str(ctx->arena, m->sni);
+    return build_common(ctx, m->common_tls_context ? m->common_tls_context : &empty, false, t, err);
+}
+
+int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,
+                           struct err *err)
+{
+    if (!m) {
+        *ret = NULL;
+        return 0;
+    }
+    if (m->config_type_case != ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG) {
+        if (!strcmp(m->name, "envoy.transport_sockets.raw_buffer")) {
+            *ret = NULL;
+            return 0;
+        }
+        return cfg_fail(err, "transport_socket.typed_config", "missing");
+    }
+    ProtobufCMessage *cfg = NULL;
+    struct err e = { 0 };
+    if (pb_any_unpack(m->typed_config, NULL, ctx->scratch, &cfg, &e)) {
+        return cfg_fail(err, "transport_socket.typed_config", "%.900s", e.msg);
+    }
+    if (cfg->descriptor == &envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor) {
+        *ret = NULL;
+        return 0;
+    }
+    const ProtobufCMessageDescriptor *want = server ? &envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor
+                                                    : &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor;
+    if (cfg->descriptor != want) {
+        return cfg_fail(err, "transport_socket.typed_config", "type %s is not supported here", cfg->descriptor->name);
+    }
+    struct tls_cfg *t = arena_new(ctx->arena, struct tls_cfg);
+    int rc = server ? build_downstream(ctx, (const void *)cfg, t, err) : build_upstream(ctx, (const void *)cfg, t, err);
+    if (rc) {
+        return cfg_in(err, "transport_socket.typed_config");
+    }
+    *ret = t;
+    return 0;
+}

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+// Start order: statistics → control loop → workers (with an empty snapshot) → configuration and xDS client → static resources and sources →
+// admin. Workers serve whatever the newest snapshot says; the server is LIVE once every worker runs the first complete one.
+#include "proxy/server/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/file.h"
+#include "lib/base/mem.h"
+#include "lib/event/signal.h"
+#include "lib/event/thread.h"
+#include "lib/grpc/grpc.h"
+#include "proto/pb_util.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/admin/admin.h"
+#include "proxy/config/bootstrap.h"
+#include "proxy/config/config.h"
+#include "proxy/server/sidecar.h"
+#include "proxy/server/workers.h"
+
+enum {
+    DRAIN_POLL_MS = 50,
+    BOOTSTRAP_BYTES_MAX = 64 * 1024 * 1024,
+};
+
+struct server {
+    const struct options *opts; // borrowed
+    struct loop *loop;
+    struct stats_store *stats;
+    struct dns *dns;
+    struct workers *workers;
+    struct xds_client *xds;
+    struct config *config;
+    struct admin *admin;
+    struct sidecar *sidecar;   // NULL in file mode
+    struct bootstrap boot;
+    struct signal_watch signals;
+    struct timer drain_poll;
+    uint64_t start_wall_ms, drain_started_ms;
+    int concurrency;
+    bool applied_static;       // bootstrap_apply is done
+    bool live;                 // was LIVE once
+    bool draining, exiting, health_failed, drain_skip_exit;
+    struct snapshot *published; // reference; newest given to the workers
+};
+
+static bool type_answered(const struct server *s, enum xds_type t)
+{
+    struct xds_type_status st;
+    xds_status(s->xds, t, &st);
+    return st.answered;
+}
+
+// First complete configuration: everything asked for in the bootstrap has been answered and nothing of it is still warming.
+static bool server_configured(const struct server *s)
+{
+    if (!s->applied_static) {
+        return false;
+    }
+    bool cds = s->boot.has_ads || s->boot.cds_path, lds = s->boot.has_ads || s->boot.lds_path;
+    if ((cds && !type_answered(s, XDS_CLUSTER)) || (lds && !type_answered(s, XDS_LISTENER))) {
+        return false;
+    }
+    struct config_status cs;
+    config_status(s->config, &cs);
+    return cs.clusters_warming == 0 && cs.listeners_warming == 0;
+}
+
+static void update_live(void *arg)
+{
+    struct server *s = arg;
+    if (!s->live && server_configured(s) && (!s->published || workers_applied(s->workers) >= s->published->version)) {
+        s->live = true;
+        log_info(LOGC_MAIN, 0, "server_live", "workers=%d after_ms=%llu", s->concurrency,
+                 (unsigned long long)(clock_wall_ms() - s->start_wall_ms));
+    }
+}
+
+static enum server_state server_state_now(void *arg)
+{
+    struct server *s = arg;
+    update_live(s);
+    if (s->draining || s->health_failed) {
+        return SERVER_DRAINING;
+    }
+    return s->live ? SERVER_LIVE : s->applied_static ? SERVER_INITIALIZING : SERVER_PRE_INITIALIZING;
+}
+
+static void publish(void *arg, struct snapshot *snap)
+{
+    struct server *s = arg;
+    workers_publish(s->workers, snap);
+    snapshot_unref(s->published);
+    s->published = snap;
+}
+
+static void server_exit(void *arg)
+{
+    struct server *s = arg;
+    s->exiting = true;
+    loop_stop(s->loop);
+}
+
+static void counted(void *arg, size_t connections)
+{
+    struct server *s = arg;
+    uint64_t waited = loop_now_ms(s->loop) - s->drain_started_ms;
+    if (s->exiting || s->drain_skip_exit) {
+        return;
+    }
+    if (connections == 0 || waited >= s->opts->drain_time_ms) {
+        log_info(LOGC_MAIN, 0, "drained", "connections_left=%zu after_ms=%llu", connections, (unsigned long long)waited);
+        server_exit(s);
+        return;
+    }
+    timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
+}
+
+static void drain_tick(struct timer *t)
+{
+    struct server *s = container_of(t, struct server, drain_poll);
+    workers_count(s->workers, counted, s);
+}
+
+static void drain_and_exit(struct server *s)
+{
+    if (s->draining) {
+        return;
+    }
+    s->draining = true;
+    s->drain_started_ms = loop_now_ms(s->loop);
+    log_info(LOGC_MAIN, 0, "draining", "limit_ms=%llu", (unsigned long long)s->opts->drain_time_ms);
+    workers_drain(s->workers, false);
+    timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
+}
+
+// /drain_listeners: stops accepting and lets connections finish; the process stays.
+static void admin_drain(void *arg, bool inbound_only, bool graceful, bool skip_exit)
+{
+    struct server *s = arg;
+    (void)graceful;  // connections always finish their exchange
+    (void)skip_exit; // this path never exits
+    workers_drain(s->workers, inbound_only);
+}
+
+static void admin_health(void *arg, bool fail)
+{
+    ((struct server *)arg)->health_failed = fail;
+}
+
+static void on_signal(struct signal_watch *w, int signo)
+{
+    struct server *s = container_of(w, struct server, signals);
+    if (signo == SIGUSR1) {
+        access_log_reopen();
+    } else if (signo == SIGINT && s->draining) {
+        server_exit(s); // asked twice: at once
+    } else if (signo == SIGTERM || signo == SIGINT) {
+        drain_and_exit(s);
+    }
+}
+
+static struct snapshot *admin_snapshot(void *arg)
+{
+    return ((struct server *)arg)->published;
+}
+
+struct secret_walk {
+    void (*fn)(void *arg, const struct admin_secret *s);
+    void *arg;
+};
+
+static void one_secret(void *arg, const struct config_secret *c)
+{
+    struct secret_walk *w = arg;
+    struct admin_secret a = { .name = c->name, .pem = c->chain_pem, .version = c->version, .is_root = c->is_root,
+                              .is_static = c->is_static, .updated_ms = c->updated_ms };
+    w->fn(w->arg, &a);
+}
+
+static void admin_each_secret(void *arg, void (*fn)(void *a, const struct admin_secret *s), void *a)
+{
+    struct secret_walk w = { .fn = fn, .arg = a };
+    config_each_secret(((struct server *)arg)->config, one_secret, &w);
+}
+
+static bool admin_cluster_warming(void *arg, struct str name)
+{
+    return config_cluster_warming(((struct server *)arg)->config, name);
+}
+
+static bool admin_listener_warming(void *arg, struct str name)
+{
+    return config_listener_warming(((struct server *)arg)->config, name);
+}
+
+static int start_admin(struct server *s, struct err *err)
+{
+    if (s->boot.admin.family == 0) {
+        return 0;
+    }
+    struct admin_deps d = {
+        .loop = s->loop,
+        .stats = s->stats,
+        .xds = s->xds,
+        .bootstrap = s->boot.msg,
+        .node = s->boot.msg->node,
+        .config_path = s->opts->config_path ? s->opts->config_path : "",
+        .concurrency = s->concurrency,
+        .start_wall_ms = s->start_wall_ms,
+        .arg = s,
+        .state = server_state_now,
+        .snapshot = admin_snapshot,
+        .each_secret = admin_each_secret,
+        .cluster_warming = admin_cluster_warming,
+        .listener_warming = admin_listener_warming,
+        .drain = admin_drain,
+        .healthcheck_fail = admin_health,
+        .quit = server_exit,
+    };
+    s->admin = admin_new(&s->boot.admin, &d, err);
+    return s->admin ? 0 : -EADDRNOTAVAIL;
+}
+
+// The bootstrap's text: the file, or --config-yaml.
+static int read_bootstrap(struct server *s, struct arena *scratch, struct err *err)
+{
+    struct str text = str_c(s->opts->config_yaml);
+    const char *name = "--config-yaml";
+    if (s->opts->config_path) {
+        name = s->opts->config_path;
+        int rc = file_read(name, BOOTSTRAP_BYTES_MAX, scratch, &text, err);
+        if (rc) {
+            return rc;
+        }
+    }
+    return bootstrap_parse(text, name, &s->boot, err);
+}
+
+static int load_bootstrap(struct server *s, struct err *err)
+{
+    if (s->opts->mode == RUN_SIDECAR) {
+        return sidecar_bootstrap(&s->sidecar, &s->boot, err);
+    }
+    struct arena scratch = { 0 };
+    int rc = read_bootstrap(s, &scratch, err);
+    arena_fini(&scratch);
+    return rc;
+}
+
+// The node, with --service-node and --service-cluster over the bootstrap's, packed for the stream.
+static struct str node_bytes(struct server *s)
+{
+    Envoy__Config__Core__V3__Node *n = s->boot.msg->node;
+    if (!n) {
+        n = arena_new(&s->boot.arena, Envoy__Config__Core__V3__Node);
+        envoy__config__core__v3__node__init(n);
+        s->boot.msg->node = n;
+    }
+    if (s->opts->service_node) {
+        n->id = arena_strdup(&s->boot.arena, s->opts->service_node);
+    }
+    if (s->opts->service_cluster) {
+        n->cluster = arena_strdup(&s->boot.arena, s->opts->service_cluster);
+    }
+    return pb_pack(&n->base, &s->boot.arena);
+}
+
+static bool host_has_ipv6(void)
+{
+    FILE *f = fopen("/proc/net/if_inet6", "re");
+    if (!f) {
+        return false;
+    }
+    char line[256];
+    bool found = false;
+    while (!found && fgets(line, sizeof(line), f)) {
+        found = strncmp(line, "00000000000000000000000000000001", 32) != 0 && strncmp(line, "fe80", 4) != 0;
+    }
+    fclose(f);
+    return found;
+}
+
+static int start_config(struct server *s, struct err *err)
+{
+    struct config_opts co = {
+        .loop = s->loop,
+        .stats = s->stats,
+        .dns = s->dns,
+        .publish = publish,
+        .arg = s,
+        .ipv6 = host_has_ipv6(),
+        .validate_only = s->opts->mode == RUN_VALIDATE,
+    };
+    s->config = config_new(&co);
+    struct xds_node node = { .serialized = node_bytes(s) };
+    s->xds = xds_client_new(s->loop, &node, config_sink, s->config);
+    config_set_client(s->config, s->xds);
+    int rc = bootstrap_apply(&s->boot, s->xds, err);
+    s->applied_static = rc == 0;
+    return rc;
+}
+
+static void apply_log_options(const struct options *o)
+{
+    log_set_level(-1, o->log_level);
+    log_set_json(o->log_json);
+    struct str rest = str_c(o->component_log_level);
+    while (rest.n) {
+        struct str item = str_split(&rest, ',');
+        struct str name = str_split(&item, ':');
+        char nbuf[32], lbuf[32];
+        snprintf(nbuf, sizeof(nbuf), "%.*s", STR_FMT(name));
+        snprintf(lbuf, sizeof(lbuf), "%.*s", STR_FMT(item));
+        int c = log_component_parse(nbuf), l = log_level_parse(lbuf);
+        if (c >= 0 && l >= 0) {
+            log_set_level(c, (enum log_level)l);
+        } else {
+            fprintf(stderr, "remora-proxy: --component-log-level: \"%s:%s\" names no component and level of ours\n", nbuf, lbuf);
+        }
+    }
+}
+
+static int server_start(struct server *s, struct err *err)
+{
+    s->start_wall_ms = clock_wall_ms();
+    s->loop = loop_new(err);
+    if (!s->loop || load_bootstrap(s, err)) {
+        return -1;
+    }
+    bool validate = s->opts->mode == RUN_VALIDATE;
+    s->concurrency = s->opts->concurrency > 0 ? s->opts->concurrency
+                     : s->sidecar               ? sidecar_concurrency(s->sidecar)
+                                                : thread_cpu_count();
+    s->stats = stats_store_new(s->concurrency + 1);
+    s->dns = dns_new(s->loop, err);
+    if (!s->dns || (!validate && access_log_start(err))) {
+        return -1;
+    }
+    timer_init(&s->drain_poll, drain_tick);
+    const int signals[] = { SIGTERM, SIGINT, SIGUSR1 };
+    struct snapshot *empty = snapshot_clone(NULL);
+    empty->home = s->loop;
+    s->workers = workers_start(s->loop, s->stats, validate ? 0 : s->concurrency, empty, err);
+    snapshot_unref(empty);
+    if (!s->workers || signal_watch_start(&s->signals, s->loop, signals, (int)array_len(signals), err)) {
+        return -1;
+    }
+    workers_on_applied(s->workers, update_live, s);
+    if (start_config(s, err)) {
+        return -1;
+    }
+    if (validate) {
+        return 0;
+    }
+    if (start_admin(s, err)) {
+        return -1;
+    }
+    return s->sidecar ? sidecar_start(s->sidecar, s->loop, s->config, s->admin, s->stats, err) : 0;
+}
+
+static void server_stop(struct server *s)
+{
+    if (s->sidecar) {
+        sidecar_free(s->sidecar);
+    }
+    if (s->admin) {
+        admin_free(s->admin);
+    }
+    if (s->xds) {
+        xds_client_free(s->xds);
+    }
+    if (s->workers) {
+        workers_stop(s->workers);
+    }
+    if (s->loop) {
+        loop_turn(s->loop, 0); // errands and snapshots on their way home
+    }
+    snapshot_unref(s->published);
+    if (s->config) {
+        config_free(s->config);
+    }
+    access_log_stop();
+    if (s->dns) {
+        dns_free(s->dns);
+    }
+    bootstrap_fini(&s->boot);
+    if (s->loop) {
+        signal_watch_stop(&s->signals);
+        timer_cancel(&s->drain_poll);
+        loop_free(s->loop);
+    }
+    if (s->stats) {
+        stats_store_free(s->stats);
+    }
+    grpc_fence_shutdown();
+}
+
+int server_run(const struct options *o)
+{
+    struct server s = { .opts = o };
+    struct err err = { 0 };
+    signal_block_all();
+    apply_log_options(o);
+    int rc = server_start(&s, &err);
+    if (rc) {
+        fprintf(stderr, "remora-proxy: %s\n", err.msg);
+    } else if (o->mode == RUN_VALIDATE) {
+        printf("configuration '%s' OK\n", o->config_path ? o->config_path : "--config-yaml");
+    } else {
+        log_info(LOGC_MAIN, 0, "started", "version=%s workers=%d", REMORA_VERSION, s.concurrency);
+        loop_run(s.loop);
+        log_info(LOGC_MAIN, 0, "exiting", "uptime_s=%llu", (unsigned long long)((clock_wall_ms() - s.start_wall_ms) / 1000));
+    }
+    server_stop(&s);
+    return rc ? 1 : 0;
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What pilot-agent does around Envoy, in the same process: bootstrap from the environment, workload identity, readiness and metrics ports.
+#ifndef PROXY_SERVER_SIDECAR_H
+#define PROXY_SERVER_SIDECAR_H
+
+#include "lib/event/loop.h"
+#include "proxy/admin/admin.h"
+#include "proxy/config/bootstrap.h"
+#include "proxy/config/config.h"
+
+struct sidecar;
+
+// Reads the environment (ISTIO_META_*, PROXY_CONFIG, POD_NAME, …) and fills *ret_boot as a file would have.
+int sidecar_bootstrap(struct sidecar **ret, struct bootstrap *ret_boot, struct err *err);
+// Worker count: ProxyConfig.concurrency, else ISTIO_CPU_LIMIT, else 2 as Istio's default; 0 there = all usable CPUs.
+int sidecar_concurrency(const struct sidecar *s);
+// Starts the identity provider (secrets "default" and "ROOTCA" into config), and the ports 15020 (health, metrics, quit), 15021 (health) and
+// 15090 (metrics).
+int sidecar_start(struct sidecar *s, struct loop *l, struct config *c, struct admin *a, struct stats_store *st, struct err *err);
+void sidecar_free(struct sidecar *s);
+
+#endif
