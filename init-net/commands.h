@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands, one function each. They report for themselves and return the exit code of the process.
+#ifndef INIT_NET_COMMANDS_H
+#define INIT_NET_COMMANDS_H
+
+#include "init-net/facts.h"
+#include "init-net/options.h"
+
+int cmd_apply(struct options *o, const struct facts *facts);   // also --dry-run, --cleanup-only, --run-validation
+int cmd_check(struct options *o, const struct facts *facts);   // would the kernel take it?
+int cmd_cleanup(struct options *o, const struct facts *facts); // all traces of ours
+
+#endif

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan in iptables-restore syntax. That dialect has no lists but of ports, so one rule may become several:
+// one for each network, group of ports and id.
+#include <stdio.h>
+
+#include "init-net/print.h"
+
+enum { MULTIPORT_MAX = 15 }; // xt_multiport: a range counts twice
+
+static bool is_for_family(const struct rule *r, uint8_t family)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        const struct match *m = &r->m[i];
+        if ((m->kind == MATCH_FAMILY && m->family != family) ||
+            ((m->kind == MATCH_SADDR || m->kind == MATCH_DADDR) && m->nets.v[0].family != family)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Ports from index *ix on that fit into one multiport match; *ix moves behind them.
+static void print_port_group(const struct match *m, size_t *ix, struct buf *out)
+{
+    const struct port_list *l = &m->ports;
+    const char *side = m->kind == MATCH_SPORT ? "sport" : "dport";
+    const char *no = m->negate ? "! " : "";
+    if (l->n == 1) {
+        buf_printf(out, " %s--%s %u", no, side, l->v[0].lo);
+        if (l->v[0].hi != l->v[0].lo) {
+            buf_printf(out, ":%u", l->v[0].hi);
+        }
+        *ix = 1;
+        return;
+    }
+    buf_printf(out, " -m multiport %s--%ss ", no, side);
+    const char *sep = "";
+    for (int used = 0; *ix < l->n; (*ix)++) {
+        bool range = l->v[*ix].hi != l->v[*ix].lo;
+        used += range ? 2 : 1;
+        if (used > MULTIPORT_MAX) {
+            return;
+        }
+        buf_printf(out, range ? "%s%u:%u" : "%s%u", sep, l->v[*ix].lo, l->v[*ix].hi);
+        sep = ",";
+    }
+}
+
+static void print_interface(const char *option, const struct match *m, struct buf *out)
+{
+    size_t n = strlen(m->name);
+    bool prefix = n && m->name[n - 1] == '*';
+    buf_printf(out, " %s%s %.*s%s", m->negate ? "! " : "", option, (int)(n - prefix), m->name, prefix ? "+" : "");
+}
+
+static void print_mark(const char *module, const struct match *m, struct buf *out)
+{
+    buf_printf(out, " -m %s %s--mark 0x%x", module, m->negate ? "! " : "", m->mark.value);
+    if (m->mark.mask != UINT32_MAX) {
+        buf_printf(out, "/0x%x", m->mark.mask);
+    }
+}
+
+static void print_owner(const struct match *m, size_t from, size_t to, struct buf *out)
+{
+    for (size_t i = from; i < to; i++) {
+        buf_printf(out, " -m owner %s--%s %u", m->negate ? "! " : "", m->kind == MATCH_UID ? "uid-owner" : "gid-owner",
+                   m->ids.v[i]);
+    }
+}
+
+static void print_ct_state(uint32_t bits, struct buf *out)
+{
+    const char *sep = " -m conntrack --ctstate ";
+    static const char *const names[] = { "INVALID", "ESTABLISHED", "RELATED" };
+    for (size_t i = 0; i < 3; i++) {
+        if (bits & (1u << i)) {
+            buf_printf(out, "%s%s", sep, names[i]);
+            sep = ",";
+        }
+    }
+}
+
+// Which element of each list a line is about.
+struct pick {
+    size_t net, id;
+    size_t *port; // moved on by the line
+};
+
+static void print_match(const struct match *m, const struct pick *pick, struct buf *out)
+{
+    char text[64];
+    switch (m->kind) {
+    case MATCH_FAMILY:
+        break;
+    case MATCH_PROTO:
+        buf_printf(out, " -p %s", m->proto == IPPROTO_TCP ? "tcp" : "udp");
+        break;
+    case MATCH_SPORT:
+    case MATCH_DPORT:
+        print_port_group(m, pick->port, out);
+        break;
+    case MATCH_IIF:
+        print_interface("-i", m, out);
+        break;
+    case MATCH_OIF:
+        print_interface("-o", m, out);
+        break;
+    case MATCH_SADDR:
+    case MATCH_DADDR:
+        buf_printf(out, " %s%s %s", m->negate ? "! " : "", m->kind == MATCH_SADDR ? "-s" : "-d",
+                   cidr_text(&m->nets.v[pick->net], text, sizeof(text)));
+        break;
+    case MATCH_UID:
+    case MATCH_GID:
+        print_owner(m, m->negate ? 0 : pick->id, m->negate ? m->ids.n : pick->id + 1, out);
+        break;
+    case MATCH_MARK:
+        print_mark("mark", m, out);
+        break;
+    case MATCH_CT_MARK:
+        print_mark("connmark", m, out);
+        break;
+    case MATCH_CT_STATE:
+        print_ct_state(m->ct_state, out);
+        break;
+    case MATCH_NOT_SYN:
+        buf_printf(out, " ! --tcp-flags FIN,SYN,RST,ACK SYN");
+        break;
+    }
+}
+
+static void print_action(const struct rule *r, struct buf *out)
+{
+    switch (r->action) {
+    case ACTION_RETURN:
+        buf_printf(out, " -j RETURN\n");
+        break;
+    case ACTION_ACCEPT:
+        buf_printf(out, " -j ACCEPT\n");
+        break;
+    case ACTION_DROP:
+        buf_printf(out, " -j DROP\n");
+        break;
+    case ACTION_JUMP:
+        buf_printf(out, " -j %s\n", plan_chains[r->target].iptables_name);
+        break;
+    case ACTION_REDIRECT:
+        buf_printf(out, " -j REDIRECT --to-ports %u\n", r->port);
+        break;
+    case ACTION_TPROXY:
+        buf_printf(out, " -j TPROXY --on-port %u --tproxy-mark 0x%x/0xffffffff\n", r->port, r->value);
+        break;
+    case ACTION_MARK:
+        buf_printf(out, " -j MARK --set-mark 0x%x\n", r->value);
+        break;
+    case ACTION_CT_SAVE:
+        buf_printf(out, " -j CONNMARK --save-mark\n");
+        break;
+    case ACTION_CT_RESTORE:
+        buf_printf(out, " -j CONNMARK --restore-mark\n");
+        break;
+    case ACTION_ZONE:
+        buf_printf(out, " -j CT --zone %u\n", r->value);
+        break;
+    }
+}
+
+static void print_rule(const struct rule *r, struct buf *out)
+{
+    size_t nets = 1, ids = 1, ports = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const struct match *m = &r->m[i];
+        if (m->kind == MATCH_SADDR || m->kind == MATCH_DADDR) {
+            nets = m->nets.n; // negated ones are single, see rules/
+        } else if ((m->kind == MATCH_UID || m->kind == MATCH_GID) && !m->negate) {
+            ids = m->ids.n;
+        } else if (m->kind == MATCH_SPORT || m->kind == MATCH_DPORT) {
+            ports = m->ports.n;
+        }
+    }
+    for (size_t net = 0; net < nets; net++) {
+        for (size_t id = 0; id < ids; id++) {
+            size_t port = 0;
+            do {
+                struct pick pick = { .net = net, .id = id, .port = &port };
+                buf_printf(out, "-A %s", plan_chains[r->chain].iptables_name);
+                for (size_t i = 0; i < r->n; i++) {
+                    print_match(&r->m[i], &pick, out);
+                }
+                print_action(r, out);
+            } while (port < ports);
+        }
+    }
+}
+
+static void print_table(const struct plan *p, uint8_t family, const char *table, struct buf *out)
+{
+    bool any = false;
+    for (int c = 0; c < CHAIN_COUNT; c++) {
+        any = any || (strcmp(plan_chains[c].iptables_table, table) == 0 && plan_chain_used(p, (enum chain)c));
+    }
+    if (!any) {
+        return;
+    }
+    buf_printf(out, "*%s\n", table);
+    for (int c = CHAIN_BASES; c < CHAIN_COUNT; c++) {
+        if (strcmp(plan_chains[c].iptables_table, table) == 0 && plan_chain_used(p, (enum chain)c)) {
+            buf_printf(out, ":%s - [0:0]\n", plan_chains[c].iptables_name);
+        }
+    }
+    for (int c = 0; c < CHAIN_COUNT; c++) {
+        for (size_t i = 0; i < p->n; i++) {
+            const struct rule *r = &p->rules[i];
+            if ((int)r->chain == c && strcmp(plan_chains[c].iptables_table, table) == 0 && is_for_family(r, family)) {
+                print_rule(r, out);
+            }
+        }
+    }
+    buf_printf(out, "COMMIT\n");
+}
+
+void print_iptables(const struct plan *p, struct buf *out)
+{
+    static const char *const tables[] = { "raw", "mangle", "nat" };
+    for (int v6 = 0; v6 < 2; v6++) {
+        if (v6 && !p->v6 && !p->o->v6_drop) {
+            continue;
+        }
+        buf_printf(out, "# %s\n", v6 ? "ip6tables-restore" : "iptables-restore");
+        for (size_t i = 0; i < 3; i++) {
+            print_table(p, v6 ? AF_INET6 : AF_INET, tables[i], out);
+        }
+    }
+    print_routes(p, out);
+}
