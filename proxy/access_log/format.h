@@ -22,8 +22,12 @@ struct format_ctx {
 int format_compile(struct str text, struct arena *a, struct format **ret, struct err *err);
 // JSON format: a tree whose string leaves are formats; a leaf that is one single numeric operator prints as a number.
 int format_compile_json(const struct json *tree, struct arena *a, struct format **ret, struct err *err);
-// Text formats: appended as they are; JSON formats: one object and a newline.
+// JSON formats: members without a value are left out (SubstitutionFormatString.omit_empty_values); text formats: they print nothing.
+void format_omit_empty(struct format *f);
+// For logs. Bytes that could end the field or the line (controls, '"', '\\') are written as escapes in text formats. Text formats: appended as they are; JSON formats: one object and a newline.
 void format_write(const struct format *f, const struct format_ctx *ctx, struct buf *out);
+// For header values: operators without a value give nothing, nothing is escaped. In the arena; the empty view at its limit.
+struct str format_text(const struct format *f, const struct format_ctx *ctx, struct arena *a);
 // True when text holds an operator (a '%' that is not "%%").
 bool format_has_operator(struct str text);
 // Envoy's default text format.
