@@ -15,6 +15,8 @@ struct Google__Protobuf__Struct;
 enum pb_json_flags {
     PB_JSON_IGNORE_UNKNOWN = 1 << 0, // input: unknown members are skipped in place of refused
     PB_JSON_REDACT = 1 << 1,         // output: keys, passwords and other secrets read "[redacted]"
+    PB_JSON_DEFAULTS = 1 << 2,       // output: scalars, lists and maps are written when they have default values too, as in
+                                     // Envoy's /server_info, /certs and /memory
 };
 
 // Reads an object tree (json_parse, yaml_parse) as a message of type desc, in the arena. -EINVAL with the path and place:
@@ -33,7 +35,8 @@ int pb_json_from_struct(const struct Google__Protobuf__Struct *st, const Protobu
 // A Struct as a tree in the arena, for code that wants to walk it. NULL at the arena's limit.
 struct json *pb_struct_to_json(const struct Google__Protobuf__Struct *st, struct arena *a);
 
-// Writes m as one JSON value. Fields with default values are left out, present messages are written even when empty. An Any is
+// Writes m as one JSON value. Fields with default values are left out (but see PB_JSON_DEFAULTS), present messages are written
+// even when empty. An Any is
 // written with "@type" and its fields; with "@type" and base64 "value" when its type is unknown or its bytes are bad. Beyond
 // the writer's depth a text says that something was cut.
 void pb_json_write(struct json_writer *w, const ProtobufCMessage *m, unsigned flags);

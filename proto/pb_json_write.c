@@ -199,6 +199,13 @@ static void write_list(struct wr *wr, const ProtobufCMessageDescriptor *desc, co
     }
 }
 
+// Whether PB_JSON_DEFAULTS writes the field when it is not set: what cannot be told from absent.
+static bool has_default(const ProtobufCFieldDescriptor *f)
+{
+    return f->label == PROTOBUF_C_LABEL_REPEATED ||
+           (f->type != PROTOBUF_C_TYPE_MESSAGE && !(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF));
+}
+
 // Whether a singular field outside a oneof differs from its default.
 static bool is_set(const ProtobufCFieldDescriptor *f, const void *slot)
 {
@@ -231,7 +238,7 @@ void wr_fields(struct wr *wr, const ProtobufCMessage *m)
         bool present = list                                     ? *(const size_t *)(const void *)quantifier > 0
                        : f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF ? *(const uint32_t *)(const void *)quantifier == f->id
                                                                 : is_set(f, slot);
-        if (!present) {
+        if (!present && !((wr->flags & PB_JSON_DEFAULTS) && has_default(f))) {
             continue;
         }
         bool outer = wr->redact;

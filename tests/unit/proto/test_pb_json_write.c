@@ -61,6 +61,16 @@ static void test_defaults_and_presence(void **state)
     assert_string_equal(rewritten(d, "maglev_lb_config: {table_size: 65537}", 0), "{\"maglev_lb_config\":{\"table_size\":\"65537\"}}");
 }
 
+static void test_defaults_on_request(void **state)
+{
+    (void)state;
+    const ProtobufCMessageDescriptor *d = &envoy__config__cluster__v3__cluster__common_lb_config__zone_aware_lb_config__descriptor;
+    assert_string_equal(rewritten(d, "routing_enabled: {}", PB_JSON_DEFAULTS), // an absent wrapper stays absent
+                        "{\"routing_enabled\":{\"value\":0},\"fail_traffic_on_panic\":false}");
+    const ProtobufCMessageDescriptor *s = &envoy__config__cluster__v3__circuit_breakers__descriptor;
+    assert_string_equal(rewritten(s, "--- {}", PB_JSON_DEFAULTS), "{\"thresholds\":[],\"per_host_thresholds\":[]}");
+}
+
 static void test_well_known(void **state)
 {
     (void)state;
@@ -151,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_defaults_and_presence, teardown),
+        cmocka_unit_test_teardown(test_defaults_on_request, teardown),
         cmocka_unit_test_teardown(test_well_known, teardown),
         cmocka_unit_test_teardown(test_any, teardown),
         cmocka_unit_test_teardown(test_redaction, teardown),
