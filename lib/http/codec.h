@@ -3,7 +3,11 @@
 // (upstream) side. A codec sits on a struct conn whose ops it owns; a codec stream is one exchange. Sending never blocks: bytes go to
 // the connection's buffer, and back-pressure comes as on_high / on_low of the stream.
 //
-// Threads: all on the connection's loop. Re-entrancy: callbacks may call any codec function, also reset or destroy.
+// Threads: all on the connection's loop. Re-entrancy: callbacks may call any codec function, also reset or destroy. on_high is the
+// only callback that may come from inside a codec_send_* call.
+//
+// Tunnels (HTTP/1): after a 101, or a 2xx to CONNECT, was sent (server) or heard (client), the stream carries raw bytes both ways with
+// codec_send_data and on_data, although the request may have ended before; end = half-close. The connection closes afterwards.
 #ifndef LIB_HTTP_CODEC_H
 #define LIB_HTTP_CODEC_H
 
@@ -34,9 +38,11 @@ struct codec_stream_ops {
     // More than the high mark waits to be sent: stop feeding; on_low follows.
     void (*on_high)(struct codec_stream *s);
     void (*on_low)(struct codec_stream *s);
-    // The stream ended before both sides were complete. Then on_close.
+    // The stream ended before both sides were complete. Then on_close. (Not called when the server's own answer was complete before
+    // the request's body was: the codec then reads a small rest away or closes the connection, and only on_close comes.)
     void (*on_reset)(struct codec_stream *s, enum codec_reset why, const char *detail);
-    // Last callback, after completion or reset; s is freed afterwards.
+    // Last callback, after completion or reset; s is freed afterwards. Comes in the same turn, never from inside codec_send_*,
+    // codec_stream_reset or another function of this header.
     void (*on_close)(struct codec_stream *s);
 };
 
@@ -52,9 +58,10 @@ struct codec_ops {
     void (*on_bad_request)(struct codec *c, int status, const char *detail);
     // Client side: the peer will accept no new streams (GOAWAY, Connection: close seen).
     void (*on_goaway)(struct codec *c);
-    // A stream finished: capacity changed, or the connection became idle (codec_active() == 0).
+    // A stream finished: capacity changed, or the connection became idle (codec_active() == 0). Also when a client's connection opened
+    // after the codec was put on it.
     void (*on_idle)(struct codec *c);
-    // The connection is gone. Streams were reset before. Owner calls codec_free.
+    // The connection is gone. Streams were reset before. The owner calls codec_free (may do so right here).
     void (*on_conn_close)(struct codec *c, enum conn_close why);
 };
 
@@ -62,7 +69,8 @@ struct codec_opts {
     struct h1_limits *h1;          // NULL = default; borrowed for the codec's life
     uint32_t max_concurrent_streams; // server h2; 0 = default
     uint32_t stream_window, conn_window; // h2; 0 = default
-    struct arena *resp_arena;      // unused on servers
+    bool half_close_ok; // h1 server: a client that ended its side still gets its answer (admin pages). Off: its end cancels the
+                        // request (CODEC_RESET_REMOTE), as Envoy does
 };
 
 // Takes conn (its ops and owner are replaced). HTTP/1.1 server; bytes already in conn->in are parsed on the next turn task or at once.
@@ -93,12 +101,14 @@ uint64_t codec_stream_id(const struct codec_stream *s);
 void codec_send_request(struct codec_stream *s, const struct http_request *r);
 // Server. status < 200 (100, 103): informational, more follows.
 void codec_send_response(struct codec_stream *s, const struct http_response *r);
-// Moves all of data. end: message complete.
+// Moves all of data. end: message complete. More or less than the announced content-length breaks the message: the connection closes
+// and the stream with it (on_close). Ignored on a stream that is over or has no head yet.
 void codec_send_data(struct codec_stream *s, struct buf *data, bool end);
 void codec_send_trailers(struct codec_stream *s, const struct headers *trailers);
 // Writes are gathered: bytes go out with codec_flush or at the latest when the callback that caused them returns.
 void codec_flush(struct codec *c);
-// Gives up on the stream (h2: RST_STREAM; h1: the connection cannot be reused and closes). on_reset is not called, on_close is.
+// Gives up on the stream (h2: RST_STREAM; h1: the connection cannot be reused and closes). on_reset is not called, on_close is,
+// later in this turn; codec_stream_set(s, NULL, NULL) before it when the owner does not live that long.
 void codec_stream_reset(struct codec_stream *s, enum codec_reset why);
 // Stop / go on delivering body of this stream (back-pressure from the other side).
 void codec_stream_pause(struct codec_stream *s);
