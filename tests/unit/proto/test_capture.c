@@ -16,6 +16,7 @@
 #include "proto/pb_json.h"
 #include "proto/pb_util.h"
 #include "proto/types.h"
+#include "udpa/type/v1/typed_struct.pb-c.h"
 
 enum { FILES_MAX = 500 };
 
@@ -78,6 +79,10 @@ static void walk_any(const Google__Protobuf__Any *any, struct arena *a, struct t
         t->typed_structs++;
         assert_int_equal(pb_unpack(plain, pb_bytes(any->value), a, &content, &err), 0);
         walk(content, a, t);
+        const Udpa__Type__V1__TypedStruct *ts = (const void *)content; // the only kind that istiod sends
+        if (pb_json_from_struct(ts->value, m->descriptor, 0, a, &m, &err) < 0) {
+            fail_msg("%s: %s", ts->type_url, err.msg); // a member that our message lacks
+        }
     }
 }
 
