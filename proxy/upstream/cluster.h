@@ -15,6 +15,7 @@ struct cluster_shared {
     struct refs refs;
     atomic_uint connections[2], pending[2], requests[2], retries[2]; // by priority DEFAULT, HIGH
 };
+// One object per cluster name for as long as the name exists: every cluster_snap of that name refers to it.
 struct cluster_shared *cluster_shared_new(void);
 void cluster_shared_unref(struct cluster_shared *s);
 
@@ -33,7 +34,8 @@ struct cluster_worker {
 void upstream_worker_init(struct worker *w);
 void upstream_worker_fini(struct worker *w);
 void upstream_on_snapshot(struct worker *w, const struct snapshot *old);
-// NULL = no such cluster in the worker's snapshot.
+// NULL = no such cluster in the worker's snapshot. The result stays valid while the caller has something open on it (a request begun, a retry
+// begun, a waiting pool_request, a TCP connection not released), and for at least 30 s after the cluster was removed.
 struct cluster_worker *upstream_cluster(struct worker *w, struct str name);
 
 enum { PICK_TRIED_MAX = 8 };
@@ -45,7 +47,7 @@ struct pick {                        // what a balancer may know
     int tried_count;
     int reselect;                    // host_selection_retry_max_attempts
 };
-// The chosen endpoint: host counted for the caller (host_unref), transport resolved. false = nobody available.
+// The chosen endpoint: host and cs counted for the caller (picked_release), transport resolved. false = nobody available.
 struct picked {
     struct host *host;
     const struct transport_cfg *transport; // in the cluster's cfg: hold cs
@@ -91,8 +93,8 @@ void upstream_request_done(struct cluster_worker *cw, struct host *h, int priori
 bool upstream_retry_begin(struct cluster_worker *cw, int priority);
 void upstream_retry_done(struct cluster_worker *cw, int priority);
 
-// A TCP connection for tcp_proxy, never pooled. on_ready: conn is OPEN and belongs to the caller (set ops/owner at once; conn_free it, then
-// pool_tcp_release). Exactly one callback, possibly before pool_tcp_get returns.
+// A TCP connection for tcp_proxy, never pooled. on_ready: conn is OPEN and belongs to the caller (set ops/owner at once; at the end
+// conn_free it and, in the same turn, pool_tcp_release). Exactly one callback, possibly before pool_tcp_get returns.
 struct pool_tcp_request {
     void (*on_ready)(struct pool_tcp_request *r, struct conn *c);
     void (*on_fail)(struct pool_tcp_request *r, enum pool_failure why, const char *detail);

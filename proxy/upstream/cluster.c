@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// One worker's clusters: made on first use, following snapshots, gone some time after their last user.
+#include "proxy/upstream/cluster.h"
+
+#include <stdlib.h>
+
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "proxy/upstream/internal.h"
+
+static struct cluster_worker *cluster_new(struct upstream *u, struct str name, struct cluster_snap *cs)
+{
+    struct cluster_worker *cw = mem_new(struct cluster_worker);
+    struct cluster_priv *p = mem_new(struct cluster_priv);
+    cw->worker = u->worker;
+    cw->name = str_n(str_dup(name), name.n);
+    cw->snap = cluster_snap_ref(cs);
+    cw->stats = stats_scope_get(u->worker->stats, STAT_CLUSTER, cs->cfg->stat_name.n ? cs->cfg->stat_name : name);
+    cw->priv = p;
+    p->cw = cw;
+    if (cs->shared) {
+        refs_get(&cs->shared->refs);
+        p->shared = cs->shared;
+    } else {
+        p->shared = cluster_shared_new();
+    }
+    list_init(&p->link);
+    list_init(&p->draining);
+    return cw;
+}
+
+static void cluster_free(struct cluster_worker *cw)
+{
+    struct cluster_priv *p = cluster_priv(cw);
+    pool_http_free_all(cw);
+    balancer_free(cw->lb);
+    upstream_tls_peers_clean(cw, true);
+    original_dst_clean(cw, true);
+    map_fini(&cw->pools);
+    map_fini(&p->tls_peers);
+    map_fini(&p->orig_hosts);
+    cluster_shared_unref(p->shared);
+    cluster_snap_unref(cw->snap);
+    list_del(&p->link);
+    free((void *)cw->name.p);
+    free(p);
+    free(cw);
+}
+
+static void cluster_die(struct upstream *u, struct cluster_worker *cw)
+{
+    struct cluster_priv *p = cluster_priv(cw);
+    p->dead = true;
+    p->dead_ms = loop_now_ms(u->worker->loop);
+    list_add_tail(&u->dead, &p->link);
+    pool_http_follow(cw);
+}
+
+static void sweep(struct timer *t)
+{
+    struct upstream *u = container_of(t, struct upstream, sweep);
+    uint64_t now = loop_now_ms(u->worker->loop);
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
+        struct cluster_worker *cw = e->val;
+        upstream_tls_peers_clean(cw, false);
+        original_dst_clean(cw, false);
+    }
+    list_for_safe(l, &u->dead)
+    {
+        struct cluster_priv *p = list_entry(l, struct cluster_priv, link);
+        upstream_tls_peers_clean(p->cw, false);
+        if (p->users == 0 && !pool_http_any(p->cw) && now - p->dead_ms >= DEAD_GRACE_MS) {
+            cluster_free(p->cw);
+        }
+    }
+    if (u->clusters.count || !list_empty(&u->dead)) {
+        timer_set(u->worker->loop, t, SWEEP_MS);
+    }
+}
+
+void upstream_worker_init(struct worker *w)
+{
+    struct upstream *u = mem_new(struct upstream);
+    u->worker = w;
+    list_init(&u->dead);
+    list_init(&u->ejections);
+    timer_init(&u->sweep, sweep);
+    w->slots[SLOT_UPSTREAM] = u;
+}
+
+void upstream_worker_fini(struct worker *w)
+{
+    struct upstream *u = upstream_of(w);
+    timer_cancel(&u->sweep);
+    outlier_fini(u);
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
+        cluster_free(e->val);
+    }
+    map_fini(&u->clusters);
+    while (!list_empty(&u->dead)) {
+        cluster_free(list_entry(u->dead.next, struct cluster_priv, link)->cw);
+    }
+    free(u);
+    w->slots[SLOT_UPSTREAM] = NULL;
+}
+
+void upstream_on_snapshot(struct worker *w, const struct snapshot *old)
+{
+    (void)old;
+    struct upstream *u = upstream_of(w);
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
+        struct cluster_worker *cw = e->val;
+        struct cluster_snap *cs = snapshot_cluster(w->snap, cw->name);
+        if (cs == cw->snap) {
+            continue;
+        }
+        if (!cs) {
+            map_del(&u->clusters, e->key);
+            cluster_die(u, cw);
+            continue;
+        }
+        cluster_snap_unref(cw->snap);
+        cw->snap = cluster_snap_ref(cs);
+        pool_http_follow(cw);
+    }
+}
+
+struct cluster_worker *upstream_cluster(struct worker *w, struct str name)
+{
+    struct upstream *u = upstream_of(w);
+    struct cluster_worker *cw = map_get(&u->clusters, name);
+    if (cw) {
+        return cw;
+    }
+    struct cluster_snap *cs = snapshot_cluster(w->snap, name);
+    if (!cs) {
+        return NULL;
+    }
+    cw = cluster_new(u, name, cs);
+    map_put(&u->clusters, name, cw);
+    if (!timer_pending(&u->sweep)) {
+        timer_set(w->loop, &u->sweep, SWEEP_MS);
+    }
+    return cw;
+}
+
+// ---- picking ----
+
+// Hosts of ORIGINAL_DST clusters have no metadata: the first match without conditions, else the default.
+static const struct transport_cfg *transport_without_metadata(const struct cluster_cfg *cfg)
+{
+    for (size_t i = 0; i < cfg->transport_count; i++) {
+        if (cfg->transports[i].match_count == 0) {
+            return &cfg->transports[i];
+        }
+    }
+    return &cfg->default_transport;
+}
+
+// The set's transport indexes were made against the cluster's configuration of the time; one that does not fit any more gives NULL, for a
+// guess could mean plaintext.
+static const struct transport_cfg *transport_of(const struct cluster_cfg *cfg, const struct endpoint *e)
+{
+    if (e->transport == UINT16_MAX) {
+        return &cfg->default_transport;
+    }
+    return e->transport < cfg->transport_count ? &cfg->transports[e->transport] : NULL;
+}
+
+bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picked *ret)
+{
+    struct host *h = NULL;
+    const struct transport_cfg *t = NULL;
+    if (cw->snap->cfg->type == CLUSTER_ORIGINAL_DST) {
+        h = original_dst_pick(cw, p);
+        t = transport_without_metadata(cw->snap->cfg);
+    } else {
+        const struct endpoint *e = balancer_pick(cw, p);
+        h = e ? e->host : NULL;
+        t = e ? transport_of(cw->snap->cfg, e) : NULL;
+    }
+    if (!h || !t) {
+        stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
+        return false;
+    }
+    *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap) };
+    return true;
+}
+
+void picked_release(struct picked *p)
+{
+    host_unref(p->host);
+    cluster_snap_unref(p->cs);
+    *p = (struct picked){ 0 };
+}

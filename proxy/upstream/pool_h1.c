@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pools of HTTP/1.1 connections: one per worker, host, transport, ALPN list, source and priority.
+//
+// A connection is in one of three lists of its pool:
+//   connecting  TCP or TLS is being set up; it belongs to nobody, whoever waits longest gets it
+//   busy        one exchange runs on it; the codec tells when it is over (client_idle)
+//   idle        ready; the most recently used one is taken first, so that the others can age and go
+// Requests that find nothing idle wait in `waiting`; each has a connection on its way, as far as the breaker allows.
+// A pool that is not for new requests any more (its host or its configuration is gone) moves to cluster_priv.draining and ends when empty.
+#include <stdlib.h>
+
+#include "lib/base/hash.h"
+#include "lib/base/mem.h"
+#include "proxy/upstream/breaker.h"
+#include "proxy/upstream/internal.h"
+
+struct pool_key { // all bytes are set: it is hashed as a whole
+    const struct host *host;
+    const struct transport_cfg *transport;
+    uint64_t alpn, source;
+    uint64_t priority;
+};
+
+struct pool {
+    struct pool_key key;
+    struct list link;            // cluster_priv.draining, once draining
+    struct cluster_worker *cw;
+    struct cluster_snap *cs;     // ref: keeps transport
+    struct host *host;           // ref
+    const struct transport_cfg *transport;
+    struct str *alpn;            // owned, one block with its bytes; what is offered
+    size_t alpn_count;
+    struct addr source;
+    int priority;
+    bool draining;
+    struct list idle, busy, connecting; // struct pool_conn
+    struct list waiting;                // struct pool_request
+    uint32_t conns, n_connecting, n_waiting;
+    struct timer timer;          // the oldest idle connection's end; or the pool's, when it is empty
+};
+
+struct pool_conn {
+    struct list link;
+    struct pool *pool;
+    struct conn *conn;
+    struct codec *codec;         // once open; owns conn then
+    struct tls_peer *peer;
+    uint64_t begun_ms, idle_ms;
+    uint64_t rx_seen, tx_seen;   // already counted
+    uint32_t requests;
+    bool is_busy;
+};
+
+static void pool_connect(struct pool *p);
+static void conn_ready(struct pool_conn *pc);
+
+// ---- ends ----
+
+static void count_bytes(struct pool_conn *pc)
+{
+    struct stat_block *b = pc->pool->cw->stats;
+    stat_add(b, STAT_ID_CLUSTER_UPSTREAM_CX_RX_BYTES, pc->conn->bytes_in - pc->rx_seen);
+    stat_add(b, STAT_ID_CLUSTER_UPSTREAM_CX_TX_BYTES, pc->conn->bytes_out - pc->tx_seen);
+    pc->rx_seen = pc->conn->bytes_in;
+    pc->tx_seen = pc->conn->bytes_out;
+}
+
+static void pool_free(struct pool *p)
+{
+    timer_cancel(&p->timer);
+    if (p->draining) {
+        list_del(&p->link);
+    } else {
+        map_del(&p->cw->pools, str_n(&p->key, sizeof(p->key)));
+    }
+    cluster_release(p->cw);
+    host_unref(p->host);
+    cluster_snap_unref(p->cs);
+    free(p->alpn);
+    free(p);
+}
+
+// Pools are freed by their timer only: whoever is in the middle of one may go on with it.
+static void pool_check_empty(struct pool *p)
+{
+    if (p->conns == 0 && p->n_waiting == 0) {
+        timer_set(p->cw->worker->loop, &p->timer, p->draining ? 0 : EMPTY_POOL_MS);
+    }
+}
+
+static void pool_conn_free(struct pool_conn *pc)
+{
+    struct pool *p = pc->pool;
+    if (!pc->codec) {
+        p->n_connecting--;
+    }
+    count_bytes(pc);
+    list_del(&pc->link);
+    if (pc->codec) {
+        codec_free(pc->codec);
+    } else {
+        conn_free(pc->conn);
+    }
+    upstream_tls_peer_put(p->cw, pc->peer);
+    upstream_cx_end(p->cw, p->host, p->priority);
+    p->conns--;
+    pc->pool = NULL;
+    loop_free_later(p->cw->worker->loop, pc);
+    pool_check_empty(p);
+}
+
+static void waiting_end(struct pool *p, struct pool_request *r)
+{
+    list_del(&r->link);
+    r->pool = NULL;
+    p->n_waiting--;
+    breaker_give(&cluster_shared_of(p->cw)->pending[p->priority]);
+    stat_gauge_add(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_ACTIVE, -1);
+}
+
+static void waiting_fail(struct pool *p, enum pool_failure why, const char *detail)
+{
+    struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
+    waiting_end(p, r);
+    stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_FAILURE_EJECT);
+    r->on_fail(r, why, detail);
+}
+
+// The request that a lost connection was for fails, and all of them when no connection is left that could serve one. A callback may ask for
+// this pool again: those requests come with a connection of their own.
+static void connect_lost(struct pool *p, enum pool_failure why, const char *detail)
+{
+    struct list failing;
+    list_init(&failing);
+    uint32_t n = p->conns == 0 ? p->n_waiting : p->n_waiting > p->n_connecting;
+    for (; n > 0 && p->n_waiting > 0; n--) {
+        struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
+        waiting_end(p, r);
+        list_add_tail(&failing, &r->link);
+    }
+    while (!list_empty(&failing)) {
+        struct pool_request *r = list_entry(failing.next, struct pool_request, link);
+        list_del(&r->link);
+        stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_FAILURE_EJECT);
+        r->on_fail(r, why, detail);
+    }
+    pool_check_empty(p);
+}
+
+// ---- while connecting ----
+
+static void client_idle(struct codec *c);
+static void client_closed(struct codec *c, enum conn_close why);
+static const struct codec_ops client_ops = { .on_idle = client_idle, .on_conn_close = client_closed };
+
+static void connect_opened(struct conn *c)
+{
+    struct pool_conn *pc = c->owner;
+    struct pool *p = pc->pool;
+    stat_record(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_CONNECT_MS, loop_now_ms(c->loop) - pc->begun_ms);
+    if (c->transport) {
+        stat_inc(p->cw->stats, STAT_ID_CLUSTER_SSL_HANDSHAKE);
+    }
+    static const struct codec_opts no_opts;
+    pc->codec = codec_h1_client(c, &client_ops, pc, &no_opts);
+    p->n_connecting--;
+    conn_ready(pc);
+}
+
+static void connect_closed(struct conn *c, enum conn_close why)
+{
+    struct pool_conn *pc = c->owner;
+    struct pool *p = pc->pool;
+    enum pool_failure f = upstream_connect_failed(p->cw, p->host, c, why);
+    const char *detail = c->close_detail; // lives until the end of the turn
+    pool_conn_free(pc);
+    connect_lost(p, f, detail);
+}
+
+static const struct conn_ops connect_ops = { .on_open = connect_opened, .on_close = connect_closed };
+
+// One more connection on its way. false and *ret_why when it cannot even begin.
+static bool connect_one(struct pool *p, enum pool_failure *ret_why)
+{
+    struct connect_target t = { .host = p->host, .cs = p->cs, .transport = p->transport, .alpn = p->alpn,
+                                .alpn_count = p->alpn_count, .source = p->source };
+    struct pool_conn *pc = mem_new(struct pool_conn);
+    pc->conn = upstream_connect(p->cw, &t, &connect_ops, pc, &pc->peer, ret_why);
+    if (!pc->conn) {
+        free(pc);
+        return false;
+    }
+    pc->pool = p;
+    pc->begun_ms = loop_now_ms(p->cw->worker->loop);
+    list_add_tail(&p->connecting, &pc->link);
+    p->conns++;
+    p->n_connecting++;
+    timer_cancel(&p->timer); // it may stand for the end of an empty pool
+    upstream_cx_begin(p->cw, p->host, p->priority);
+    return true;
+}
+
+// Connections for those who wait, as far as max_connections allows. The first one of a pool is always made, or its requests would starve
+// behind other pools of the cluster (Envoy does the same).
+static void pool_connect(struct pool *p)
+{
+    atomic_uint *n = &cluster_shared_of(p->cw)->connections[p->priority];
+    while (p->n_waiting > p->n_connecting) {
+        if (!breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
+            stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
+            if (p->conns > 0) {
+                return;
+            }
+            atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
+        }
+        enum pool_failure why;
+        if (!connect_one(p, &why)) {
+            breaker_give(n);
+            connect_lost(p, why, why == POOL_FAIL_NO_SECRET ? "certificate not available yet" : NULL);
+            return;
+        }
+    }
+}
+
+// ---- ready connections ----
+
+static bool may_serve(const struct pool_conn *pc)
+{
+    const struct cluster_cfg *cfg = pc->pool->cs->cfg;
+    uint64_t age = loop_now_ms(pc->conn->loop) - pc->begun_ms;
+    return pc->conn->state == CONN_OPEN && codec_can_open(pc->codec) &&
+           (cfg->max_requests_per_connection == 0 || pc->requests < cfg->max_requests_per_connection) &&
+           (cfg->max_connection_ms == 0 || age < cfg->max_connection_ms);
+}
+
+static void serve(struct pool_conn *pc, struct pool_request *r)
+{
+    list_del(&pc->link);
+    list_add_tail(&pc->pool->busy, &pc->link);
+    pc->is_busy = true;
+    r->pool = NULL;
+    r->reused = pc->requests++ > 0;
+    r->on_ready(r, pc->codec, pc->conn);
+    // The caller may have given up inside. (pc is memory until the end of the turn, whatever happened.)
+    if (pc->pool && pc->is_busy && codec_active(pc->codec) == 0) {
+        conn_ready(pc);
+    }
+}
+
+// An open connection without an exchange: to whoever waits, or to rest, or away.
+static void conn_ready(struct pool_conn *pc)
+{
+    struct pool *p = pc->pool;
+    pc->is_busy = false;
+    if (!may_serve(pc) || (p->draining && p->n_waiting == 0)) {
+        pool_conn_free(pc);
+        pool_connect(p);
+        return;
+    }
+    if (p->n_waiting > 0) {
+        struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
+        waiting_end(p, r);
+        serve(pc, r);
+        return;
+    }
+    list_del(&pc->link);
+    list_add_head(&p->idle, &pc->link);
+    pc->idle_ms = loop_now_ms(pc->conn->loop);
+    if (p->cs->cfg->idle_timeout_ms && !timer_pending(&p->timer)) {
+        timer_set(p->cw->worker->loop, &p->timer, p->cs->cfg->idle_timeout_ms);
+    }
+}
+
+static void client_idle(struct codec *c)
+{
+    struct pool_conn *pc = codec_owner(c);
+    if (pc->is_busy && codec_active(c) == 0) {
+        count_bytes(pc);
+        conn_ready(pc);
+    }
+}
+
+// Idle: the server closed it, nobody was harmed. Busy: the exchange heard of it through its stream.
+static void client_closed(struct codec *c, enum conn_close why)
+{
+    (void)why;
+    struct pool_conn *pc = codec_owner(c);
+    struct pool *p = pc->pool;
+    pool_conn_free(pc);
+    pool_connect(p);
+}
+
+static void pool_timer(struct timer *t)
+{
+    struct pool *p = container_of(t, struct pool, timer);
+    if (p->conns == 0 && p->n_waiting == 0) {
+        pool_free(p);
+        return;
+    }
+    uint64_t now = loop_now_ms(p->cw->worker->loop), limit = p->cs->cfg->idle_timeout_ms;
+    while (!list_empty(&p->idle) && limit) {
+        struct pool_conn *oldest = list_entry(p->idle.prev, struct pool_conn, link);
+        uint64_t rested = now - oldest->idle_ms;
+        if (rested < limit) {
+            timer_set(p->cw->worker->loop, t, limit - rested);
+            return;
+        }
+        pool_conn_free(oldest);
+    }
+}
+
+// ---- requests ----
+
+static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, const struct pool_key *key, const struct pool_opts *o)
+{
+    struct pool *p = mem_new(struct pool);
+    p->key = *key;
+    p->cw = cw;
+    p->cs = cluster_snap_ref(k->cs);
+    p->host = host_ref(k->host);
+    p->transport = k->transport;
+    p->source = o->source;
+    p->priority = o->priority;
+    list_init(&p->link);
+    list_init(&p->idle);
+    list_init(&p->busy);
+    list_init(&p->connecting);
+    list_init(&p->waiting);
+    timer_init(&p->timer, pool_timer);
+    const struct tls_cfg *tls = k->transport->tls;
+    const struct str *alpn = o->alpn_override ? o->alpn_override : tls ? tls->alpn : NULL;
+    size_t n = !tls ? 0 : o->alpn_override ? o->alpn_override_count : tls->alpn_count, bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        bytes += alpn[i].n;
+    }
+    p->alpn = n ? mem_alloc(n * sizeof(*p->alpn) + bytes) : NULL;
+    p->alpn_count = n;
+    char *at = (char *)(p->alpn + n);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(at, alpn[i].p, alpn[i].n);
+        p->alpn[i] = str_n(at, alpn[i].n);
+        at += alpn[i].n;
+    }
+    cluster_hold(cw);
+    map_put(&cw->pools, str_n(&p->key, sizeof(p->key)), p);
+    return p;
+}
+
+static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o)
+{
+    struct pool_key key = { .host = k->host, .transport = k->transport, .priority = (uint64_t)o->priority };
+    if (k->transport->tls && o->alpn_override) { // without TLS there is no ALPN
+        key.alpn = o->alpn_override_count;
+        for (size_t i = 0; i < o->alpn_override_count; i++) {
+            key.alpn = hash_xx64(o->alpn_override[i].p, o->alpn_override[i].n, key.alpn);
+        }
+    }
+    if (o->source.family) {
+        key.source = addr_hash(&o->source) | 1;
+    }
+    struct pool *p = map_get(&cw->pools, str_n(&key, sizeof(key)));
+    return p ? p : pool_new(cw, k, &key, o);
+}
+
+// The one place that chooses the upstream protocol.
+static enum http_version upstream_version(const struct cluster_cfg *cfg, const struct pool_opts *o)
+{
+    switch (cfg->protocol) {
+    case UPSTREAM_H1:
+        return HTTP_11;
+    case UPSTREAM_H2:
+        return HTTP_2;
+    case UPSTREAM_DOWNSTREAM:
+        return o->downstream == HTTP_2 ? HTTP_2 : HTTP_11;
+    }
+    return HTTP_11;
+}
+
+void pool_http_get(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o, struct pool_request *r)
+{
+    r->pool = NULL;
+    if (upstream_version(k->cs->cfg, o) != HTTP_11) {
+        r->on_fail(r, POOL_FAIL_PROTOCOL, "HTTP/2 to upstreams is not built yet");
+        return;
+    }
+    struct pool *p = pool_for(cw, k, o);
+    while (!list_empty(&p->idle)) {
+        struct pool_conn *pc = list_entry(p->idle.next, struct pool_conn, link);
+        if (may_serve(pc)) {
+            serve(pc, r);
+            return;
+        }
+        pool_conn_free(pc);
+    }
+    if (!breaker_take(&cluster_shared_of(cw)->pending[p->priority], k->cs->cfg->breakers[p->priority].max_pending)) {
+        stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_OVERFLOW);
+        pool_check_empty(p);
+        r->on_fail(r, POOL_FAIL_OVERFLOW, NULL);
+        return;
+    }
+    stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_TOTAL);
+    stat_gauge_add(cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PENDING_ACTIVE, 1);
+    r->pool = p;
+    list_add_tail(&p->waiting, &r->link);
+    p->n_waiting++;
+    pool_connect(p);
+}
+
+void pool_http_cancel(struct pool_request *r)
+{
+    struct pool *p = r->pool;
+    if (p) {
+        waiting_end(p, r);
+        pool_check_empty(p);
+    }
+}
+
+// ---- following the configuration ----
+
+static void pool_drain(struct pool *p)
+{
+    map_del(&p->cw->pools, str_n(&p->key, sizeof(p->key)));
+    p->draining = true;
+    list_add_tail(&cluster_priv(p->cw)->draining, &p->link);
+    while (!list_empty(&p->idle)) {
+        pool_conn_free(list_entry(p->idle.next, struct pool_conn, link));
+    }
+    pool_check_empty(p);
+}
+
+static bool in_set(const struct endpoint_set *set, const struct host *h)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->v[i].host == h) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void pool_http_follow(struct cluster_worker *cw)
+{
+    bool dead = cluster_priv(cw)->dead, any_host = cw->snap->cfg->type == CLUSTER_ORIGINAL_DST;
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&cw->pools, &i));) {
+        struct pool *p = e->val;
+        if (dead || p->cs->cfg != cw->snap->cfg || (!any_host && !in_set(cw->snap->endpoints, p->host))) {
+            pool_drain(p);
+        }
+    }
+}
+
+bool pool_http_any(const struct cluster_worker *cw)
+{
+    return cw->pools.count > 0 || !list_empty(&cluster_priv(cw)->draining);
+}
+
+static void pool_end(struct pool *p)
+{
+    while (p->n_waiting > 0) {
+        waiting_fail(p, POOL_FAIL_CONNECT, "the proxy stops");
+    }
+    struct list *all[] = { &p->idle, &p->busy, &p->connecting };
+    for (size_t i = 0; i < array_len(all); i++) {
+        while (!list_empty(all[i])) {
+            pool_conn_free(list_entry(all[i]->next, struct pool_conn, link));
+        }
+    }
+    pool_free(p);
+}
+
+void pool_http_free_all(struct cluster_worker *cw)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&cw->pools, &i));) {
+        pool_end(e->val);
+    }
+    struct list *draining = &cluster_priv(cw)->draining;
+    while (!list_empty(draining)) {
+        pool_end(list_entry(draining->next, struct pool, link));
+    }
+}
