@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an Any holds, be it packed or in a TypedStruct. istiod wraps its own filters in the latter, and EnvoyFilters often do.
+// What an Any holds, be it packed or in a TypedStruct. istiod wraps its own filters in the latter,
+// and EnvoyFilters often do.
 #include <errno.h>
 
 #include "proto/pb_json.h"
@@ -32,7 +33,8 @@ Google__Protobuf__Any *pb_any_pack(const ProtobufCMessage *m, struct arena *a)
 }
 
 // The two TypedStructs have the same fields under different names.
-static bool typed_struct(const ProtobufCMessage *m, const char **ret_url, const Google__Protobuf__Struct **ret_value)
+static bool typed_struct(const ProtobufCMessage *m, const char **ret_url,
+                         const Google__Protobuf__Struct **ret_value)
 {
     if (m->descriptor == &udpa__type__v1__typed_struct__descriptor) {
         const Udpa__Type__V1__TypedStruct *ts = (const Udpa__Type__V1__TypedStruct *)m;
@@ -51,14 +53,16 @@ static bool typed_struct(const ProtobufCMessage *m, const char **ret_url, const 
 
 static int unknown_type(const char *url, struct err *err)
 {
-    return url[0] ? err_set(err, -ENOENT, "unknown type \"%s\"", url) : err_set(err, -EINVAL, "the type URL is empty");
+    return url[0] ? err_set(err, -ENOENT, "unknown type \"%s\"", url)
+                  : err_set(err, -EINVAL, "the type URL is empty");
 }
 
-int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected, struct arena *a,
-                  ProtobufCMessage **ret, struct err *err)
+int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
+                  struct arena *a, ProtobufCMessage **ret, struct err *err)
 {
     if (!any) {
-        return err_set(err, -EINVAL, "missing; expected %s", expected ? expected->name : "a typed value");
+        return err_set(err, -EINVAL, "missing; expected %s",
+                       expected ? expected->name : "a typed value");
     }
     const ProtobufCMessageDescriptor *desc = types_find(str_c(any->type_url));
     if (!desc) {
@@ -97,8 +101,10 @@ struct str pb_any_type_name(const Google__Protobuf__Any *any, struct arena *a)
     ProtobufCMessage *m;
     const char *url;
     const Google__Protobuf__Struct *value;
-    bool maybe = desc == &udpa__type__v1__typed_struct__descriptor || desc == &xds__type__v3__typed_struct__descriptor;
-    if (maybe && pb_unpack(desc, pb_bytes(any->value), a, &m, NULL) == 0 && typed_struct(m, &url, &value)) {
+    bool maybe = desc == &udpa__type__v1__typed_struct__descriptor ||
+                 desc == &xds__type__v3__typed_struct__descriptor;
+    if (maybe && pb_unpack(desc, pb_bytes(any->value), a, &m, NULL) == 0 &&
+        typed_struct(m, &url, &value)) {
         return name_of_url(url);
     }
     return name_of_url(any->type_url);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The look before the leap: protobuf-c recurses without a limit, refuses without a reason, and cuts text at a NUL. One pass
-// over the wire bytes (https://protobuf.dev/programming-guides/encoding/) by the descriptor rules all of that out.
+// The look before the leap: protobuf-c recurses without a limit, refuses without a reason, and cuts
+// text at a NUL. One pass over the wire bytes (https://protobuf.dev/programming-guides/encoding/)
+// by the descriptor rules all of that out.
 #include <errno.h>
 #include <inttypes.h>
 
@@ -83,17 +84,19 @@ static bool packed_ok(struct str s, enum wire w)
     return true;
 }
 
-static int check_message(const ProtobufCMessageDescriptor *desc, struct str s, int depth, struct err *err);
+static int check_message(const ProtobufCMessageDescriptor *desc, struct str s, int depth,
+                         struct err *err);
 
-static int check_field(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *f, enum wire w,
-                       struct str value, int depth, struct err *err)
+static int check_field(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *f,
+                       enum wire w, struct str value, int depth, struct err *err)
 {
     enum wire want = wire_of(f->type);
     if (w != want) {
         if (f->label == PROTOBUF_C_LABEL_REPEATED && w == WIRE_BYTES && packed_ok(value, want)) {
             return 0;
         }
-        return err_set(err, -EINVAL, "%s.%s: wire type %d, expected %d", desc->name, f->name, w, want);
+        return err_set(err, -EINVAL, "%s.%s: wire type %d, expected %d", desc->name, f->name, w,
+                       want);
     }
     if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
         return check_message(f->descriptor, value, depth + 1, err);
@@ -109,10 +112,12 @@ static int check_field(const ProtobufCMessageDescriptor *desc, const ProtobufCFi
     return 0;
 }
 
-static int check_message(const ProtobufCMessageDescriptor *desc, struct str s, int depth, struct err *err)
+static int check_message(const ProtobufCMessageDescriptor *desc, struct str s, int depth,
+                         struct err *err)
 {
     if (depth > PB_DEPTH_MAX) {
-        return err_set(err, -EINVAL, "%s: nested deeper than %d messages", desc->name, PB_DEPTH_MAX);
+        return err_set(err, -EINVAL, "%s: nested deeper than %d messages", desc->name,
+                       PB_DEPTH_MAX);
     }
     while (s.n) {
         uint64_t tag;
@@ -121,10 +126,11 @@ static int check_message(const ProtobufCMessageDescriptor *desc, struct str s, i
             return err_set(err, -EINVAL, "%s: malformed field tag", desc->name);
         }
         enum wire w = (enum wire)(tag & 7);
-        const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(desc, (unsigned)(tag >> 3));
+        const ProtobufCFieldDescriptor *f =
+            protobuf_c_message_descriptor_get_field(desc, (unsigned)(tag >> 3));
         if (!take_value(&s, w, &value)) {
-            return err_set(err, -EINVAL, "%s: field %" PRIu64 "%s%s%s is malformed or cut off", desc->name, tag >> 3,
-                           f ? " (" : "", f ? f->name : "", f ? ")" : "");
+            return err_set(err, -EINVAL, "%s: field %" PRIu64 "%s%s%s is malformed or cut off",
+                           desc->name, tag >> 3, f ? " (" : "", f ? f->name : "", f ? ")" : "");
         }
         int r = f ? check_field(desc, f, w, value, depth, err) : 0;
         if (r < 0) {

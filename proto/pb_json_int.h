@@ -20,19 +20,21 @@ struct rd {
 };
 
 // -EINVAL with "PATH (line L, column C): …".
-__attribute__((format(printf, 4, 5))) int rd_fail(struct rd *rd, const struct frame *at, const struct json *n,
-                                                  const char *fmt, ...);
+__attribute__((format(printf, 4, 5))) int rd_fail(struct rd *rd, const struct frame *at,
+                                                  const struct json *n, const char *fmt, ...);
 int rd_no_memory(struct rd *rd, const struct frame *at, const struct json *n);
 // n as a message of type desc; the message is made here.
-int rd_message(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCMessageDescriptor *desc,
-               ProtobufCMessage **ret);
+int rd_message(struct rd *rd, const struct frame *at, const struct json *n,
+               const ProtobufCMessageDescriptor *desc, ProtobufCMessage **ret);
 // n as the content of m, whose type has no special form.
-int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m, bool skip_type);
+int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m,
+              bool skip_type);
 // n as the field f of m: a list, a map, a member of a oneof, or one value.
-int rd_field(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f,
-             ProtobufCMessage *m);
+int rd_field(struct rd *rd, const struct frame *at, const struct json *n,
+             const ProtobufCFieldDescriptor *f, ProtobufCMessage *m);
 // n as one value of the field's type, into slot (an element of an array, a member of a message).
-int rd_value(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f, void *slot);
+int rd_value(struct rd *rd, const struct frame *at, const struct json *n,
+             const ProtobufCFieldDescriptor *f, void *slot);
 // Bytes of one value of the type in memory.
 size_t pb_value_size(ProtobufCType t);
 // What n is, for messages: "text", "a number", ….

@@ -35,9 +35,11 @@ int rd_fail(struct rd *rd, const struct frame *at, const struct json *n, const c
     vsnprintf(what, sizeof(what), fmt, ap);
     va_end(ap);
     if (n && n->line) {
-        snprintf(place, sizeof(place), path[0] ? " (line %d, column %d)" : "line %d, column %d", n->line, n->col);
+        snprintf(place, sizeof(place), path[0] ? " (line %d, column %d)" : "line %d, column %d",
+                 n->line, n->col);
     }
-    return err_set(rd->err, -EINVAL, "%s%s%s%s", path, place, path[0] || place[0] ? ": " : "", what);
+    return err_set(rd->err, -EINVAL, "%s%s%s%s", path, place, path[0] || place[0] ? ": " : "",
+                   what);
 }
 
 int rd_no_memory(struct rd *rd, const struct frame *at, const struct json *n)
@@ -118,7 +120,8 @@ static bool parse_integer(struct str s, bool *ret_neg, uint64_t *ret)
         return false;
     }
     double d = strtod(text, NULL);
-    if (!isfinite(d) || d != trunc(d) || fabs(d) > 9007199254740992.0) { // 2^53: beyond it a double is not exact
+    if (!isfinite(d) || d != trunc(d) ||
+        fabs(d) > 9007199254740992.0) { // 2^53: beyond it a double is not exact
         return false;
     }
     *ret_neg = d < 0;
@@ -126,18 +129,21 @@ static bool parse_integer(struct str s, bool *ret_neg, uint64_t *ret)
     return true;
 }
 
-static int rd_integer(struct rd *rd, const struct frame *at, const struct json *n, int64_t min, uint64_t max, uint64_t *ret)
+static int rd_integer(struct rd *rd, const struct frame *at, const struct json *n, int64_t min,
+                      uint64_t max, uint64_t *ret)
 {
     bool neg;
     uint64_t v;
     struct str s = number_text(n);
     if (!s.p || !parse_integer(s, &neg, &v)) {
         bool fraction = n->type == JSON_NUMBER;
-        return rd_fail(rd, at, n, "%s%.*s%s is not a whole number%s", fraction ? "" : "", s.p ? (int)s.n : 0, s.p ? s.p : "",
-                       s.p ? "" : rd_kind(n), fraction ? " that fits" : "");
+        return rd_fail(rd, at, n, "%s%.*s%s is not a whole number%s", fraction ? "" : "",
+                       s.p ? (int)s.n : 0, s.p ? s.p : "", s.p ? "" : rd_kind(n),
+                       fraction ? " that fits" : "");
     }
     if (neg ? v > (uint64_t)0 - (uint64_t)min : v > max) {
-        return rd_fail(rd, at, n, "%.*s does not fit: expected %" PRId64 " to %" PRIu64, STR_FMT(s), min, max);
+        return rd_fail(rd, at, n, "%.*s does not fit: expected %" PRId64 " to %" PRIu64, STR_FMT(s),
+                       min, max);
     }
     *ret = neg ? (uint64_t)0 - v : v;
     return 0;
@@ -147,8 +153,11 @@ static int rd_double(struct rd *rd, const struct frame *at, const struct json *n
 {
     struct str s = number_text(n);
     char text[512];
-    if (n->type == JSON_STRING && (str_is(s, "NaN") || str_is(s, "Infinity") || str_is(s, "-Infinity"))) {
-        *ret = str_is(s, "NaN") ? (double)NAN : s.p[0] == '-' ? -(double)INFINITY : (double)INFINITY;
+    if (n->type == JSON_STRING &&
+        (str_is(s, "NaN") || str_is(s, "Infinity") || str_is(s, "-Infinity"))) {
+        *ret = str_is(s, "NaN") ? (double)NAN
+               : s.p[0] == '-'  ? -(double)INFINITY
+                                : (double)INFINITY;
         return 0;
     }
     if (!s.p || !json_is_number(s) || !copy_text(s, text, sizeof(text))) {
@@ -162,7 +171,8 @@ static int rd_double(struct rd *rd, const struct frame *at, const struct json *n
     return 0;
 }
 
-static int rd_enum(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCEnumDescriptor *desc, int *ret)
+static int rd_enum(struct rd *rd, const struct frame *at, const struct json *n,
+                   const ProtobufCEnumDescriptor *desc, int *ret)
 {
     char name[NAME_MAX_BYTES];
     if (n->type == JSON_STRING && copy_text(n->text, name, sizeof(name))) {
@@ -186,15 +196,18 @@ static int rd_enum(struct rd *rd, const struct frame *at, const struct json *n, 
     char names[512] = "";
     size_t k = 0;
     for (unsigned i = 0; i < desc->n_value_names && k < sizeof(names); i++) {
-        k += (size_t)snprintf(names + k, sizeof(names) - k, "%s%s", i ? ", " : "", desc->values_by_name[i].name);
+        k += (size_t)snprintf(names + k, sizeof(names) - k, "%s%s", i ? ", " : "",
+                              desc->values_by_name[i].name);
     }
-    return rd_fail(rd, at, n, "unknown value \"%.*s\"; one of %s%s", (int)(n->text.n < 100 ? n->text.n : 100),
-                   n->text.p ? n->text.p : "", names, k >= sizeof(names) ? "…" : "");
+    return rd_fail(rd, at, n, "unknown value \"%.*s\"; one of %s%s",
+                   (int)(n->text.n < 100 ? n->text.n : 100), n->text.p ? n->text.p : "", names,
+                   k >= sizeof(names) ? "…" : "");
 }
 
 static int rd_string(struct rd *rd, const struct frame *at, const struct json *n, char **ret)
 {
-    bool taken = n->type == JSON_STRING || (n->plain && (n->type == JSON_NUMBER || n->type == JSON_BOOL));
+    bool taken =
+        n->type == JSON_STRING || (n->plain && (n->type == JSON_NUMBER || n->type == JSON_BOOL));
     if (!taken) {
         return rd_fail(rd, at, n, "%s where text is expected%s", rd_kind(n),
                        n->type == JSON_NUMBER || n->type == JSON_BOOL ? "; put it in quotes" : "");
@@ -213,7 +226,8 @@ static int rd_string(struct rd *rd, const struct frame *at, const struct json *n
     return 0;
 }
 
-static int rd_bytes(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCBinaryData *ret)
+static int rd_bytes(struct rd *rd, const struct frame *at, const struct json *n,
+                    ProtobufCBinaryData *ret)
 {
     struct str s;
     if (n->type != JSON_STRING) {
@@ -226,7 +240,8 @@ static int rd_bytes(struct rd *rd, const struct frame *at, const struct json *n,
     return 0;
 }
 
-static int rd_bool(struct rd *rd, const struct frame *at, const struct json *n, protobuf_c_boolean *ret)
+static int rd_bool(struct rd *rd, const struct frame *at, const struct json *n,
+                   protobuf_c_boolean *ret)
 {
     if (n->type != JSON_BOOL) {
         return rd_fail(rd, at, n, "%s where true or false is expected%s", rd_kind(n),
@@ -236,7 +251,8 @@ static int rd_bool(struct rd *rd, const struct frame *at, const struct json *n, 
     return 0;
 }
 
-static int rd_scalar(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCType type, void *slot)
+static int rd_scalar(struct rd *rd, const struct frame *at, const struct json *n,
+                     ProtobufCType type, void *slot)
 {
     uint64_t v;
     double d;
@@ -292,7 +308,8 @@ static int rd_scalar(struct rd *rd, const struct frame *at, const struct json *n
     }
 }
 
-int rd_value(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f, void *slot)
+int rd_value(struct rd *rd, const struct frame *at, const struct json *n,
+             const ProtobufCFieldDescriptor *f, void *slot)
 {
     switch (f->type) {
     case PROTOBUF_C_TYPE_MESSAGE:
@@ -304,7 +321,8 @@ int rd_value(struct rd *rd, const struct frame *at, const struct json *n, const 
     }
 }
 
-// Whether key is the lowerCamelCase form of a field's name: '_' goes, the letter behind it rises (protoc's json_name).
+// Whether key is the lowerCamelCase form of a field's name: '_' goes, the letter behind it rises
+// (protoc's json_name).
 static bool is_camel(const char *field, struct str key)
 {
     size_t i = 0;
@@ -323,7 +341,8 @@ static bool is_camel(const char *field, struct str key)
     return i == key.n;
 }
 
-static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *desc, struct str key)
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *desc,
+                                                  struct str key)
 {
     char name[NAME_MAX_BYTES];
     if (!copy_text(key, name, sizeof(name)) || strlen(name) != key.n) {
@@ -336,8 +355,8 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescript
     return f;
 }
 
-static int rd_list(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f,
-                   ProtobufCMessage *m)
+static int rd_list(struct rd *rd, const struct frame *at, const struct json *n,
+                   const ProtobufCFieldDescriptor *f, ProtobufCMessage *m)
 {
     if (n->type != JSON_ARRAY) {
         return rd_fail(rd, at, n, "%s where a list is expected", rd_kind(n));
@@ -359,8 +378,8 @@ static int rd_list(struct rd *rd, const struct frame *at, const struct json *n, 
     return 0;
 }
 
-static int rd_map_key(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *k,
-                      void *slot)
+static int rd_map_key(struct rd *rd, const struct frame *at, const struct json *n,
+                      const ProtobufCFieldDescriptor *k, void *slot)
 {
     struct json key = { .type = JSON_STRING, .text = n->key, .line = n->line, .col = n->col };
     if (k->type == PROTOBUF_C_TYPE_BOOL) {
@@ -370,8 +389,8 @@ static int rd_map_key(struct rd *rd, const struct frame *at, const struct json *
     return rd_scalar(rd, at, &key, k->type, slot);
 }
 
-static int rd_map(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f,
-                  ProtobufCMessage *m)
+static int rd_map(struct rd *rd, const struct frame *at, const struct json *n,
+                  const ProtobufCFieldDescriptor *f, ProtobufCMessage *m)
 {
     if (n->type != JSON_OBJECT) {
         return rd_fail(rd, at, n, "%s where an object is expected", rd_kind(n));
@@ -405,24 +424,30 @@ static int rd_map(struct rd *rd, const struct frame *at, const struct json *n, c
 // null is "not given", but for the two types that have a null of their own.
 static bool is_absent(const struct json *n, const ProtobufCFieldDescriptor *f)
 {
-    return n->type == JSON_NULL && !(f->type == PROTOBUF_C_TYPE_MESSAGE && f->label != PROTOBUF_C_LABEL_REPEATED &&
-                                     f->descriptor == &google__protobuf__value__descriptor) &&
-           !(f->type == PROTOBUF_C_TYPE_ENUM && f->descriptor == &google__protobuf__null_value__descriptor);
+    return n->type == JSON_NULL &&
+           !(f->type == PROTOBUF_C_TYPE_MESSAGE && f->label != PROTOBUF_C_LABEL_REPEATED &&
+             f->descriptor == &google__protobuf__value__descriptor) &&
+           !(f->type == PROTOBUF_C_TYPE_ENUM &&
+             f->descriptor == &google__protobuf__null_value__descriptor);
 }
 
-static int rd_oneof_clash(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCMessage *m,
-                          const ProtobufCFieldDescriptor *f)
+static int rd_oneof_clash(struct rd *rd, const struct frame *at, const struct json *n,
+                          const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 {
     uint32_t set = *(const uint32_t *)((const char *)m + f->quantifier_offset);
-    const ProtobufCFieldDescriptor *other = set ? protobuf_c_message_descriptor_get_field(m->descriptor, set) : NULL;
-    return other ? rd_fail(rd, at, n, "cannot stand beside %s: only one of them may be given", other->name) : 0;
+    const ProtobufCFieldDescriptor *other =
+        set ? protobuf_c_message_descriptor_get_field(m->descriptor, set) : NULL;
+    return other ? rd_fail(rd, at, n, "cannot stand beside %s: only one of them may be given",
+                           other->name)
+                 : 0;
 }
 
-int rd_field(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCFieldDescriptor *f,
-             ProtobufCMessage *m)
+int rd_field(struct rd *rd, const struct frame *at, const struct json *n,
+             const ProtobufCFieldDescriptor *f, ProtobufCMessage *m)
 {
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
-        return pb_field_is_map(m->descriptor, f) ? rd_map(rd, at, n, f, m) : rd_list(rd, at, n, f, m);
+        return pb_field_is_map(m->descriptor, f) ? rd_map(rd, at, n, f, m)
+                                                 : rd_list(rd, at, n, f, m);
     }
     if (!(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)) {
         return rd_value(rd, at, n, f, (char *)m + f->offset);
@@ -437,7 +462,8 @@ int rd_field(struct rd *rd, const struct frame *at, const struct json *n, const 
     return r;
 }
 
-int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m, bool skip_type)
+int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m,
+              bool skip_type)
 {
     if (n->type != JSON_OBJECT) {
         return rd_fail(rd, at, n, "%s where an object is expected", rd_kind(n));
@@ -454,13 +480,15 @@ int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, Proto
             continue;
         }
         if (!f) {
-            return rd_fail(rd, &here, e, "unknown field; %s has none of this name", m->descriptor->name);
+            return rd_fail(rd, &here, e, "unknown field; %s has none of this name",
+                           m->descriptor->name);
         }
         if (is_absent(e, f)) {
             continue;
         }
         bool *twice = &seen[f - m->descriptor->fields];
-        int r = *twice ? rd_fail(rd, &here, e, "given twice, in both spellings") : rd_field(rd, &here, e, f, m);
+        int r = *twice ? rd_fail(rd, &here, e, "given twice, in both spellings")
+                       : rd_field(rd, &here, e, f, m);
         if (r < 0) {
             return r;
         }
@@ -469,8 +497,8 @@ int rd_fields(struct rd *rd, const struct frame *at, const struct json *n, Proto
     return 0;
 }
 
-int rd_message(struct rd *rd, const struct frame *at, const struct json *n, const ProtobufCMessageDescriptor *desc,
-               ProtobufCMessage **ret)
+int rd_message(struct rd *rd, const struct frame *at, const struct json *n,
+               const ProtobufCMessageDescriptor *desc, ProtobufCMessage **ret)
 {
     ProtobufCMessage *m = pb_new(rd->arena, desc);
     if (!m) {
@@ -484,23 +512,23 @@ int rd_message(struct rd *rd, const struct frame *at, const struct json *n, cons
     return r;
 }
 
-int pb_json_read(const struct json *n, const ProtobufCMessageDescriptor *desc, unsigned flags, struct arena *a,
-                 ProtobufCMessage **ret, struct err *err)
+int pb_json_read(const struct json *n, const ProtobufCMessageDescriptor *desc, unsigned flags,
+                 struct arena *a, ProtobufCMessage **ret, struct err *err)
 {
     struct rd rd = { .flags = flags, .arena = a, .err = err };
     return rd_message(&rd, NULL, n, desc, ret);
 }
 
-int pb_json_parse(struct str text, const ProtobufCMessageDescriptor *desc, unsigned flags, struct arena *a,
-                  ProtobufCMessage **ret, struct err *err)
+int pb_json_parse(struct str text, const ProtobufCMessageDescriptor *desc, unsigned flags,
+                  struct arena *a, ProtobufCMessage **ret, struct err *err)
 {
     struct json *n;
     int r = json_or_yaml_parse(text, a, &n, err);
     return r < 0 ? r : pb_json_read(n, desc, flags, a, ret, err);
 }
 
-int pb_json_from_struct(const Google__Protobuf__Struct *st, const ProtobufCMessageDescriptor *desc, unsigned flags,
-                        struct arena *a, ProtobufCMessage **ret, struct err *err)
+int pb_json_from_struct(const Google__Protobuf__Struct *st, const ProtobufCMessageDescriptor *desc,
+                        unsigned flags, struct arena *a, ProtobufCMessage **ret, struct err *err)
 {
     struct json *n = pb_struct_to_json(st, a);
     return n ? pb_json_read(n, desc, flags, a, ret, err)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The JSON forms of google.protobuf's own types: https://protobuf.dev/programming-guides/json, and the comments of
-// duration.proto, timestamp.proto, struct.proto, wrappers.proto and any.proto.
+// The JSON forms of google.protobuf's own types: https://protobuf.dev/programming-guides/json, and
+// the comments of duration.proto, timestamp.proto, struct.proto, wrappers.proto and any.proto.
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -45,7 +45,8 @@ static void format_fraction(int32_t nanos, char out[16])
     }
 }
 
-static int read_duration(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_duration(struct rd *rd, const struct frame *at, const struct json *n,
+                         ProtobufCMessage *m)
 {
     Google__Protobuf__Duration *d = (Google__Protobuf__Duration *)m;
     struct str s = n->text;
@@ -59,7 +60,8 @@ static int read_duration(struct rd *rd, const struct frame *at, const struct jso
     struct str whole = dot >= 0 ? str_n(s.p, (size_t)dot) : s;
     uint64_t seconds;
     int32_t nanos;
-    if (!str_to_u64(whole, 315576000000, &seconds) || !parse_fraction(str_skip(s, whole.n), &nanos)) {
+    if (!str_to_u64(whole, 315576000000, &seconds) ||
+        !parse_fraction(str_skip(s, whole.n), &nanos)) {
         return rd_fail(rd, at, n, "\"%.*s\" is not a duration; expected seconds such as \"0.25s\"",
                        (int)(n->text.n < 100 ? n->text.n : 100), n->text.p);
     }
@@ -116,8 +118,8 @@ static bool parse_timestamp(struct str s, int64_t *ret_seconds, int32_t *ret_nan
     int64_t offset = 0;
     if (!str_is(s, "Z")) {
         uint64_t h, mi;
-        if (s.n != 6 || (s.p[0] != '+' && s.p[0] != '-') || s.p[3] != ':' || !str_to_u64(str_n(s.p + 1, 2), 23, &h) ||
-            !str_to_u64(str_n(s.p + 4, 2), 59, &mi)) {
+        if (s.n != 6 || (s.p[0] != '+' && s.p[0] != '-') || s.p[3] != ':' ||
+            !str_to_u64(str_n(s.p + 1, 2), 23, &h) || !str_to_u64(str_n(s.p + 4, 2), 59, &mi)) {
             return false;
         }
         offset = (int64_t)(h * 3600 + mi * 60) * (s.p[0] == '-' ? -1 : 1);
@@ -126,10 +128,12 @@ static bool parse_timestamp(struct str s, int64_t *ret_seconds, int32_t *ret_nan
     tm.tm_year -= 1900;
     tm.tm_sec = (int)sec;
     *ret_seconds = (int64_t)timegm(&tm) - offset;
-    return sec == 60 || (tm.tm_mday == day && tm.tm_mon == mon); // timegm turns 30 February into March
+    return sec == 60 ||
+           (tm.tm_mday == day && tm.tm_mon == mon); // timegm turns 30 February into March
 }
 
-static int read_timestamp(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_timestamp(struct rd *rd, const struct frame *at, const struct json *n,
+                          ProtobufCMessage *m)
 {
     Google__Protobuf__Timestamp *t = (Google__Protobuf__Timestamp *)m;
     if (n->type != JSON_STRING || !parse_timestamp(n->text, &t->seconds, &t->nanos)) {
@@ -147,14 +151,15 @@ static void write_timestamp(struct wr *wr, const ProtobufCMessage *m)
     struct tm tm;
     gmtime_r(&s, &tm);
     format_fraction(t->nanos >= 0 ? t->nanos % 1000000000 : 0, fraction);
-    snprintf(out, sizeof(out), "%04d-%02d-%02dT%02d:%02d:%02d%sZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-             tm.tm_min, tm.tm_sec, fraction);
+    snprintf(out, sizeof(out), "%04d-%02d-%02dT%02d:%02d:%02d%sZ", tm.tm_year + 1900, tm.tm_mon + 1,
+             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, fraction);
     jw_str(wr->w, str_c(out));
 }
 
 // ---- wrappers: the bare value of their only field
 
-static int read_wrapper(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_wrapper(struct rd *rd, const struct frame *at, const struct json *n,
+                        ProtobufCMessage *m)
 {
     const ProtobufCFieldDescriptor *f = &m->descriptor->fields[0];
     return rd_value(rd, at, n, f, (char *)m + f->offset);
@@ -169,19 +174,22 @@ static void write_wrapper(struct wr *wr, const ProtobufCMessage *m)
 // ---- Struct, Value, ListValue: free JSON
 
 // Both have one field: a map, or a list, of Values.
-static int read_free(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_free(struct rd *rd, const struct frame *at, const struct json *n,
+                     ProtobufCMessage *m)
 {
     return rd_field(rd, at, n, &m->descriptor->fields[0], m);
 }
 
-static int read_value(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_value(struct rd *rd, const struct frame *at, const struct json *n,
+                      ProtobufCMessage *m)
 {
     Google__Protobuf__Value *v = (Google__Protobuf__Value *)m;
     static const char *const names[] = {
         [JSON_NULL] = "null_value",     [JSON_BOOL] = "bool_value",  [JSON_NUMBER] = "number_value",
         [JSON_STRING] = "string_value", [JSON_ARRAY] = "list_value", [JSON_OBJECT] = "struct_value",
     };
-    const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(m->descriptor, names[n->type]);
+    const ProtobufCFieldDescriptor *f =
+        protobuf_c_message_descriptor_get_field_by_name(m->descriptor, names[n->type]);
     int r = n->type == JSON_NULL ? 0 : rd_value(rd, at, n, f, (char *)m + f->offset);
     if (r == 0) {
         v->kind_case = (Google__Protobuf__Value__KindCase)f->id;
@@ -189,11 +197,13 @@ static int read_value(struct rd *rd, const struct frame *at, const struct json *
     return r;
 }
 
-// Members whose text is a secret wherever they stand in free JSON (a TypedStruct may hold any message).
+// Members whose text is a secret wherever they stand in free JSON (a TypedStruct may hold any
+// message).
 static bool secret_name(const char *key)
 {
-    static const char *const names[] = { "private_key", "privateKey", "password", "pkcs12", "session_ticket_keys",
-                                         "sessionTicketKeys", "access_token", "accessToken" };
+    static const char *const names[] = { "private_key",  "privateKey",          "password",
+                                         "pkcs12",       "session_ticket_keys", "sessionTicketKeys",
+                                         "access_token", "accessToken" };
     for (size_t i = 0; i < array_len(names); i++) {
         if (strcmp(key, names[i]) == 0) {
             return true;
@@ -240,7 +250,8 @@ static void write_list(struct wr *wr, const ProtobufCMessage *m)
 static void write_value(struct wr *wr, const ProtobufCMessage *m)
 {
     const Google__Protobuf__Value *v = (const Google__Protobuf__Value *)m;
-    const ProtobufCFieldDescriptor *f = v->kind_case ? protobuf_c_message_descriptor_get_field(m->descriptor, v->kind_case) : NULL;
+    const ProtobufCFieldDescriptor *f =
+        v->kind_case ? protobuf_c_message_descriptor_get_field(m->descriptor, v->kind_case) : NULL;
     if (!f || v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_NULL_VALUE) {
         jw_null(wr->w);
     } else {
@@ -279,7 +290,8 @@ static int read_any_content(struct rd *rd, const struct frame *at, const struct 
     return 0;
 }
 
-static int read_any(struct rd *rd, const struct frame *at, const struct json *n, ProtobufCMessage *m)
+static int read_any(struct rd *rd, const struct frame *at, const struct json *n,
+                    ProtobufCMessage *m)
 {
     Google__Protobuf__Any *any = (Google__Protobuf__Any *)m;
     const struct json *type = json_get(n, "@type");
@@ -293,7 +305,8 @@ static int read_any(struct rd *rd, const struct frame *at, const struct json *n,
         return rd_fail(rd, at, n, "needs \"@type\" with the URL of its type");
     }
     struct frame here = { .up = at, .name = STR_INIT("@type") };
-    const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(m->descriptor, "type_url");
+    const ProtobufCFieldDescriptor *f =
+        protobuf_c_message_descriptor_get_field_by_name(m->descriptor, "type_url");
     int r = rd_value(rd, &here, type, f, &any->type_url);
     if (r < 0) {
         return r;
@@ -304,11 +317,13 @@ static int read_any(struct rd *rd, const struct frame *at, const struct json *n,
     }
     const struct json *value = json_get(n, "value");
     f = protobuf_c_message_descriptor_get_field_by_name(m->descriptor, "value");
-    if (n->count == 2 && value && value->type == JSON_STRING) { // as write_any leaves what it cannot decode
+    if (n->count == 2 && value &&
+        value->type == JSON_STRING) { // as write_any leaves what it cannot decode
         here.name = STR("value");
         return rd_value(rd, &here, value, f, &any->value);
     }
-    return rd_fail(rd, &here, type, "unknown type \"%.*s\"", (int)(type->text.n < 200 ? type->text.n : 200), type->text.p);
+    return rd_fail(rd, &here, type, "unknown type \"%.*s\"",
+                   (int)(type->text.n < 200 ? type->text.n : 200), type->text.p);
 }
 
 static void write_any(struct wr *wr, const ProtobufCMessage *m)
@@ -324,7 +339,8 @@ static void write_any(struct wr *wr, const ProtobufCMessage *m)
         const ProtobufCMessageDescriptor *desc = types_find(str_c(any->type_url));
         ProtobufCMessage *content;
         if (!desc || pb_unpack(desc, pb_bytes(any->value), &a, &content, NULL) < 0) {
-            jw_kv(wr->w, "value", base64_encode(&a, wr->redact ? STR("[redacted]") : pb_bytes(any->value)));
+            jw_kv(wr->w, "value",
+                  base64_encode(&a, wr->redact ? STR("[redacted]") : pb_bytes(any->value)));
         } else if (pb_wkt_find(desc)) {
             jw_key(wr->w, STR("value"));
             wr_message(wr, content);

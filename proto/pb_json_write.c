@@ -172,8 +172,8 @@ static void write_map_key(struct wr *wr, const ProtobufCFieldDescriptor *f, cons
     jw_key(wr->w, str_n(s, (size_t)n));
 }
 
-static void write_list(struct wr *wr, const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *f,
-                       const char *v, size_t count)
+static void write_list(struct wr *wr, const ProtobufCMessageDescriptor *desc,
+                       const ProtobufCFieldDescriptor *f, const char *v, size_t count)
 {
     size_t size = pb_value_size(f->type);
     bool map = pb_field_is_map(desc, f);
@@ -188,7 +188,8 @@ static void write_list(struct wr *wr, const ProtobufCMessageDescriptor *desc, co
             continue;
         }
         const char *entry = ((const char *const *)(const void *)v)[i];
-        const ProtobufCFieldDescriptor *kv = ((const ProtobufCMessage *)(const void *)entry)->descriptor->fields;
+        const ProtobufCFieldDescriptor *kv =
+            ((const ProtobufCMessage *)(const void *)entry)->descriptor->fields;
         write_map_key(wr, &kv[0], entry + kv[0].offset);
         wr_value(wr, &kv[1], entry + kv[1].offset);
     }
@@ -233,11 +234,13 @@ void wr_fields(struct wr *wr, const ProtobufCMessage *m)
     const ProtobufCMessageDescriptor *desc = m->descriptor;
     for (unsigned i = 0; i < desc->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &desc->fields[i];
-        const char *slot = (const char *)m + f->offset, *quantifier = (const char *)m + f->quantifier_offset;
+        const char *slot = (const char *)m + f->offset,
+                   *quantifier = (const char *)m + f->quantifier_offset;
         bool list = f->label == PROTOBUF_C_LABEL_REPEATED;
-        bool present = list                                     ? *(const size_t *)(const void *)quantifier > 0
-                       : f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF ? *(const uint32_t *)(const void *)quantifier == f->id
-                                                                : is_set(f, slot);
+        bool present = list ? *(const size_t *)(const void *)quantifier > 0
+                       : f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF
+                           ? *(const uint32_t *)(const void *)quantifier == f->id
+                           : is_set(f, slot);
         if (!present && !((wr->flags & PB_JSON_DEFAULTS) && has_default(f))) {
             continue;
         }
@@ -245,7 +248,8 @@ void wr_fields(struct wr *wr, const ProtobufCMessage *m)
         wr->redact = outer || ((wr->flags & PB_JSON_REDACT) && is_secret(desc, f));
         jw_key(wr->w, str_c(f->name));
         if (list) {
-            write_list(wr, desc, f, *(const char *const *)(const void *)slot, *(const size_t *)(const void *)quantifier);
+            write_list(wr, desc, f, *(const char *const *)(const void *)slot,
+                       *(const size_t *)(const void *)quantifier);
         } else {
             wr_value(wr, f, slot);
         }

@@ -25,28 +25,33 @@ static void free_nothing(void *data, void *p)
 
 void pb_alloc_init(struct pb_alloc *pa, struct arena *a, size_t budget)
 {
-    *pa = (struct pb_alloc){ .base = { .alloc = alloc_from_arena, .free = free_nothing, .allocator_data = pa },
-                             .arena = a,
-                             .budget = budget };
+    *pa = (struct pb_alloc){
+        .base = { .alloc = alloc_from_arena, .free = free_nothing, .allocator_data = pa },
+        .arena = a,
+        .budget = budget
+    };
 }
 
-int pb_unpack(const ProtobufCMessageDescriptor *desc, struct str bytes, struct arena *a, ProtobufCMessage **ret,
-              struct err *err)
+int pb_unpack(const ProtobufCMessageDescriptor *desc, struct str bytes, struct arena *a,
+              ProtobufCMessage **ret, struct err *err)
 {
     if (bytes.n > PB_BYTES_MAX) {
-        return err_set(err, -EMSGSIZE, "%s: %zu bytes are more than the limit of %d", desc->name, bytes.n, PB_BYTES_MAX);
+        return err_set(err, -EMSGSIZE, "%s: %zu bytes are more than the limit of %d", desc->name,
+                       bytes.n, PB_BYTES_MAX);
     }
     int r = pb_check(desc, bytes, err);
     if (r < 0) {
         return r;
     }
-    // A repeated singular message is merged by copying, so a hostile message could ask for far more memory than it has bytes.
+    // A repeated singular message is merged by copying, so a hostile message could ask for far more
+    // memory than it has bytes.
     struct pb_alloc pa;
     pb_alloc_init(&pa, a, PB_GROWTH_FREE + bytes.n * PB_GROWTH_MAX);
     const uint8_t *p = bytes.p ? (const uint8_t *)bytes.p : (const uint8_t *)"";
     ProtobufCMessage *m = protobuf_c_message_unpack(desc, &pa.base, bytes.n, p);
     if (!m) {
-        return err_set(err, -ENOMEM, "%s: decoding %zu bytes takes more memory than allowed", desc->name, bytes.n);
+        return err_set(err, -ENOMEM, "%s: decoding %zu bytes takes more memory than allowed",
+                       desc->name, bytes.n);
     }
     *ret = m;
     return 0;
@@ -78,11 +83,12 @@ bool pb_field_is_map(const ProtobufCMessageDescriptor *desc, const ProtobufCFiel
     if (f->label != PROTOBUF_C_LABEL_REPEATED || f->type != PROTOBUF_C_TYPE_MESSAGE) {
         return false;
     }
-    // protoc makes for `map<K, V> foo_bar` in message M the type M.FooBarEntry {K key = 1; V value = 2;}.
+    // protoc makes for `map<K, V> foo_bar` in message M the type M.FooBarEntry {K key = 1; V value
+    // = 2;}.
     const ProtobufCMessageDescriptor *e = f->descriptor;
     struct str name = str_c(e->name), owner = str_c(desc->name);
-    if (!str_ends(name, STR("Entry")) || !str_starts(name, owner) || e->n_fields != 2 || name.n <= owner.n ||
-        name.p[owner.n] != '.') {
+    if (!str_ends(name, STR("Entry")) || !str_starts(name, owner) || e->n_fields != 2 ||
+        name.n <= owner.n || name.p[owner.n] != '.') {
         return false;
     }
     const char *p = name.p + owner.n + 1;
@@ -96,7 +102,8 @@ bool pb_field_is_map(const ProtobufCMessageDescriptor *desc, const ProtobufCFiel
             return false;
         }
     }
-    return strcmp(p, "Entry") == 0 && strcmp(e->fields[0].name, "key") == 0 && strcmp(e->fields[1].name, "value") == 0;
+    return strcmp(p, "Entry") == 0 && strcmp(e->fields[0].name, "key") == 0 &&
+           strcmp(e->fields[1].name, "value") == 0;
 }
 
 // Integer keys of the APIs are never negative, so one order serves all.
@@ -104,8 +111,9 @@ static uint64_t integer_key(const ProtobufCMessage *e)
 {
     const ProtobufCFieldDescriptor *k = &e->descriptor->fields[0];
     const void *p = (const char *)e + k->offset;
-    bool wide = k->type == PROTOBUF_C_TYPE_INT64 || k->type == PROTOBUF_C_TYPE_UINT64 || k->type == PROTOBUF_C_TYPE_FIXED64 ||
-                k->type == PROTOBUF_C_TYPE_SINT64 || k->type == PROTOBUF_C_TYPE_SFIXED64;
+    bool wide = k->type == PROTOBUF_C_TYPE_INT64 || k->type == PROTOBUF_C_TYPE_UINT64 ||
+                k->type == PROTOBUF_C_TYPE_FIXED64 || k->type == PROTOBUF_C_TYPE_SINT64 ||
+                k->type == PROTOBUF_C_TYPE_SFIXED64;
     return wide ? *(const uint64_t *)p : *(const uint32_t *)p;
 }
 
@@ -114,7 +122,8 @@ static int entry_cmp(const void *a, const void *b)
     const ProtobufCMessage *x = *(ProtobufCMessage *const *)a, *y = *(ProtobufCMessage *const *)b;
     const ProtobufCFieldDescriptor *k = &x->descriptor->fields[0];
     if (k->type == PROTOBUF_C_TYPE_STRING) {
-        const char *s = *(char *const *)((const char *)x + k->offset), *t = *(char *const *)((const char *)y + k->offset);
+        const char *s = *(char *const *)((const char *)x + k->offset),
+                   *t = *(char *const *)((const char *)y + k->offset);
         return strcmp(s ? s : "", t ? t : "");
     }
     uint64_t s = integer_key(x), t = integer_key(y);
@@ -157,7 +166,8 @@ struct str pb_pack_stable(ProtobufCMessage *m, struct arena *a)
 bool pb_duration_valid(const Google__Protobuf__Duration *d)
 {
     const int64_t seconds_max = 315576000000; // 10,000 years
-    return d && d->seconds >= 0 && d->seconds <= seconds_max && d->nanos >= 0 && d->nanos < 1000000000;
+    return d && d->seconds >= 0 && d->seconds <= seconds_max && d->nanos >= 0 &&
+           d->nanos < 1000000000;
 }
 
 int64_t pb_duration_ms(const Google__Protobuf__Duration *d, int64_t dflt)
@@ -206,13 +216,15 @@ const ProtobufCMessage *pb_map_find(const void *entries, size_t n, const char *k
 
 const Google__Protobuf__Value *pb_struct_get(const Google__Protobuf__Struct *st, const char *key)
 {
-    const Google__Protobuf__Struct__FieldsEntry *e = st ? pb_map_get(st->fields, st->n_fields, key) : NULL;
+    const Google__Protobuf__Struct__FieldsEntry *e =
+        st ? pb_map_get(st->fields, st->n_fields, key) : NULL;
     return e ? e->value : NULL;
 }
 
 struct str pb_value_str(const Google__Protobuf__Value *v)
 {
-    return str_c(v && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE ? v->string_value : NULL);
+    return str_c(v && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE ? v->string_value
+                                                                                 : NULL);
 }
 
 struct str pb_struct_str(const Google__Protobuf__Struct *st, const char *key)
@@ -220,7 +232,8 @@ struct str pb_struct_str(const Google__Protobuf__Struct *st, const char *key)
     return pb_value_str(pb_struct_get(st, key));
 }
 
-const Google__Protobuf__Struct *pb_metadata_get(const Envoy__Config__Core__V3__Metadata *md, const char *filter)
+const Google__Protobuf__Struct *pb_metadata_get(const Envoy__Config__Core__V3__Metadata *md,
+                                                const char *filter)
 {
     const Envoy__Config__Core__V3__Metadata__FilterMetadataEntry *e =
         md ? pb_map_get(md->filter_metadata, md->n_filter_metadata, filter) : NULL;

@@ -3,14 +3,16 @@
 
 #include "lib/base/check.h"
 
-#define TYPE(c_name, full_name, short_name) extern const ProtobufCMessageDescriptor c_name##__descriptor;
+#define TYPE(c_name, full_name, short_name)                                                        \
+    extern const ProtobufCMessageDescriptor c_name##__descriptor;
 #include "proto/types.def"
 #undef TYPE
 
 // In byte order of the full names, so that the descriptor of a URL is found by halving.
 static const struct type_entry entries[] = {
-#define TYPE(c_name, full_name, short)                                                                                 \
-    { TYPES_URL_PREFIX full_name, &(TYPES_URL_PREFIX full_name)[sizeof(TYPES_URL_PREFIX) - 1], short, &c_name##__descriptor },
+#define TYPE(c_name, full_name, short)                                                             \
+    { TYPES_URL_PREFIX full_name, &(TYPES_URL_PREFIX full_name)[sizeof(TYPES_URL_PREFIX) - 1],     \
+      short, &c_name##__descriptor },
 #include "proto/types.def"
 #undef TYPE
 };

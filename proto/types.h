@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every message that may stand inside a google.protobuf.Any: type URL ↔ descriptor ↔ short name. The list is types.def.
+// Every message that may stand inside a google.protobuf.Any: type URL ↔ descriptor ↔ short name.
+// The list is types.def.
 #ifndef PROTO_TYPES_H
 #define PROTO_TYPES_H
 
@@ -16,8 +17,9 @@ struct type_entry {
     const ProtobufCMessageDescriptor *desc; // static
 };
 
-// The descriptor for "type.googleapis.com/X" or "X", NULL when unknown. Any other authority before the last '/' is not taken:
-// the name decides in protobuf, but a URL of somebody else's server is not ours to guess. Any thread.
+// The descriptor for "type.googleapis.com/X" or "X", NULL when unknown. Any other authority before
+// the last '/' is not taken: the name decides in protobuf, but a URL of somebody else's server is
+// not ours to guess. Any thread.
 const ProtobufCMessageDescriptor *types_find(struct str type_url);
 // The entry of a descriptor, NULL when it is not in the list.
 const struct type_entry *types_entry(const ProtobufCMessageDescriptor *desc);

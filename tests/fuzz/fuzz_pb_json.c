@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fuzz target of the protobuf codec. First byte: what the rest is. Even: wire bytes of a message, checked, decoded, written as
-// JSON and, when nothing was cut, read back equal. Odd: JSON or YAML of a message, read, written and read back equal.
+// Fuzz target of the protobuf codec. First byte: what the rest is. Even: wire bytes of a message,
+// checked, decoded, written as JSON and, when nothing was cut, read back equal. Odd: JSON or YAML
+// of a message, read, written and read back equal.
 #include <stdlib.h>
 
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
@@ -18,8 +19,8 @@ static const ProtobufCMessageDescriptor *const types[] = {
     &google__protobuf__any__descriptor,
 };
 
-// m → JSON → m must pack alike. Text that the reader rightly refuses (cut, or a wire-only oddity such as two equal map keys or
-// times out of range) ends the run of this input.
+// m → JSON → m must pack alike. Text that the reader rightly refuses (cut, or a wire-only oddity
+// such as two equal map keys or times out of range) ends the run of this input.
 static void round_trip(ProtobufCMessage *m, struct arena *a)
 {
     struct buf out = { 0 };
@@ -48,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const ProtobufCMessageDescriptor *desc = types[(data[0] >> 1) % array_len(types)];
     struct str rest = str_n(data + 1, size - 1);
     ProtobufCMessage *m;
-    int r = data[0] & 1 ? pb_json_parse(rest, desc, data[0] & 0x80 ? PB_JSON_IGNORE_UNKNOWN : 0, &a, &m, NULL)
+    int r = data[0] & 1 ? pb_json_parse(rest, desc, data[0] & 0x80 ? PB_JSON_IGNORE_UNKNOWN : 0, &a,
+                                        &m, NULL)
                         : pb_unpack(desc, rest, &a, &m, NULL);
     if (r == 0) {
         round_trip(m, &a);

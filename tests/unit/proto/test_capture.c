@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real responses of a real istiod: all of them decode, every Any in them has a type we know, and pb → JSON → pb loses nothing.
-// Reads tests/golden/istiod, and the folder named by REMORA_CAPTURE when that is set.
+// Real responses of a real istiod: all of them decode, every Any in them has a type we know, and pb
+// → JSON → pb loses nothing. Reads tests/golden/istiod, and the folder named by REMORA_CAPTURE when
+// that is set.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +47,8 @@ static int setup(void **state)
 {
     (void)state;
     const char *more = getenv("REMORA_CAPTURE");
-    if (nftw("tests/golden/istiod", collect, 16, FTW_PHYS) != 0 || (more && nftw(more, collect, 16, FTW_PHYS) != 0)) {
+    if (nftw("tests/golden/istiod", collect, 16, FTW_PHYS) != 0 ||
+        (more && nftw(more, collect, 16, FTW_PHYS) != 0)) {
         print_error("captures not readable; run from the repository's root\n");
         return -1;
     }
@@ -79,7 +81,8 @@ static void walk_any(const Google__Protobuf__Any *any, struct arena *a, struct t
         t->typed_structs++;
         assert_int_equal(pb_unpack(plain, pb_bytes(any->value), a, &content, &err), 0);
         walk(content, a, t);
-        const Udpa__Type__V1__TypedStruct *ts = (const void *)content; // the only kind that istiod sends
+        const Udpa__Type__V1__TypedStruct *ts =
+            (const void *)content; // the only kind that istiod sends
         if (pb_json_from_struct(ts->value, m->descriptor, 0, a, &m, &err) < 0) {
             fail_msg("%s: %s", ts->type_url, err.msg); // a member that our message lacks
         }
@@ -104,30 +107,33 @@ static void walk(const ProtobufCMessage *m, struct arena *a, struct tally *t)
         }
         if (f->label == PROTOBUF_C_LABEL_REPEATED) {
             for (size_t j = 0; j < *(const size_t *)(const void *)q; j++) {
-                walk((*(ProtobufCMessage **const *)(const void *)p)[j], a, t);
+                walk((*(ProtobufCMessage * *const *)(const void *)p)[j], a, t);
             }
-        } else if ((!(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) || *(const uint32_t *)(const void *)q == f->id) &&
+        } else if ((!(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) ||
+                    *(const uint32_t *)(const void *)q == f->id) &&
                    *(ProtobufCMessage *const *)(const void *)p) {
             walk(*(ProtobufCMessage *const *)(const void *)p, a, t);
         }
     }
 }
 
-// Bytes that our encoder leaves out and others write: key and value of a map entry that have default values.
+// Bytes that our encoder leaves out and others write: key and value of a map entry that have
+// default values.
 static size_t left_out;
 
 static void count_defaults(const ProtobufCMessage *entry)
 {
     for (unsigned i = 0; i < 2; i++) {
         const ProtobufCFieldDescriptor *f = &entry->descriptor->fields[i];
-        if (f->type == PROTOBUF_C_TYPE_STRING && **(char *const *)(const void *)((const char *)entry + f->offset) == 0) {
+        if (f->type == PROTOBUF_C_TYPE_STRING &&
+            **(char *const *)(const void *)((const char *)entry + f->offset) == 0) {
             left_out += 2;
         }
     }
 }
 
-// Packs m with the content of every Any packed anew by us: Go's encoder orders fields differently. As many bytes as came at
-// each level show that nothing was lost.
+// Packs m with the content of every Any packed anew by us: Go's encoder orders fields differently.
+// As many bytes as came at each level show that nothing was lost.
 static struct str normal_form(ProtobufCMessage *m, struct arena *a)
 {
     if (m->descriptor == &google__protobuf__any__descriptor) {
@@ -190,8 +196,9 @@ static void check_response(const char *path, bool delta, struct str bytes, struc
 {
     struct arena a = { 0 };
     struct err err;
-    const ProtobufCMessageDescriptor *desc = delta ? &envoy__service__discovery__v3__delta_discovery_response__descriptor
-                                                   : &envoy__service__discovery__v3__discovery_response__descriptor;
+    const ProtobufCMessageDescriptor *desc =
+        delta ? &envoy__service__discovery__v3__delta_discovery_response__descriptor
+              : &envoy__service__discovery__v3__discovery_response__descriptor;
     ProtobufCMessage *m;
     if (pb_unpack(desc, bytes, &a, &m, &err) < 0) {
         fail_msg("%s: %s", path, err.msg);
@@ -227,16 +234,19 @@ static void test_responses(void **state)
         arena_fini(&a);
         n++;
     }
-    print_message("%zu responses, %zu resources, %zu Any, %zu TypedStruct\n", n, t.resources, t.any, t.typed_structs);
+    print_message("%zu responses, %zu resources, %zu Any, %zu TypedStruct\n", n, t.resources, t.any,
+                  t.typed_structs);
     assert_true(n >= 11 && t.resources > 150 && t.any > 1000 && t.typed_structs > 100);
     assert_int_equal(t.unknown_fields, 0);
 }
 
-// The JSON of another implementation reads as a list of Any, and our JSON of the same reads back equal.
+// The JSON of another implementation reads as a list of Any, and our JSON of the same reads back
+// equal.
 static void test_json_resources(void **state)
 {
     (void)state;
-    static const char *const types[] = { "CDS.json", "EDS.json", "LDS.json", "RDS.json", "NDS.json", "ECDS.json", "SDS.json" };
+    static const char *const types[] = { "CDS.json", "EDS.json",  "LDS.json", "RDS.json",
+                                         "NDS.json", "ECDS.json", "SDS.json" };
     size_t n = 0;
     for (size_t i = 0; i < n_files; i++) {
         const char *base = strrchr(files[i], '/') + 1;

@@ -22,7 +22,8 @@ static void test_sidecar_bootstrap(void **state)
     struct err err;
     struct str text;
     ProtobufCMessage *m, *back;
-    assert_int_equal(file_read("tests/golden/proto/sidecar-bootstrap.yaml", 1 << 20, &a, &text, &err), 0);
+    assert_int_equal(
+        file_read("tests/golden/proto/sidecar-bootstrap.yaml", 1 << 20, &a, &text, &err), 0);
     if (pb_json_parse(text, d, 0, &a, &m, &err) < 0) {
         fail_msg("%s", err.msg);
     }

@@ -31,11 +31,19 @@ static void test_duration(void **state)
         int32_t nanos;
         int64_t ms;
     } cases[] = {
-        { 0, 0, 0 },           { 1, 500000000, 1500},          { 0, 1, 1 },
-        { 0, 999999, 1 },      { 0, 1000001, 2 },              { 9223372035, 0, 9223372035000 },
-        { 315576000000, 999999999, 315576000001000 },          { 315576000001, 0, -7 },
-        { -1, 0, -7 },         { 0, -1, -7 },                  { 0, 1000000000, -7 },
-        { INT64_MAX, 0, -7 },  { INT64_MIN, 0, -7 },
+        { 0, 0, 0 },
+        { 1, 500000000, 1500 },
+        { 0, 1, 1 },
+        { 0, 999999, 1 },
+        { 0, 1000001, 2 },
+        { 9223372035, 0, 9223372035000 },
+        { 315576000000, 999999999, 315576000001000 },
+        { 315576000001, 0, -7 },
+        { -1, 0, -7 },
+        { 0, -1, -7 },
+        { 0, 1000000000, -7 },
+        { INT64_MAX, 0, -7 },
+        { INT64_MIN, 0, -7 },
     };
     for (size_t i = 0; i < array_len(cases); i++) {
         d.seconds = cases[i].seconds;
@@ -66,8 +74,9 @@ static void test_struct_and_maps(void **state)
     Envoy__Config__Core__V3__Metadata *md;
     struct err err;
     const char *text = "filter_metadata: {istio: {workload: w, n: 1}, envoy.lb: {}}";
-    assert_int_equal(pb_json_parse(str_c(text), &envoy__config__core__v3__metadata__descriptor, 0, &arena,
-                                   (ProtobufCMessage **)&md, &err), 0);
+    assert_int_equal(pb_json_parse(str_c(text), &envoy__config__core__v3__metadata__descriptor, 0,
+                                   &arena, (ProtobufCMessage **)&md, &err),
+                     0);
     const Google__Protobuf__Struct *st = pb_metadata_get(md, "istio");
     assert_true(str_is(pb_struct_str(st, "workload"), "w"));
     assert_null(pb_struct_str(st, "n").p);
@@ -91,7 +100,10 @@ static void test_pack_stable(void **state)
     struct err err;
     for (int i = 0; i < 2; i++) {
         ProtobufCMessage *m;
-        assert_int_equal(pb_json_parse(str_c(texts[i]), &envoy__config__cluster__v3__cluster__descriptor, 0, &arena, &m, &err), 0);
+        assert_int_equal(pb_json_parse(str_c(texts[i]),
+                                       &envoy__config__cluster__v3__cluster__descriptor, 0, &arena,
+                                       &m, &err),
+                         0);
         plain[i] = pb_pack(m, &arena);
         stable[i] = pb_pack_stable(m, &arena);
     }
@@ -112,7 +124,8 @@ static void test_field_is_map(void **state)
     assert_false(pb_field_is_map(map->descriptor, map)); // the owner is part of the rule
 }
 
-// The same singular field given 30,000 times makes protobuf-c copy ever longer lists: the budget ends it.
+// The same singular field given 30,000 times makes protobuf-c copy ever longer lists: the budget
+// ends it.
 static void test_growth_is_bounded(void **state)
 {
     (void)state;
@@ -122,7 +135,9 @@ static void test_growth_is_bounded(void **state)
     for (size_t i = 0; i < sizeof(nested); i += 4) {
         memcpy(nested + i, "\x52\x02\x0a\x00", 4); // circuit_breakers (10): { thresholds (1): {} }
     }
-    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor, str_n(nested, sizeof(nested)), &arena, &m, &err), -ENOMEM);
+    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor,
+                               str_n(nested, sizeof(nested)), &arena, &m, &err),
+                     -ENOMEM);
     assert_null(m);
     assert_true(arena.used_bytes < 64u << 20);
 }
@@ -134,7 +149,9 @@ static void test_arena_limit(void **state)
     arena_init(&small, 256, 300);
     ProtobufCMessage *m;
     struct err err;
-    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor, STR("\x0a\x01x"), &small, &m, &err), -ENOMEM);
+    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor, STR("\x0a\x01x"),
+                               &small, &m, &err),
+                     -ENOMEM);
     arena_fini(&small);
 }
 
@@ -142,7 +159,9 @@ static void test_empty_message(void **state)
 {
     (void)state;
     ProtobufCMessage *m;
-    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor, (struct str){ 0 }, &arena, &m, NULL), 0);
+    assert_int_equal(pb_unpack(&envoy__config__cluster__v3__cluster__descriptor, (struct str){ 0 },
+                               &arena, &m, NULL),
+                     0);
     struct str s = pb_pack(m, &arena);
     assert_int_equal(s.n, 0);
     assert_non_null(s.p);
