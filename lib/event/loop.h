@@ -43,7 +43,8 @@ struct loop_hook {
 
 // Any thread creates; exactly one thread runs. NULL + err when the kernel refuses.
 struct loop *loop_new(struct err *err);
-// On the loop's thread, after loop_run returned. Pending mailbox messages and deferred tasks are run first.
+// On the loop's thread, or any when that has ended, after loop_run returned. Pending mailbox messages and deferred tasks are run first.
+// No other thread may still be inside loop_post or loop_stop, also one whose message or stop ended the loop: join the senders first.
 void loop_free(struct loop *l);
 // Runs until loop_stop. Binds the loop to the calling thread.
 void loop_run(struct loop *l);
