@@ -66,7 +66,7 @@ struct codec_ops {
 };
 
 struct codec_opts {
-    struct h1_limits *h1;          // NULL = default; borrowed for the codec's life
+    const struct h1_limits *h1;    // NULL = default; borrowed for the codec's life
     uint32_t max_concurrent_streams; // server h2; 0 = default
     uint32_t stream_window, conn_window; // h2; 0 = default
     bool half_close_ok; // h1 server: a client that ended its side still gets its answer (admin pages). Off: its end cancels the

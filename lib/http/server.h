@@ -26,15 +26,17 @@ struct http_server_resp {
     struct buf body;           // taken
     struct headers headers;    // extra ones
     bool close;                // close the connection afterwards
-    void (*after)(void *arg);  // called once the answer has left (quitquitquit); may be NULL
+    void (*after)(void *arg);  // called once the answer has left or the client is gone (quitquitquit); may be NULL; closes
     void *after_arg;
 };
-// fd: a listening socket (taken), or use addr. handler runs on the loop's thread and answers at once.
+// Listens on a (port 0: any; a Unix path gets unix_mode and is removed by http_server_free). handler runs on the loop's thread and
+// answers at once; it may free the server. NULL + err when the address cannot be had.
 struct http_server *http_server_new(struct loop *l, const struct addr *a, int unix_mode,
                                     void (*handler)(void *arg, struct http_server_req *q, struct http_server_resp *r), void *arg,
                                     struct err *err);
 // The address really bound (port 0 asked).
 struct addr http_server_addr(const struct http_server *s);
+// Closes all connections; nothing is called any more. NULL is ignored.
 void http_server_free(struct http_server *s);
 // Value of query parameter name, percent-decoded into arena; p NULL when absent, empty when without value.
 struct str http_query_get(struct str query, const char *name, struct arena *a);

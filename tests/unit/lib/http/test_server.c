@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// The admin server on a real loop and a loopback or Unix socket, asked by the blocking client on a second thread.
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/http/client.h"
+#include "lib/http/server.h"
+
+struct rig {
+    struct loop *loop;
+    struct http_server *server;
+    int requests, afters;
+    bool free_in_handler;
+};
+
+struct ask {
+    struct http_client_req q;
+    struct arena arena;
+    struct str body;
+    struct err err;
+    int status;
+    atomic_bool done;
+};
+
+static void on_after(void *arg)
+{
+    ((struct rig *)arg)->afters++;
+}
+
+static void handle(void *arg, struct http_server_req *q, struct http_server_resp *p)
+{
+    struct rig *r = arg;
+    r->requests++;
+    if (str_is(q->path, "/echo")) {
+        buf_move(&p->body, q->body, q->body->len);
+    } else if (str_is(q->path, "/query")) {
+        struct str v = http_query_get(q->query, "a", q->arena);
+        buf_printf(&p->body, "%s=%.*s", v.p ? "yes" : "no", STR_FMT(v));
+        headers_add(&p->headers, STR("x-extra"), STR("1"));
+    } else if (str_is(q->path, "/big")) {
+        for (int i = 0; i < 40000; i++) {
+            buf_append_str(&p->body, STR("0123456789abcdef0123456789abcdef0123456789abcdef"));
+        }
+    } else if (str_is(q->path, "/quit")) {
+        p->after = on_after;
+        p->after_arg = r;
+        buf_append_str(&p->body, STR("bye\n"));
+    } else if (str_is(q->path, "/free")) {
+        http_server_free(r->server);
+        r->server = NULL;
+        buf_append_str(&p->body, STR("never sent"));
+    } else {
+        p->status = 404;
+        p->content_type = "text/html";
+    }
+}
+
+static struct rig *rig_new(const struct addr *a, int mode)
+{
+    struct rig *r = calloc(1, sizeof(*r));
+    r->loop = loop_new(NULL);
+    loop_turn(r->loop, 0);
+    struct err err = { 0 };
+    r->server = http_server_new(r->loop, a, mode, handle, r, &err);
+    assert_non_null(r->server);
+    return r;
+}
+
+static struct rig *rig_tcp(void)
+{
+    struct addr a;
+    assert_true(addr_parse(STR("127.0.0.1:0"), &a));
+    return rig_new(&a, 0);
+}
+
+static void rig_free(struct rig *r)
+{
+    http_server_free(r->server);
+    for (int i = 0; i < 3; i++) {
+        loop_turn(r->loop, 0);
+    }
+    loop_free(r->loop);
+    free(r);
+    buf_cache_free();
+}
+
+static void *ask_thread(void *arg)
+{
+    struct ask *k = arg;
+    k->status = http_client_do(&k->q, &k->arena, &k->body, &k->err);
+    atomic_store(&k->done, true);
+    buf_cache_free();
+    return NULL;
+}
+
+// The caller finishes k->arena.
+static void ask(struct rig *r, struct ask *k)
+{
+    pthread_t t;
+    if (!k->q.to.family) {
+        k->q.to = http_server_addr(r->server);
+    }
+    k->q.host = STR("localhost");
+    k->q.timeout_ms = k->q.timeout_ms ? k->q.timeout_ms : 5000;
+    k->q.max_bytes = k->q.max_bytes ? k->q.max_bytes : 1 << 22;
+    assert_int_equal(pthread_create(&t, NULL, ask_thread, k), 0);
+    while (!atomic_load(&k->done)) {
+        loop_turn(r->loop, 1);
+    }
+    pthread_join(t, NULL);
+    loop_turn(r->loop, 0);
+    loop_turn(r->loop, 0);
+}
+
+static int get(struct rig *r, const char *path, struct ask *k)
+{
+    *k = (struct ask){ .q = { .method = "GET", .path = str_c(path) } };
+    ask(r, k);
+    return k->status;
+}
+
+static void pages(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k;
+    assert_int_equal(get(r, "/query?b=1&a=x%20y", &k), 200);
+    assert_string_equal(k.body.p, "yes=x y");
+    arena_fini(&k.arena);
+    assert_int_equal(get(r, "/query?ab=1", &k), 200);
+    assert_string_equal(k.body.p, "no=");
+    arena_fini(&k.arena);
+    assert_int_equal(get(r, "/none", &k), 404);
+    assert_int_equal(k.body.n, 0);
+    arena_fini(&k.arena);
+    assert_int_equal(get(r, "/big", &k), 200);
+    assert_int_equal(k.body.n, 40000 * 48);
+    arena_fini(&k.arena);
+    k = (struct ask){ .q = { .method = "HEAD", .path = STR("/big") } };
+    ask(r, &k);
+    assert_int_equal(k.status, 200);
+    assert_int_equal(k.body.n, 0);
+    arena_fini(&k.arena);
+    rig_free(r);
+}
+
+static void bodies(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k = { .q = { .method = "POST", .path = STR("/echo"), .body = STR("hello") } };
+    ask(r, &k);
+    assert_int_equal(k.status, 200);
+    assert_string_equal(k.body.p, "hello");
+    arena_fini(&k.arena);
+    size_t n = HTTP_SERVER_BODY_MAX + 1;
+    char *big = calloc(1, n);
+    k = (struct ask){ .q = { .method = "POST", .path = STR("/echo"), .body = str_n(big, n) } };
+    ask(r, &k);
+    assert_int_equal(k.status, 413);
+    assert_int_equal(r->requests, 1);
+    arena_fini(&k.arena);
+    k = (struct ask){ .q = { .method = "POST", .path = STR("/echo"), .body = str_n(big, n - 1) } };
+    ask(r, &k);
+    assert_int_equal(k.status, 200);
+    assert_int_equal(k.body.n, n - 1);
+    arena_fini(&k.arena);
+    free(big);
+    rig_free(r);
+}
+
+static void after_the_answer(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k;
+    assert_int_equal(get(r, "/quit", &k), 200);
+    assert_string_equal(k.body.p, "bye\n");
+    assert_int_equal(r->afters, 1);
+    arena_fini(&k.arena);
+    rig_free(r);
+}
+
+static void handler_frees_the_server(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k;
+    assert_true(get(r, "/free", &k) < 0);
+    arena_fini(&k.arena);
+    rig_free(r);
+}
+
+static void unix_socket(void **state)
+{
+    (void)state;
+    char path[64];
+    snprintf(path, sizeof(path), "/tmp/remora-test-http-%d.sock", (int)getpid());
+    struct addr a = { .family = AF_UNIX, .path = path };
+    struct rig *r = rig_new(&a, 0600);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    struct ask k;
+    assert_int_equal(get(r, "/query?a", &k), 200);
+    assert_string_equal(k.body.p, "yes=");
+    arena_fini(&k.arena);
+    rig_free(r);
+    assert_int_equal(stat(path, &st), -1);
+}
+
+static void address_in_use(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct addr a = http_server_addr(r->server);
+    assert_int_not_equal(a.port, 0);
+    struct err err = { 0 };
+    assert_null(http_server_new(r->loop, &a, 0, handle, r, &err));
+    assert_int_equal(err.code, -EADDRINUSE);
+    rig_free(r);
+}
+
+static void client_errors(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k = { .q = { .method = "GET", .path = STR("/big"), .max_bytes = 1000 } };
+    ask(r, &k);
+    assert_int_equal(k.status, -EMSGSIZE);
+    arena_fini(&k.arena);
+    struct addr gone = http_server_addr(r->server);
+    http_server_free(r->server);
+    r->server = NULL;
+    loop_turn(r->loop, 0);
+    k = (struct ask){ .q = { .method = "GET", .path = STR("/"), .to = gone } };
+    ask(r, &k);
+    assert_int_equal(k.status, -ECONNREFUSED);
+    assert_non_null(strstr(k.err.msg, "connect to 127.0.0.1:"));
+    assert_non_null(strstr(k.err.msg, "refused"));
+    rig_free(r);
+}
+
+// A listening socket that nobody serves: the kernel accepts, nothing answers.
+static void client_timeout(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct arena arena = { 0 };
+    struct str body;
+    struct err err = { 0 };
+    struct http_client_req q = { .method = "GET", .to = http_server_addr(r->server), .host = STR("h"), .path = STR("/"),
+                                 .timeout_ms = 20, .max_bytes = 100 };
+    assert_int_equal(http_client_do(&q, &arena, &body, &err), -ETIMEDOUT); // the loop does not turn meanwhile
+    assert_non_null(strstr(err.msg, "GET / at 127.0.0.1:"));
+    arena_fini(&arena);
+    rig_free(r);
+}
+
+static void query(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    assert_string_equal(http_query_get(STR("a=1&b=2"), "b", &a).p, "2");
+    assert_string_equal(http_query_get(STR("a=1&b"), "b", &a).p, "");
+    assert_string_equal(http_query_get(STR("b=%41=c"), "b", &a).p, "A=c");
+    assert_null(http_query_get(STR("a=1"), "b", &a).p);
+    assert_null(http_query_get(STR("b=%4"), "b", &a).p);
+    assert_null(http_query_get((struct str){ 0 }, "b", &a).p);
+    arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pages),
+        cmocka_unit_test(bodies),
+        cmocka_unit_test(after_the_answer),
+        cmocka_unit_test(handler_frees_the_server),
+        cmocka_unit_test(unix_socket),
+        cmocka_unit_test(address_in_use),
+        cmocka_unit_test(client_errors),
+        cmocka_unit_test(client_timeout),
+        cmocka_unit_test(query),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
