@@ -73,7 +73,9 @@ static size_t want_all(struct world *w, enum xds_type t, bool delta, struct str 
         for (; n < m->n_resources && n < 1000; n++) {
             ProtobufCMessage *r = NULL;
             assert_int_equal(pb_any_unpack(m->resources[n], NULL, &w->a, &r, &err), 0);
-            names[n] = str_c(*(char **)(void *)(r + 1)); // the first field: a name, for named types
+            if (!xds_type_info(t)->wildcard) {
+                names[n] = str_c(*(char **)(void *)(r + 1)); // the first field is the name
+            }
         }
     }
     bool wildcard = xds_type_info(t)->wildcard;
