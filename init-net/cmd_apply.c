@@ -151,7 +151,12 @@ static int apply_rules(struct apply *ap, struct err *err)
         ap->route_changes = pruned;
         return r;
     }
-    r = route_apply(&route, &ap->plan, &ap->route_changes, err);
+    // Routes come before the rules that need them; so that rules which the kernel refuses leave no route behind, it is
+    // asked first.
+    if (ap->plan.passthrough_addr6 || ap->plan.policy_route4) {
+        r = nft_apply(&nft, &ap->plan, ap->hash, NFT_VALIDATE, NULL, 0, ap->deadline_ms, err);
+    }
+    r = r ? r : route_apply(&route, &ap->plan, &ap->route_changes, err);
     r = r ? r : nft_apply(&nft, &ap->plan, ap->hash, NFT_COMMIT, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
     r = r ? r : route_prune(&route, &ap->plan, &pruned, err);
     ap->route_changes += pruned;

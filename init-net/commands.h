@@ -9,5 +9,6 @@
 int cmd_apply(struct options *o, const struct facts *facts);   // also --dry-run, --cleanup-only, --run-validation
 int cmd_check(struct options *o, const struct facts *facts);   // would the kernel take it?
 int cmd_cleanup(struct options *o, const struct facts *facts); // all traces of ours
+int cmd_explain(struct options *o, const struct facts *facts); // one packet's way, by the evaluator
 
 #endif

@@ -30,6 +30,7 @@ static int (*const commands[CMD_COUNT])(struct options *o, const struct facts *f
     [CMD_APPLY] = cmd_apply,
     [CMD_CLEANUP] = cmd_cleanup,
     [CMD_CHECK] = cmd_check,
+    [CMD_EXPLAIN] = cmd_explain,
     [CMD_HELP] = cmd_help,
     [CMD_VERSION] = cmd_version,
 };

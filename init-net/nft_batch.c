@@ -260,6 +260,19 @@ const char *nft_hint(int code)
     }
 }
 
+int nft_refused(const struct plan *p, const struct rule *r, const char *what, int code, const char *kernel_text,
+                struct err *err)
+{
+    struct buf text = { 0 };
+    print_nft_rule(p, r, &text);
+    struct str s = buf_pullup(&text, buf_len(&text));
+    err_set(err, code, "the kernel refused the %s of rule %zu in chain %s (%s%s%s): %s%s%s: %.*s", what,
+            plan_rule_number(p, r), plan_chains[r->chain].name, r->origin, r->origin[0] ? ": " : "", r->comment,
+            nft_hint(code), kernel_text[0] ? "; " : "", kernel_text, s.n > 300 ? 300 : (int)s.n, s.p);
+    buf_clear(&text);
+    return code;
+}
+
 static int explain_error(const struct plan *p, const struct batch *b, const struct answer *ans, struct err *err)
 {
     size_t ix = ans->seq - b->first_seq;
@@ -272,15 +285,7 @@ static int explain_error(const struct plan *p, const struct batch *b, const stru
         return err_set(err, ans->code, "the kernel refused %s %s: %s%s%s", l->what, l->name, nft_hint(ans->code), sep,
                        ans->text);
     }
-    struct buf text = { 0 };
-    print_nft_rule(p, l->rule, &text);
-    struct str s = buf_pullup(&text, buf_len(&text));
-    int r = err_set(err, ans->code, "the kernel refused the %s of rule %zu in chain %s (%s%s%s): %s%s%s: %.*s",
-                    l->what, plan_rule_number(p, l->rule), plan_chains[l->rule->chain].name, l->rule->origin,
-                    l->rule->origin[0] ? ": " : "", l->rule->comment, nft_hint(ans->code), sep, ans->text,
-                    s.n > 300 ? 300 : (int)s.n, s.p);
-    buf_clear(&text);
-    return r;
+    return nft_refused(p, l->rule, l->what, ans->code, ans->text, err);
 }
 
 static bool is_transient(int code)

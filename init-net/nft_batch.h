@@ -21,6 +21,10 @@ int nft_apply(struct nl *nl, const struct plan *p, uint64_t hash, enum nft_commi
               size_t n, int64_t deadline_ms, struct err *err);
 // Deletes table inet remora, there or not, and the n foreign tables.
 int nft_delete(struct nl *nl, const struct nft_foreign *f, size_t n, int64_t deadline_ms, struct err *err);
+// Puts into err which rule the kernel refused: number, chain, flag, meaning, reason and text. what: "rule", "set", ….
+// kernel_text: the kernel's own words, may be "". Returns code.
+int nft_refused(const struct plan *p, const struct rule *r, const char *what, int code, const char *kernel_text,
+                struct err *err);
 // Words for a person: what a negative errno of an nf_tables request usually means here.
 const char *nft_hint(int code);
 

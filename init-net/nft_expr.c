@@ -239,10 +239,14 @@ static void match_net_list(struct build *b, const struct match *m)
         interval = interval || l->v[i].len != len * 8;
     }
     struct nftnl_set *s = set_new(b, v4 ? TYPE_IPADDR : TYPE_IP6ADDR, len, interval);
+    bool joined = false; // this network begins where the last one ended: one interval, as nft(8) sends it
     for (size_t i = 0; i < l->n; i++) {
-        set_add(s, l->v[i].addr, len, false);
-        // Where the next network begins right there, its start is end enough.
-        if (interval && net_end(&l->v[i], other) && (i + 1 == l->n || memcmp(other, l->v[i + 1].addr, len) != 0)) {
+        if (!joined) {
+            set_add(s, l->v[i].addr, len, false);
+        }
+        bool ends = interval && net_end(&l->v[i], other);
+        joined = ends && i + 1 < l->n && memcmp(other, l->v[i + 1].addr, len) == 0;
+        if (ends && !joined) {
             set_add(s, other, len, true);
         }
     }

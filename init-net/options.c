@@ -43,7 +43,7 @@ enum type {
     T_DIR,
 };
 
-enum { ANY = ~0, APPLY = 1 << CMD_APPLY, EXPLAIN = 1 << CMD_EXPLAIN, WAIT = 1 << CMD_WAIT };
+enum { ANY = ~0, APPLY = 1 << CMD_APPLY, CLEANUP = 1 << CMD_CLEANUP, EXPLAIN = 1 << CMD_EXPLAIN, WAIT = 1 << CMD_WAIT };
 
 struct flag {
     const char *name; // NULL: variable only
@@ -429,7 +429,7 @@ static bool parse_offset(struct str s, uint32_t *ret)
 {
     bool minus = str_starts(s, STR("-"));
     uint64_t v;
-    if (!str_to_u64(str_skip(s, minus), 90, &v)) {
+    if (!str_to_u64(str_skip(s, minus), 1000, &v)) {
         return false;
     }
     *ret = minus ? 0u - (uint32_t)v : (uint32_t)v;
@@ -564,7 +564,7 @@ static int convert(struct parse *p, int i, struct err *err)
     case T_MARK:
         return parse_mark(s, at) ? 0 : err_set(err, -EINVAL, "not a mark like 0x539 or 0x539/0xfff");
     case T_OFFSET:
-        return parse_offset(s, at) ? 0 : err_set(err, -EINVAL, "not a number from -90 to 90");
+        return parse_offset(s, at) ? 0 : err_set(err, -EINVAL, "not a number from -1000 to 1000");
     case T_LOOPBACK:
         return parse_loopback(s, at, err);
     case T_LOG_LEVEL:

@@ -23,6 +23,11 @@ static void kubevirt(const struct options *o, struct plan *p, const char *name)
     }
     match_name(plan_add(p, CHAIN_NAT_PRE, ACTION_RETURN, "-k", "the rest from machine behind %s", name), MATCH_IIF,
                name);
+    // Else tproxy would take its TCP for inbound before nat sees it. (istio-iptables does: both then fight over it.)
+    if (o->mode == MODE_TPROXY) {
+        match_name(plan_add(p, CHAIN_MANGLE_PRE, ACTION_RETURN, "-k", "from machine behind %s: not inbound", name),
+                   MATCH_IIF, name);
+    }
 }
 
 // Interfaces that are left alone (-c) return in the chains that capture: nat both ways, mangle for TPROXY. -k comes first,
