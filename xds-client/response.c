@@ -14,12 +14,6 @@
 
 enum { STATUS_INTERNAL = 13 }; // google.rpc.Code
 
-// Names and versions end up in logs, JSON and requests: what is not text or is endless is not kept.
-static bool is_text(struct str s, size_t max)
-{
-    return s.n <= max && utf8_valid(s);
-}
-
 int xds_envelope_read(struct str bytes, struct xds_envelope *ret, struct err *err)
 {
     struct xds_envelope e = { 0 };
@@ -39,12 +33,12 @@ int xds_envelope_read(struct str bytes, struct xds_envelope *ret, struct err *er
         ok = f.type == WIRE_BYTES;
     }
     // Version and nonce are echoed to the server.
-    if (rc < 0 || !ok || !is_text(e.version, XDS_VERSION_MAX_BYTES) || !is_text(e.nonce, XDS_VERSION_MAX_BYTES)) {
+    if (rc < 0 || !ok || !wire_is_text(e.version, XDS_VERSION_MAX_BYTES) || !wire_is_text(e.nonce, XDS_VERSION_MAX_BYTES)) {
         return err_set(err, -EBADMSG, "the server's answer is not a discovery response");
     }
     int t = xds_type_parse(url);
     if (t < 0) {
-        struct str shown = is_text(url, 256) ? url : STR("(not text)");
+        struct str shown = wire_is_text(url, 256) ? url : STR("(not text)");
         return err_set(err, -ENOENT, "a response for the unknown type \"%.*s\"", STR_FMT(shown));
     }
     e.type = (enum xds_type)t;
@@ -78,7 +72,7 @@ static struct xds_item *add(struct xds_response *r)
 void xds_response_add_refused(struct xds_response *r, struct str name, struct str reason, struct arena *a)
 {
     struct xds_item *it = add(r);
-    it->name = is_text(name, XDS_NAME_MAX_BYTES) ? name : str_n(NULL, 0);
+    it->name = wire_is_text(name, XDS_NAME_MAX_BYTES) ? name : str_n(NULL, 0);
     it->refused = arena_str(a, reason);
 }
 
@@ -134,9 +128,9 @@ void xds_response_add_message(struct xds_response *r, struct str bytes, struct s
     } else if (why) {
         it->refused = arena_str(a, str_c(why));
     }
-    if (!is_text(it->name, XDS_NAME_MAX_BYTES)) {
+    if (!wire_is_text(it->name, XDS_NAME_MAX_BYTES)) {
         it->name = str_n(NULL, 0);
-        it->refused = STR("the name is not UTF-8 or longer than 4096 bytes");
+        it->refused = STR("the name is not text or longer than 4096 bytes");
     }
 }
 
@@ -176,7 +170,7 @@ static void add_any(struct xds_response *r, struct str any, struct str name, boo
         xds_response_add_resource(r, value, a);
     } else if (xds_type_parse(url) != (int)r->type) {
         struct str inner = { 0 };
-        struct str shown = is_text(url, 256) ? url : STR("(not text)");
+        struct str shown = wire_is_text(url, 256) ? url : STR("(not text)");
         (void)inner_name(value, &inner);
         xds_response_add_refused(r, name.n ? name : inner,
                                  arena_printf(a, "has type \"%.*s\" in a response for %s", STR_FMT(shown), xds_type_short(r->type)), a);
@@ -217,8 +211,8 @@ void xds_response_add_resource(struct xds_response *r, struct str resource, stru
         xds_response_add_refused(r, name, STR("ttl: resources that expire are not supported"), a);
     } else if (!any.p) {
         xds_response_add_refused(r, name, STR("resource: missing"), a);
-    } else if (!is_text(version, XDS_VERSION_MAX_BYTES)) {
-        xds_response_add_refused(r, name, STR("version: not UTF-8 or longer than 1024 bytes"), a);
+    } else if (!wire_is_text(version, XDS_VERSION_MAX_BYTES)) {
+        xds_response_add_refused(r, name, STR("version: not text or longer than 1024 bytes"), a);
     } else {
         add_any(r, any, name, false, version, a);
     }
@@ -230,9 +224,9 @@ void xds_response_add_removed(struct xds_response *r, struct str name)
     struct xds_item *it = add(r);
     it->removed = true;
     it->name = name.n == 0 && singleton.p ? singleton : name;
-    if (!is_text(name, XDS_NAME_MAX_BYTES)) {
+    if (!wire_is_text(name, XDS_NAME_MAX_BYTES)) {
         it->name = str_n(NULL, 0);
-        it->refused = STR("removed_resources: a name is not UTF-8 or longer than 4096 bytes");
+        it->refused = STR("removed_resources: a name is not text or longer than 4096 bytes");
     }
 }
 
@@ -260,12 +254,12 @@ void xds_response_seal(struct xds_response *r, struct arena *a)
     }
 }
 
-// A protobuf string must be UTF-8, or the server ends the stream; reasons may quote anything and are cut at a byte.
-static void make_utf8(char *p, size_t n)
+// See wire_is_text; reasons may quote anything and are cut at a byte.
+static void make_text(char *p, size_t n)
 {
     for (size_t i = 0; i < n;) {
         size_t len = utf8_len(str_n(p + i, n - i));
-        if (!len) {
+        if (!len || p[i] == '\0') {
             p[i] = '?';
             len = 1;
         }
@@ -292,13 +286,14 @@ struct str xds_response_nack(const struct xds_response *r, struct arena *a)
             left_out++;
             continue;
         }
-        n += (size_t)snprintf(text + n, XDS_NACK_MAX_BYTES - n, "%s%.*s: %.*s", n ? "; " : "", STR_FMT(name), (int)reason,
-                              it->refused.p);
+        n += (size_t)snprintf(text + n, XDS_NACK_MAX_BYTES - n, "%s%.*s: ", n ? "; " : "", STR_FMT(name));
+        memcpy(text + n, it->refused.p, reason);
+        n += reason;
     }
     if (left_out) {
         n += (size_t)snprintf(text + n, XDS_NACK_MAX_BYTES - n, "%sand %zu more", n ? "; " : "", left_out);
     }
-    make_utf8(text, n);
+    make_text(text, n);
     return str_n(text, n);
 }
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "lib/base/mem.h"
-#include "lib/base/utf8.h"
 #include "xds-client/limits.h"
+#include "xds-client/wire.h"
 
 static void free_names(struct map *names)
 {
@@ -27,10 +27,10 @@ static uint64_t deadline(const struct xds_sub *s, uint64_t now_ms)
     return s->timeout_ms ? now_ms + s->timeout_ms : 0;
 }
 
-// A request with a name that is not UTF-8 makes the server end the stream, over and over.
+// A request with a name that is not text makes the server end the stream, over and over.
 static bool is_askable(struct str name)
 {
-    return name.n > 0 && name.n <= XDS_NAME_MAX_BYTES && utf8_valid(name);
+    return name.n > 0 && wire_is_text(name, XDS_NAME_MAX_BYTES);
 }
 
 bool xds_sub_set(struct xds_sub *s, bool wildcard_ok, const struct str *names, size_t n, uint64_t now_ms)

@@ -21,7 +21,7 @@ struct xds_sub {
 };
 
 void xds_sub_fini(struct xds_sub *s);
-// Exactly these names from now on (duplicates count once, names no server could be asked for, empty, too long or not UTF-8, not
+// Exactly these names from now on (duplicates count once, names no server could be asked for, empty, too long or not text, not
 // at all, at most XDS_NAMES_MAX are kept); n 0 = everything when wildcard_ok,
 // nothing otherwise. Deadlines of names that stay are kept. Returns whether anything changed.
 bool xds_sub_set(struct xds_sub *s, bool wildcard_ok, const struct str *names, size_t n, uint64_t now_ms);

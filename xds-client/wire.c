@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xds-client/wire.h"
 
+#include "lib/base/utf8.h"
+
 static int read_varint(struct str *s, uint64_t *ret)
 {
     uint64_t v = 0;
@@ -53,6 +55,11 @@ int wire_next(struct str *rest, struct wire_field *ret_field)
     default:
         return -1; // groups: not in proto3
     }
+}
+
+bool wire_is_text(struct str s, size_t max)
+{
+    return s.n <= max && str_find(s, '\0') < 0 && utf8_valid(s);
 }
 
 static void put_varint(struct buf *b, uint64_t v)

@@ -20,6 +20,10 @@ struct wire_field {
 // *ret_field is undefined then.
 int wire_next(struct str *rest, struct wire_field *ret_field);
 
+// Whether s may be a protobuf string for us: at most max bytes, UTF-8 (or the server ends the stream), and no NUL (it would hide
+// what follows from C strings).
+bool wire_is_text(struct str s, size_t max);
+
 // Length-delimited field; nothing is written for an empty value (proto3 default) by wire_put_str.
 void wire_put_bytes(struct buf *b, uint32_t number, struct str v);
 void wire_put_str(struct buf *b, uint32_t number, struct str v);

@@ -67,7 +67,7 @@ void xds_client_free(struct xds_client *c);
 
 // Interest in a type. Wildcard types: names NULL, n 0 = all. Other types: exactly these names from now on (replaces the former set);
 // names that left are unsubscribed and dropped without a sink call. Sends at the end of the loop's turn, coalesced: a name that
-// left and came back within one turn is not shown again (xds_find has it). Names that are not UTF-8 are never asked for.
+// left and came back within one turn is not shown again (xds_find has it). Names that are not text are never asked for.
 // With several sources a type is served by the source that was given for it.
 void xds_subscribe(struct xds_client *c, enum xds_type t, const struct str *names, size_t n);
 // on_missing(arg, type, name) runs, once, when a subscribed name has not arrived timeout_ms after xds_subscribe, connected or not
