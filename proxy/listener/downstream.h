@@ -33,13 +33,19 @@ struct downstream {
     void *terminal;              // state of the terminal filter
     // Set by the terminal filter: the server drains. deadline by the filter's own rules; the filter finishes and calls downstream_close.
     void (*on_drain)(struct downstream *d);
+    // Set by the terminal filter: the worker ends. Free the filter's state and call downstream_close at once. Unset: downstream_close.
+    void (*on_abort)(struct downstream *d);
     // Listener filter progress, private to proxy/listener.
     void *pre;
+    bool closed;
 };
 
 // The terminal filter is done: access logs of the connection are its own business. Closes the connection (flushing was done before),
-// drops references, frees d at the end of the turn. Safe inside callbacks.
+// drops references, frees d at the end of the turn. Safe inside callbacks; a second call does nothing.
 void downstream_close(struct downstream *d);
+// Where the client wanted to go, for ORIGINAL_DST clusters. false when it dialled our own socket (not redirected, no PROXY header): connecting
+// there would be a loop.
+bool downstream_original_dst(const struct downstream *d, struct addr *ret);
 const struct tls_info *downstream_tls(const struct downstream *d); // NULL = plaintext
 
 #endif

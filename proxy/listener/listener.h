@@ -15,7 +15,9 @@ void listener_worker_fini(struct worker *w); // closes everything at once
 void listener_on_snapshot(struct worker *w, const struct snapshot *old);
 // Control thread, before publishing: can this listener's addresses be bound? Binds a probe socket with SO_REUSEPORT. For NACKs.
 int listener_check_bind(const struct listener_cfg *l, struct err *err);
-// Stops accepting and tells every connection to drain. inbound_only: listeners with direction INBOUND.
+// Tells every connection to drain and goes on accepting: the graceful half of a drain, while others still learn that this proxy goes away.
+void listener_drain_notify(struct worker *w, bool inbound_only);
+// Stops accepting (who waits in the accept queue is still served) and tells every connection to drain. inbound_only: listeners with direction INBOUND.
 void listener_drain(struct worker *w, bool inbound_only);
 // Connections open on this worker (accepted and not closed).
 size_t listener_connections(const struct worker *w);

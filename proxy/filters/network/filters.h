@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// What registry.c lists.
+#ifndef PROXY_FILTERS_NETWORK_FILTERS_H
+#define PROXY_FILTERS_NETWORK_FILTERS_H
+
+#include "proxy/listener/network_filter.h"
+
+extern const struct network_filter_ops network_filter_http_manager, network_filter_tcp_proxy, network_filter_rbac;
+// telemetry.c: accepted, nothing to do with the bytes.
+extern const struct network_filter_ops network_filter_istio_stats, network_filter_metadata_exchange, network_filter_mongo_proxy,
+    network_filter_mysql_proxy;
+
+#endif

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// A downstream connection joined to one upstream connection.
+//
+// connecting: the downstream is not read (its bytes wait in the kernel); a failed connect may go to another host.
+// joined: the relay moves bytes by pointer; nothing here runs per byte.
+#include "proxy/filters/network/tcp_proxy.h"
+
+#include <stdlib.h>
+
+#include "lib/base/hash.h"
+#include "lib/base/mem.h"
+#include "lib/base/rand.h"
+#include "lib/net/relay.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/filters/network/filters.h"
+#include "proxy/upstream/cluster.h"
+
+struct search { // while connecting only: who was asked
+    struct pick pick; // tried hosts are counted
+    enum pool_failure failure;
+    bool in_get, failed_in_get;
+};
+
+struct session { // downstream.terminal
+    struct downstream *d;
+    const struct tcp_proxy_cfg *cfg;
+    struct stat_block *stats;
+    struct cluster_worker *cw;
+    struct search *search;      // owned, NULL once joined
+    struct pool_tcp_request up;
+    struct relay relay;
+    struct timer limit;         // max_downstream_connection_duration, or the end of a drain
+};
+
+static void session_free(struct session *s)
+{
+    timer_cancel(&s->limit);
+    if (s->search) {
+        for (int i = 0; i < s->search->pick.tried_count; i++) {
+            host_unref(s->search->pick.tried[i]);
+        }
+        free(s->search);
+    }
+    loop_free_later(s->d->worker->loop, s);
+}
+
+static void write_log(struct session *s)
+{
+    struct stream_info *i = &s->d->info;
+    i->end_ns = loop_now_ns(s->d->worker->loop);
+    i->bytes_received = s->d->conn->bytes_in;
+    i->bytes_sent = s->d->conn->bytes_out;
+    if (s->up.conn) {
+        i->upstream_bytes_received = s->up.conn->bytes_in;
+        i->upstream_bytes_sent = s->up.conn->bytes_out;
+        i->upstream_end_ns = i->end_ns;
+    }
+    stat_add(s->stats, STAT_ID_TCP_CX_RX_BYTES, i->bytes_received);
+    stat_add(s->stats, STAT_ID_TCP_CX_TX_BYTES, i->bytes_sent);
+    if (s->cfg->access_log_count) {
+        struct format_ctx ctx = { .info = i };
+        access_log_write(s->d->worker, s->cfg->access_logs, s->cfg->access_log_count, &ctx);
+    }
+}
+
+// The one end of a session. reset: the other side broke, so this one shall not look like an orderly end.
+static void session_end(struct session *s, uint32_t flags, bool reset)
+{
+    struct downstream *d = s->d;
+    d->info.flags |= flags;
+    write_log(s);
+    relay_stop(&s->relay);
+    if (s->search) {
+        pool_tcp_cancel(&s->up);
+    } else {
+        struct conn *c = s->up.conn;
+        if (reset) {
+            conn_free_reset(c);
+        }
+        conn_free(c);
+        pool_tcp_release(&s->up);
+    }
+    session_free(s);
+    d->terminal = NULL;
+    d->on_drain = NULL;
+    d->on_abort = NULL;
+    if (reset) {
+        conn_free_reset(d->conn);
+    }
+    downstream_close(d);
+}
+
+// ---- joined ----
+
+static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
+{
+    struct session *s = container_of(r, struct session, relay);
+    bool broke = why == CONN_CLOSE_RESET || why == CONN_CLOSE_TLS;
+    uint32_t flags = 0;
+    if (!who) {
+        stat_inc(s->stats, STAT_ID_TCP_IDLE_TIMEOUT);
+        s->d->info.details = "idle_timeout";
+    } else if (broke) {
+        flags = who == s->d->conn ? RF(DOWNSTREAM_TERMINATION) : RF(UPSTREAM_TERMINATION);
+    }
+    session_end(s, flags, broke);
+}
+
+static void on_ready(struct pool_tcp_request *r, struct conn *c)
+{
+    struct session *s = container_of(r, struct session, up);
+    struct stream_info *i = &s->d->info;
+    for (int k = 0; k < s->search->pick.tried_count; k++) {
+        host_unref(s->search->pick.tried[k]);
+    }
+    free(s->search);
+    s->search = NULL;
+    i->upstream_host = r->host->addr;
+    i->upstream_local = c->local;
+    const struct tls_info *tls = s->cfg->access_log_count ? transport_tls_info(c) : NULL;
+    if (tls && tls->peer_uri.n) {
+        i->upstream_peer_uri = arena_str(&s->d->arena, tls->peer_uri);
+    }
+    relay_start(&s->relay, s->d->conn, c, s->cfg->idle_ms, relay_done);
+}
+
+// ---- connecting ----
+
+static uint32_t failure_flags(enum pool_failure why)
+{
+    return why == POOL_FAIL_OVERFLOW ? RF(UPSTREAM_OVERFLOW) : RF(UPSTREAM_CONNECT_FAILURE) | RF(UPSTREAM_RETRY_LIMIT);
+}
+
+static bool may_try_again(const struct session *s)
+{
+    return s->d->info.attempts < s->cfg->max_connect_attempts && s->search->failure != POOL_FAIL_OVERFLOW;
+}
+
+static void connect_next(struct session *s);
+
+static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const char *detail)
+{
+    struct session *s = container_of(r, struct session, up);
+    s->search->failure = why;
+    if (detail) {
+        s->d->info.transport_failure = arena_str(&s->d->arena, str_c(detail));
+    }
+    if (s->search->in_get) {
+        s->search->failed_in_get = true;
+    } else if (may_try_again(s)) {
+        connect_next(s);
+    } else {
+        session_end(s, failure_flags(why), false);
+    }
+}
+
+static void remember_tried(struct search *x, struct host *h)
+{
+    if (x->pick.tried_count < PICK_TRIED_MAX) {
+        x->pick.tried[x->pick.tried_count++] = host_ref(h);
+    }
+}
+
+static void connect_next(struct session *s)
+{
+    static const struct pool_opts opts = { .downstream = HTTP_11 };
+    struct search *x = s->search;
+    do {
+        struct picked p;
+        if (!upstream_pick(s->cw, &x->pick, &p)) {
+            session_end(s, RF(NO_HEALTHY_UPSTREAM), false);
+            return;
+        }
+        s->d->info.attempts++;
+        s->d->info.upstream_host = p.host->addr;
+        remember_tried(x, p.host);
+        x->in_get = true;
+        x->failed_in_get = false;
+        pool_tcp_get(s->cw, &p, &opts, &s->up);
+        x->in_get = false;
+        picked_release(&p);
+        if (!x->failed_in_get) {
+            return; // on its way
+        }
+    } while (may_try_again(s));
+    session_end(s, failure_flags(x->failure), false);
+}
+
+// The client may end its side early: the relay hears of it when it starts.
+static void client_eof(struct conn *c)
+{
+    (void)c;
+}
+
+static void client_closed(struct conn *c, enum conn_close why)
+{
+    (void)why;
+    struct downstream *d = c->owner;
+    session_end(d->terminal, RF(DOWNSTREAM_TERMINATION), false);
+}
+
+static const struct conn_ops waiting_ops = { .on_eof = client_eof, .on_close = client_closed };
+
+// ---- start ----
+
+static struct str choose_cluster(const struct tcp_proxy_cfg *cfg)
+{
+    if (cfg->weighted_count == 0) {
+        return cfg->cluster;
+    }
+    uint64_t left = rand_below(cfg->total_weight);
+    size_t i = 0;
+    while (left >= cfg->weighted[i].weight) {
+        left -= cfg->weighted[i++].weight;
+    }
+    return cfg->weighted[i].name;
+}
+
+static void limit_reached(struct timer *t)
+{
+    struct session *s = container_of(t, struct session, limit);
+    s->d->info.details = "max_duration";
+    session_end(s, s->cfg->max_duration_ms ? RF(DURATION_TIMEOUT) : 0, false);
+}
+
+static void drain(struct downstream *d)
+{
+    struct session *s = d->terminal;
+    uint64_t at = loop_now_ms(d->worker->loop) + TCP_DRAIN_MS;
+    if (!timer_pending(&s->limit) || s->limit.expires_ms > at) {
+        timer_set(d->worker->loop, &s->limit, TCP_DRAIN_MS);
+    }
+}
+
+static void abort_now(struct downstream *d)
+{
+    session_end(d->terminal, 0, false);
+}
+
+static void start(struct downstream *d, const void *cfg)
+{
+    struct session *s = mem_new(struct session);
+    s->d = d;
+    s->cfg = cfg;
+    s->search = mem_new(struct search);
+    s->stats = stats_scope_get(d->worker->stats, STAT_TCP, s->cfg->stat_prefix);
+    s->up.on_ready = on_ready;
+    s->up.on_fail = on_fail;
+    timer_init(&s->limit, limit_reached);
+    stat_inc(s->stats, STAT_ID_TCP_CX_TOTAL);
+    d->terminal = s;
+    d->on_drain = drain;
+    d->on_abort = abort_now;
+    d->conn->ops = &waiting_ops;
+    d->conn->owner = d;
+    conn_pause_read(d->conn, CONN_PAUSE_FLOW);
+    if (s->cfg->max_duration_ms) {
+        timer_set(d->worker->loop, &s->limit, s->cfg->max_duration_ms);
+    }
+    struct str cluster = choose_cluster(s->cfg);
+    d->info.upstream_cluster = cluster;
+    s->cw = upstream_cluster(d->worker, cluster);
+    if (!s->cw) {
+        stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
+        session_end(s, RF(NO_CLUSTER), false);
+        return;
+    }
+    struct pick *p = &s->search->pick;
+    p->reselect = 5; // cheap: only looked at when another host was tried before
+    if (!downstream_original_dst(d, &p->original_dst)) {
+        p->original_dst.family = 0;
+    }
+    if (s->cfg->hash_source_ip) {
+        p->has_hash = true; // the same on every proxy: no seed
+        p->hash = hash_xx64(d->remote.ip, sizeof(d->remote.ip), 0);
+    }
+    connect_next(s);
+}
+
+const struct network_filter_ops network_filter_tcp_proxy = {
+    .ext = { .name = "envoy.filters.network.tcp_proxy",
+             .type_url = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+             .config_parse = tcp_proxy_config_parse },
+    .terminal = true,
+    .start = start,
+};

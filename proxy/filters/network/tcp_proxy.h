@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// envoy.filters.network.tcp_proxy: its configuration as the model holds it.
+#ifndef PROXY_FILTERS_NETWORK_TCP_PROXY_H
+#define PROXY_FILTERS_NETWORK_TCP_PROXY_H
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+
+struct access_log_cfg;
+struct config_ctx;
+
+struct tcp_weighted {
+    struct str name;
+    uint32_t weight;
+};
+
+struct tcp_proxy_cfg { // in the listener's arena
+    struct str stat_prefix;
+    struct str cluster;            // empty when weighted
+    struct tcp_weighted *weighted;
+    size_t weighted_count;
+    uint64_t total_weight;
+    uint64_t idle_ms;              // default 3600000, 0 = none
+    uint64_t max_duration_ms;      // max_downstream_connection_duration, 0 = none
+    uint32_t max_connect_attempts; // default 1
+    bool hash_source_ip;           // hash_policy
+    struct access_log_cfg **access_logs;
+    size_t access_log_count;
+};
+
+enum { TCP_DRAIN_MS = 45000 }; // a drained connection may live on for this; Istio's --drain-time-s
+
+// config_parse of the filter's ops.
+int tcp_proxy_config_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err);
+
+#endif

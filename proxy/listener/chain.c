@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// Listener filters → filter chain → transport → network filters.
+//
+// Bytes that listener filters look at are really read, into conn->in, and stay there: whoever comes next finds them (a TLS transport gets
+// them as raw bytes). A listener whose filters need no bytes goes on at once, so protocols where the server speaks first work.
+#include <stdlib.h>
+
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/listener/internal.h"
+#include "proxy/listener/listener_filter.h"
+#include "proxy/listener/network_filter.h"
+
+struct progress { // downstream.pre, while a filter waits for bytes
+    struct downstream *d;
+    size_t at; // index of the filter that waits
+    struct timer timeout;
+};
+
+static void choose_chain(struct downstream *d);
+
+void chain_progress_free(struct downstream *d)
+{
+    struct progress *p = d->pre;
+    if (p) {
+        timer_cancel(&p->timeout);
+        stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_ACTIVE, -1);
+        d->pre = NULL;
+        free(p);
+    }
+}
+
+// ---- network filters ----
+
+static void start_filters(struct downstream *d)
+{
+    const struct filter_chain *chain = d->chain;
+    d->info.downstream_local = d->local;
+    d->info.requested_server_name = d->server_name;
+    d->info.downstream_tls = downstream_tls(d);
+    for (size_t i = 0; i < chain->filter_count; i++) {
+        const struct network_filter_ops *ops = (const struct network_filter_ops *)chain->filters[i].ops;
+        if (ops->terminal) {
+            ops->start(d, chain->filters[i].cfg);
+            return;
+        }
+        if (ops->on_connection && ops->on_connection(d, chain->filters[i].cfg) == FILTER_CLOSE) {
+            break;
+        }
+    }
+    downstream_close(d); // refused, or (proxy/config prevents it) no terminal filter
+}
+
+// ---- TLS ----
+
+static void tls_opened(struct conn *c)
+{
+    struct downstream *d = c->owner;
+    stat_inc(d->stats, STAT_ID_LISTENER_SSL_HANDSHAKE);
+    start_filters(d);
+}
+
+static void tls_closed(struct conn *c, enum conn_close why)
+{
+    struct downstream *d = c->owner;
+    const char *detail = c->close_detail ? c->close_detail : "";
+    stat_inc(d->stats, STAT_ID_LISTENER_SSL_CONNECTION_ERROR);
+    if (strstr(detail, "certificate") || strstr(detail, "SAN")) {
+        stat_inc(d->stats, STAT_ID_LISTENER_SSL_FAIL_VERIFY_ERROR);
+    }
+    log_debug(LOGC_CONNECTION, c->id, "downstream_tls_failed", "why=%d detail=\"%s\"", (int)why, detail);
+    downstream_close(d);
+}
+
+static const struct conn_ops tls_conn_ops = { .on_open = tls_opened, .on_close = tls_closed };
+
+static void start_tls(struct downstream *d)
+{
+    const struct tls_cfg *tls = d->chain->tls;
+    struct tls_ctx *ctx = tls_slot_get(tls->slot);
+    struct tls_server_opts o = { .sans = tls->sans, .san_count = tls->san_count };
+    struct transport *t = ctx && !d->conn->eof_in ? transport_tls_server(ctx, &o) : NULL;
+    if (!ctx) {
+        log_warn(LOGC_CONNECTION, d->conn->id, "downstream_no_certificate", "listener=%.*s", STR_FMT(d->listener->name));
+    }
+    tls_ctx_unref(ctx);
+    if (!t) { // fail closed
+        stat_inc(d->stats, STAT_ID_LISTENER_SSL_CONNECTION_ERROR);
+        downstream_close(d);
+        return;
+    }
+    d->conn->ops = &tls_conn_ops;
+    d->conn->bytes_in -= d->conn->in.len; // the hello is no payload
+    conn_set_transport(d->conn, t, d->chain->connect_timeout_ms);
+}
+
+// ---- the chain ----
+
+static void no_chain(struct downstream *d)
+{
+    stat_inc(d->stats, STAT_ID_LISTENER_NO_FILTER_CHAIN_MATCH);
+    log_debug(LOGC_CONNECTION, d->conn->id, "no_filter_chain_match", "listener=%.*s", STR_FMT(d->listener->name));
+    struct stream_info *i = &d->info;
+    i->flags |= RF(NO_ROUTE);
+    i->details = "filter_chain_not_found";
+    i->downstream_local = d->local;
+    i->requested_server_name = d->server_name;
+    i->end_ns = loop_now_ns(d->worker->loop);
+    if (d->listener->access_log_count) {
+        struct format_ctx ctx = { .info = i };
+        access_log_write(d->worker, d->listener->access_logs, d->listener->access_log_count, &ctx);
+    }
+    downstream_close(d);
+}
+
+static void choose_chain(struct downstream *d)
+{
+    const struct listener_cfg *l = d->listener;
+    chain_progress_free(d);
+    struct chain_input in = { .destination = d->local,
+                              .source = d->remote,
+                              .server_name = d->server_name,
+                              .transport_protocol = d->transport_protocol,
+                              .application_protocols = d->alpn,
+                              .application_protocol_count = d->alpn_count };
+    d->chain = l->chains ? chain_matcher_find(l->chains, &in) : NULL;
+    if (!d->chain) {
+        d->chain = l->default_chain;
+    }
+    if (!d->chain) {
+        no_chain(d);
+    } else if (d->chain->tls) {
+        start_tls(d);
+    } else {
+        start_filters(d);
+    }
+}
+
+// ---- listener filters ----
+
+static const struct listener_filter_ops *filter_ops(const struct listener_filter_cfg *f)
+{
+    return (const struct listener_filter_ops *)f->ext.ops;
+}
+
+static bool is_disabled(const struct downstream *d, const struct listener_filter_cfg *f)
+{
+    return f->disabled && port_predicate_match(f->disabled, d->local.port);
+}
+
+// Filters from `from` on that are done with the socket alone. Returns the index of the first that needs bytes, or the count when all are
+// done; SIZE_MAX: close.
+static size_t accept_from(struct downstream *d, size_t from)
+{
+    const struct listener_cfg *l = d->listener;
+    for (size_t i = from; i < l->listener_filter_count; i++) {
+        const struct listener_filter_cfg *f = &l->listener_filters[i];
+        if (is_disabled(d, f)) {
+            continue;
+        }
+        enum listener_verdict v = filter_ops(f)->on_accept(d, f->ext.cfg);
+        if (v != LF_DONE) {
+            return v == LF_CLOSE ? SIZE_MAX : i;
+        }
+    }
+    return l->listener_filter_count;
+}
+
+// What the filter at the front says to the bytes that are there.
+static enum listener_verdict look(struct downstream *d, const struct listener_filter_cfg *f)
+{
+    struct buf *in = &d->conn->in;
+    size_t max = filter_ops(f)->max_bytes, consumed = 0;
+    bool eof = d->conn->eof_in;
+    struct str bytes = buf_pullup(in, in->len < max ? in->len : max);
+    enum listener_verdict v = filter_ops(f)->on_bytes(d, f->ext.cfg, bytes, eof, &consumed);
+    buf_drain(in, consumed);
+    if (v == LF_NEED_BYTES && (eof || bytes.n >= max)) {
+        v = LF_DONE; // nothing more will come, or it may not have more
+    }
+    return v;
+}
+
+static void run(struct downstream *d)
+{
+    struct progress *p = d->pre;
+    const struct listener_cfg *l = d->listener;
+    while (p->at < l->listener_filter_count) {
+        if (d->conn->in.len == 0 && !d->conn->eof_in) {
+            return;
+        }
+        enum listener_verdict v = look(d, &l->listener_filters[p->at]);
+        if (v == LF_NEED_BYTES) {
+            return;
+        }
+        size_t next = v == LF_CLOSE ? SIZE_MAX : accept_from(d, p->at + 1);
+        if (next == SIZE_MAX) {
+            downstream_close(d);
+            return;
+        }
+        p->at = next;
+    }
+    choose_chain(d);
+}
+
+static void pre_data(struct conn *c)
+{
+    run(c->owner);
+}
+
+static void pre_eof(struct conn *c)
+{
+    if (c->in.len == 0) {
+        downstream_close(c->owner); // came and went without a word
+    } else {
+        run(c->owner);
+    }
+}
+
+static void pre_closed(struct conn *c, enum conn_close why)
+{
+    (void)why;
+    downstream_close(c->owner);
+}
+
+static const struct conn_ops pre_ops = { .on_data = pre_data, .on_eof = pre_eof, .on_close = pre_closed };
+
+static void timed_out(struct timer *t)
+{
+    struct progress *p = container_of(t, struct progress, timeout);
+    struct downstream *d = p->d;
+    stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_TIMEOUT);
+    if (d->listener->continue_on_timeout) {
+        choose_chain(d);
+    } else {
+        downstream_close(d);
+    }
+}
+
+void chain_begin(struct downstream *d)
+{
+    const struct listener_cfg *l = d->listener;
+    size_t at = accept_from(d, 0);
+    if (at == SIZE_MAX) {
+        downstream_close(d);
+        return;
+    }
+    if (at == l->listener_filter_count) {
+        choose_chain(d);
+        return;
+    }
+    struct progress *p = mem_new(struct progress);
+    p->d = d;
+    p->at = at;
+    timer_init(&p->timeout, timed_out);
+    if (l->listener_filters_timeout_ms) {
+        timer_set(d->worker->loop, &p->timeout, l->listener_filters_timeout_ms);
+    }
+    d->pre = p;
+    d->conn->ops = &pre_ops;
+    stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_ACTIVE, 1);
+}

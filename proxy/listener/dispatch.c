@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// From an accepted socket to the listener that is responsible for it, and the end of a connection.
+#include <stdlib.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "lib/net/origdst.h"
+#include "proxy/listener/internal.h"
+
+enum { ARENA_BLOCK_BYTES = 256 }; // server name and ALPN fit; nothing is allocated before something is kept
+
+static const struct conn_ops no_ops;
+
+static struct downstream *downstream_new(struct worker *w, struct listener_cfg *accepted_by, int fd, const struct addr *peer,
+                                         const struct addr *local)
+{
+    struct listener_set *set = listener_set_of(w);
+    struct downstream *d = mem_new(struct downstream);
+    d->worker = w;
+    d->accepted_by = listener_cfg_ref(accepted_by);
+    d->remote = addr_unmap(*peer);
+    d->local = d->socket_local = addr_unmap(*local);
+    d->transport_protocol = STR("raw_buffer");
+    arena_init(&d->arena, ARENA_BLOCK_BYTES, 0);
+    d->conn = conn_accepted(w->loop, fd, &d->remote, &d->socket_local, &no_ops, d);
+    list_add_tail(&set->conns, &d->link);
+    set->conn_count++;
+    return d;
+}
+
+// listener.v3.Listener.use_original_dst: a redirected connection belongs to the listener of the address it was meant for. One that was not
+// redirected stays here.
+static struct listener_cfg *responsible(struct downstream *d)
+{
+    struct listener_cfg *l = d->accepted_by;
+    if (!l->use_original_dst) {
+        return l;
+    }
+    struct addr dst;
+    if (origdst_get(d->conn->fd.fd, d->socket_local.family, l->transparent, &dst) == 0) {
+        d->local = addr_unmap(dst);
+        d->restored = true;
+        struct listener_cfg *v = snapshot_virtual_listener(d->worker->snap, &d->local);
+        return v ? v : l;
+    }
+    return l;
+}
+
+static void info_begin(struct downstream *d)
+{
+    struct stream_info *i = &d->info;
+    i->start_wall_ms = loop_wall_ms(d->worker->loop);
+    i->start_ns = loop_now_ns(d->worker->loop);
+    i->connection_id = d->conn->id;
+    i->downstream_remote = i->downstream_direct_remote = d->remote;
+}
+
+void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int fd, const struct addr *peer, const struct addr *local)
+{
+    if (local->family != AF_UNIX) {
+        socket_nodelay(fd);
+    }
+    struct downstream *d = downstream_new(w, accepted_by, fd, peer, local);
+    d->listener = listener_cfg_ref(responsible(d));
+    d->stats = stats_scope_get(w->stats, STAT_LISTENER, d->listener->stat_name);
+    if (d->listener->buffer_limit) {
+        d->conn->high = d->listener->buffer_limit;
+        d->conn->low = d->listener->buffer_limit / 2;
+    }
+    stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_TOTAL);
+    stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_ACTIVE, 1);
+    info_begin(d);
+    chain_begin(d);
+}
+
+bool downstream_original_dst(const struct downstream *d, struct addr *ret)
+{
+    if (!d->restored && addr_eq(&d->local, &d->socket_local)) {
+        return false; // the client dialled us: connecting there would be a loop
+    }
+    *ret = d->local;
+    return true;
+}
+
+const struct tls_info *downstream_tls(const struct downstream *d)
+{
+    return transport_tls_info(d->conn);
+}
+
+void downstream_close(struct downstream *d)
+{
+    if (d->closed) {
+        return;
+    }
+    d->closed = true;
+    struct listener_set *set = listener_set_of(d->worker);
+    stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_ACTIVE, -1);
+    stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_DESTROY);
+    stat_record(d->stats, STAT_ID_LISTENER_CX_LENGTH_MS, loop_now_ms(d->worker->loop) - d->conn->opened_ms);
+    chain_progress_free(d);
+    conn_free(d->conn); // memory stays until the end of the turn
+    list_del(&d->link);
+    set->conn_count--;
+    // The callers up the stack may still look at d and at its listener's configuration.
+    list_add_tail(&set->dead, &d->link);
+    loop_defer(d->worker->loop, &set->bury);
+}
