@@ -33,7 +33,8 @@ static inline void replay_emit(struct replay_run *x)
     struct h1_parser *p = &x->p;
     bool until = p->body == H1_BODY_UNTIL_CLOSE, tunnel = until && (p->resp.status == 101 || p->connect_request);
     struct h1_write_opts w = { .chunked = p->body == H1_BODY_CHUNKED || (until && !tunnel), .upgrade = true,
-                               .head_request = p->head_request };
+                               .head_request = p->head_request,
+                               .keep_alive_10 = p->is_request && p->req.version == HTTP_10 && p->keep_alive };
     if (p->is_request) {
         h1_write_request(&x->r.out, &p->req, &w);
     } else {

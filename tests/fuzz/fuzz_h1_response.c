@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// fuzz-modules: lib/http lib/net lib/event lib/base
+// First byte: what was asked (1 HEAD, 2 CONNECT) and limits; then the server's bytes.
+#include "tests/fuzz/fuzz_h1.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0) {
+        return 0;
+    }
+    struct replay_opts o = { .head = data[0] & 1, .connect = data[0] & 2, .limits = h1_limits_default };
+    if (data[0] & 4) {
+        o.limits.head_bytes = 128;
+        o.limits.header_count = 4;
+    }
+    fuzz_h1(o, data + 1, size - 1);
+    return 0;
+}
