@@ -301,10 +301,10 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
     if (c->type == CLUSTER_EDS) {
         return 0;
     }
-    if (!m->load_assignment) {
+    if (!m->load_assignment && dns) {
         return cfg_fail(err, "load_assignment", "missing");
     }
-    if (build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err)) {
+    if (m->load_assignment && build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err)) {
         return cfg_in(err, "load_assignment");
     }
     return 0;
