@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "init-net/adopt.h"
 #include "init-net/commands.h"
 #include "init-net/nft_batch.h"
 #include "init-net/nft_state.h"
@@ -24,6 +25,7 @@ struct apply {
     struct nft_foreign foreign[FOREIGN_MAX]; // tables that --takeover removes
     size_t n_foreign;
     size_t route_changes;
+    size_t adopted; // connections open before the rules
     uint64_t start_ms;
     int64_t deadline_ms;
     const char *result; // "applied", "unchanged", …
@@ -53,6 +55,7 @@ static int finish(struct apply *ap)
     jw_kv(&w, "hash", str_c(hash));
     jw_kv_u64(&w, "rules", ap->plan.n);
     jw_kv_u64(&w, "routing_changes", ap->route_changes);
+    jw_kv_u64(&w, "adopted_connections", ap->adopted);
     jw_kv_u64(&w, "duration_ms", ms);
     report_end(o, &w, &out);
     return EXIT_OK;
@@ -133,6 +136,18 @@ static bool is_unchanged(struct apply *ap, struct nl *route)
     return false;
 }
 
+// Only the first rules wake conntrack up; on a later run it knows all connections.
+static void adopt(struct apply *ap)
+{
+    struct err why;
+    if (ap->o->established != ESTABLISHED_ADOPT || ap->state.present) {
+        return;
+    }
+    if (adopt_connections(&ap->adopted, &why)) {
+        report_message(ap->o, "warn", "connections that are open now may break: %s", why.msg);
+    }
+}
+
 static int apply_rules(struct apply *ap, struct err *err)
 {
     scope_nl struct nl nft = { 0 };
@@ -151,6 +166,7 @@ static int apply_rules(struct apply *ap, struct err *err)
         ap->route_changes = pruned;
         return r;
     }
+    adopt(ap);
     // Routes come before the rules that need them; so that rules which the kernel refuses leave no route behind, it is
     // asked first.
     if (ap->plan.passthrough_addr6 || ap->plan.policy_route4) {
@@ -175,13 +191,14 @@ int cmd_apply(struct options *o, const struct facts *facts)
         return dry_run(&ap);
     }
     if (o->skip_rule_apply) {
-        ap.result = "skipped";
+        ap.result = "rules not touched";
     } else if (apply_rules(&ap, &err)) {
         report_warnings(o);
         report_message(o, "error", "%s", err.msg);
         return EXIT_APPLY;
     }
-    return finish(&ap);
+    int code = finish(&ap);
+    return o->run_validation && code == EXIT_OK ? cmd_verify(o, facts) : code;
 }
 
 int cmd_check(struct options *o, const struct facts *facts)

@@ -10,5 +10,9 @@ int cmd_apply(struct options *o, const struct facts *facts);   // also --dry-run
 int cmd_check(struct options *o, const struct facts *facts);   // would the kernel take it?
 int cmd_cleanup(struct options *o, const struct facts *facts); // all traces of ours
 int cmd_explain(struct options *o, const struct facts *facts); // one packet's way, by the evaluator
+int cmd_verify(struct options *o, const struct facts *facts);  // rules as planned? do connections get there?
+int cmd_stats(struct options *o, const struct facts *facts);   // counters
+int cmd_doctor(struct options *o, const struct facts *facts);  // what the kernel and the container lack
+int cmd_wait(struct options *o, const struct facts *facts);    // until the proxy is ready
 
 #endif

@@ -30,7 +30,11 @@ static int (*const commands[CMD_COUNT])(struct options *o, const struct facts *f
     [CMD_APPLY] = cmd_apply,
     [CMD_CLEANUP] = cmd_cleanup,
     [CMD_CHECK] = cmd_check,
+    [CMD_VERIFY] = cmd_verify,
     [CMD_EXPLAIN] = cmd_explain,
+    [CMD_STATS] = cmd_stats,
+    [CMD_DOCTOR] = cmd_doctor,
+    [CMD_WAIT] = cmd_wait,
     [CMD_HELP] = cmd_help,
     [CMD_VERSION] = cmd_version,
 };
@@ -62,10 +66,6 @@ static int run(int argc, char **argv, struct arena *a)
     if (code) {
         report_message(NULL, "error", "%s", err.msg);
         return code;
-    }
-    if (!commands[o.command]) {
-        report_message(&o, "error", "the command '%s' is not in this version", options_command_name(o.command));
-        return EXIT_FLAGS;
     }
     return commands[o.command](&o, &facts);
 }

@@ -611,6 +611,177 @@ def test_netns_is_entered():
     assert "table" in trace_of_us(POD) and trace_of_us(BARE) == []
 
 
+# --- verify, adopt, wait, stats, doctor ---
+
+AS_PROXY = ["setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups", "--bounding-set", "-all"]
+AS_GROUP = ["setpriv", "--reuid", "13", "--regid", "1337", "--clear-groups", "--bounding-set", "-all"]
+
+
+@pytest.fixture
+def quiet_pod():
+    """A pod where nobody listens on the proxy's ports."""
+    name = f"{PREFIX}-quiet"
+    sh(f"ip netns add {name}")
+    try:
+        sh(f"ip -n {name} link set lo up")
+        sh(f"ip link add q0 netns {name} type veth peer name q1 netns {name}")
+        sh(f"ip -n {name} link set q1 up")
+        sh(f"ip -n {name} link set q0 up")
+        sh(f"ip -n {name} addr add 10.77.0.1/24 dev q0")
+        sh(f"ip -n {name} route add default via 10.77.0.2")
+        yield name
+    finally:
+        sh(f"ip netns del {name}")
+
+
+def checks(done):
+    said = json.loads(done.stdout)
+    return said["probed"], {c["name"]: c["result"] for c in said["checks"]}
+
+
+def test_verify_proves_what_its_user_can_prove(quiet_pod):
+    flags = [*BASE, "--redirect-dns"]
+    remora(flags, namespace=quiet_pod, check=0)
+    for _ in range(2):
+        probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, check=0))
+        assert probed and (got["rules"], got["outbound"], got["dns"], got["hairpin"]) == ("ok", "ok", "ok", "skipped")
+        probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_PROXY, check=0))
+        assert probed and (got["rules"], got["hairpin"], got["outbound"]) == ("skipped", "ok", "skipped")
+    probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_GROUP, check=0))
+    assert not probed and "failed" not in got.values()
+
+
+def test_validation_container_of_the_cni(quiet_pod):
+    line = ["istio-iptables", *BASE, "--run-validation", "--skip-rule-apply"]
+    start = time.monotonic()
+    done = remora(line, namespace=quiet_pod, prefix=AS_PROXY, check=126)
+    assert "hairpin: failed" in done.stderr and time.monotonic() - start < 3
+    remora(["verify", *BASE], namespace=quiet_pod, check=126)
+    remora(BASE, namespace=quiet_pod, check=0)
+    remora(line, namespace=quiet_pod, prefix=AS_PROXY, check=0)
+
+
+def test_verify_fails_when_rules_differ(quiet_pod):
+    remora([*BASE, "--run-validation"], namespace=quiet_pod, check=0)
+    sh(f"ip netns exec {quiet_pod} nft insert rule inet remora outbound accept")
+    done = remora(["verify", *BASE], namespace=quiet_pod, check=126)
+    assert "differs" in done.stderr or "more than" in done.stderr
+
+
+def test_validation_beside_a_running_proxy_looks_at_the_rules_only():
+    remora(BASE, check=0)
+    done = remora([*BASE, "--run-validation", "--skip-rule-apply"], check=0)
+    assert "is taken" in done.stderr and "rules: ok" in done.stderr
+
+
+class Echo:
+    """A server that answers line by line, and one connection to it that stays open."""
+
+    def __init__(self, server, client, address):
+        self.ready, ready = os.pipe()
+        ask_r, self.ask_w = os.pipe()
+        self.answer_r, answer_w = os.pipe()
+        self.pids = [self.fork(self.serve, server, address, ready)]
+        os.read(self.ready, 1)
+        self.pids.append(self.fork(self.call, client, address, ask_r, answer_w))
+
+    @staticmethod
+    def fork(function, *args):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                function(*args)
+            finally:
+                os._exit(0)
+        return pid
+
+    @staticmethod
+    def serve(namespace, address, ready):
+        enter(namespace)
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(address)
+        s.listen()
+        os.write(ready, b"!")
+        c, _ = s.accept()
+        while data := c.recv(100):
+            c.sendall(data.upper())
+
+    @staticmethod
+    def call(namespace, address, ask_r, answer_w):
+        enter(namespace)
+        os.setgid(1000)
+        os.setuid(1000)
+        s = socket.socket()
+        s.connect(address)
+        s.settimeout(1.5)
+        while data := os.read(ask_r, 100):
+            try:
+                s.sendall(data)
+                os.write(answer_w, s.recv(100) or b"closed")
+            except OSError:
+                os.write(answer_w, b"broken")
+
+    def say(self, text):
+        os.write(self.ask_w, text)
+        return os.read(self.answer_r, 100)
+
+    def end(self):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("mode, survives", [("adopt", True), ("syn-only", True), ("capture", False)])
+def test_connections_that_were_open_before(quiet_pod, mode, survives):
+    """In a namespace where conntrack slept until now; one connection out, one in."""
+    far = f"{PREFIX}-far"
+    sh(f"ip netns add {far}")
+    echoes = []
+    try:
+        sh(f"ip -n {far} link set lo up")
+        link(quiet_pod, "f0", far, "f1", ["10.78.0.1/24"], ["10.78.0.2/24"])
+        echoes = [Echo(far, quiet_pod, ("10.78.0.2", 7777)), Echo(quiet_pod, far, ("10.78.0.1", 7778))]
+        assert [e.say(b"one") for e in echoes] == [b"ONE", b"ONE"]
+        done = result([*BASE, f"--established={mode}"], namespace=quiet_pod)
+        assert done["adopted_connections"] == (2 if mode == "adopt" else 0)
+        got = [e.say(b"two") for e in echoes]
+        assert (got == [b"TWO", b"TWO"]) == survives, got
+        # New ones are captured all the same: nobody listens on 15001.
+        assert "refused" in ask(quiet_pod, "tcp", ("10.78.0.2", 7777), 1000, 1000).get("error", "")
+    finally:
+        for e in echoes:
+            e.end()
+        sh(f"ip netns del {far}")
+
+
+def test_stats_count_what_happened():
+    remora(BASE, check=0)
+    ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)
+    ask(NET, "tcp", ("10.244.0.5", 8080))
+    counted = {r["meaning"]: r["packets"] for r in result(["stats"])["rules"]}
+    assert counted["-p: to the proxy's outbound port"] == 1
+    assert counted["-z: to the proxy's inbound port"] == 1
+    remora(["cleanup"], check=0)
+    remora(["stats"], check=1)
+
+
+def test_doctor_finds_all_there_and_the_capability_missing():
+    said = {f["what"]: f["result"] for f in result(["doctor"])["findings"]}
+    for what in ("CAP_NET_ADMIN", "nf_tables", "redirect", "tproxy", "dns capture", "networks"):
+        assert said[what] == "ok", said
+    done = remora(["doctor"], prefix=AS_PROXY, check=1)
+    assert "securityContext" in done.stdout
+
+
+def test_wait_for_a_ready_port():
+    done = remora(["wait", "--timeout", "150ms", "--port", "15999"], check=1)
+    assert "not ready" in done.stderr
+    remora(["wait", "--timeout", "2s", "--port", "8080", "--path", ""], check=0)
+    done = remora(["wait", "--timeout", "150ms", "--port", "8080"], check=1)
+    assert "HTTP" in done.stderr or "answer" in done.stderr
+
+
 def test_replacing_under_load_lets_nothing_escape():
     result(BASE)
     stop = time.monotonic() + 3

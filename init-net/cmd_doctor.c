@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// doctor: what remora-init needs from the kernel and from its container, and what to do where it is missing.
+// Features are tried by sending rules that use them to the kernel, which checks and forgets them.
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "init-net/commands.h"
+#include "init-net/nft_batch.h"
+#include "init-net/nft_state.h"
+#include "init-net/plan.h"
+#include "init-net/report.h"
+#include "lib/base/check.h"
+#include "lib/base/clock.h"
+
+struct finding {
+    const char *what;
+    enum { GOOD, MISSING, NOTE } state;
+    char text[256];
+};
+
+struct doctor {
+    struct options *o;
+    const struct facts *facts;
+    struct finding v[24];
+    size_t n;
+};
+
+__attribute__((format(printf, 4, 5))) static void find(struct doctor *d, const char *what, int state, const char *fmt, ...)
+{
+    if (d->n == array_len(d->v)) {
+        return;
+    }
+    struct finding *f = &d->v[d->n++];
+    f->what = what;
+    f->state = state;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(f->text, sizeof(f->text), fmt, ap);
+    va_end(ap);
+}
+
+// A line "Name:\tvalue" of /proc/self/status.
+static bool status_value(const char *name, char *ret, size_t n)
+{
+    char line[256];
+    size_t len = strlen(name);
+    bool found = false;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && !found && fgets(line, sizeof(line), f)) {
+        if (strncmp(line, name, len) == 0 && line[len] == ':') {
+            struct str v = str_trim(str_c(line + len + 1));
+            snprintf(ret, n, "%.*s", v.n && v.p[v.n - 1] == '\n' ? (int)v.n - 1 : (int)v.n, v.p);
+            found = true;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return found;
+}
+
+static bool file_exists(const char *path)
+{
+    FILE *f = fopen(path, "re");
+    if (f) {
+        fclose(f);
+    }
+    return f != NULL;
+}
+
+static void look_at_process(struct doctor *d)
+{
+    char value[64];
+    if (status_value("CapEff", value, sizeof(value))) {
+        bool has = (strtoull(value, NULL, 16) >> CAP_NET_ADMIN) & 1;
+        find(d, "CAP_NET_ADMIN", has ? GOOD : MISSING, "%s",
+             has ? "held" : "not held: add it to the container's securityContext.capabilities");
+    }
+    if (status_value("Seccomp", value, sizeof(value)) && strcmp(value, "0") != 0) {
+        find(d, "seccomp", NOTE, "a filter is active (mode %s); it must allow socket(AF_NETLINK)", value);
+    }
+    FILE *f = fopen("/proc/self/uid_map", "re");
+    unsigned long long inside = 0, outside = 0, count = 0;
+    if (f) {
+        if (fscanf(f, "%llu %llu %llu", &inside, &outside, &count) == 3 && (outside || count < UINT32_MAX)) {
+            find(d, "user namespace", NOTE, "users are mapped (%llu is %llu outside); nftables takes the numbers of the "
+                 "namespace that owns the network", inside, outside);
+        }
+        fclose(f);
+    }
+}
+
+// Would the kernel take the rules that these flags make?
+static void try_rules(struct doctor *d, struct nl *nl, const char *what, const char *flags, const char *advice)
+{
+    char *argv[16] = { 0 };
+    int argc = 0;
+    struct facts facts = *d->facts;
+    struct options o;
+    struct plan p;
+    struct err err;
+    struct str rest = str_c(flags);
+    facts.have_v4 = facts.v6_stack = facts.resolv_readable = true;
+    facts.v6_lo_off = false;
+    while (rest.n && argc < 15) {
+        argv[argc++] = (char *)arena_str(d->o->arena, str_split(&rest, ' ')).p;
+    }
+    if (options_parse(argc, argv, &facts, d->o->arena, &o, &err)) {
+        find(d, what, MISSING, "%.250s", err.msg);
+        return;
+    }
+    plan_build(&o, d->o->arena, &p);
+    int r = nft_apply(nl, &p, 0, NFT_VALIDATE, NULL, 0, (int64_t)clock_mono_ms() + 2000, &err);
+    if (r) {
+        find(d, what, MISSING, "%s (%s)", advice, nft_hint(r));
+    } else {
+        find(d, what, GOOD, "the kernel takes it");
+    }
+}
+
+static void look_at_kernel(struct doctor *d)
+{
+    scope_nl struct nl nl = { 0 };
+    struct err err;
+    struct nft_state s;
+    if (nl_open(&nl, NETLINK_NETFILTER, &err)) {
+        find(d, "nf_tables", MISSING, "%.250s", err.msg);
+        return;
+    }
+    if (nft_state_read(&nl, d->o->arena, &s, &err)) {
+        find(d, "nf_tables", MISSING, "%.250s", err.msg);
+        return;
+    }
+    find(d, "nf_tables", GOOD, "answers; %zu tables in this namespace", s.n_tables);
+    try_rules(d, &nl, "redirect", "doctor -i * -b * -d 1,2 --ipv6=on", "inet nat needs Linux 5.2 with nft_redir");
+    try_rules(d, &nl, "tproxy", "doctor -m TPROXY -b * --ipv6=on --drop-invalid", "TPROXY mode needs nft_tproxy");
+    try_rules(d, &nl, "dns capture", "doctor --redirect-dns --capture-all-dns -i *",
+              "DNS capture needs nft_ct with conntrack zones");
+    try_rules(d, &nl, "networks", "doctor -i 10.0.0.0/8,192.168.0.0/16 -b *", "lists of networks need interval sets");
+    for (size_t i = 0; i < s.n_tables; i++) {
+        const char *owner = nft_state_foreign_owner(&s.tables[i]);
+        if (owner) {
+            find(d, "other redirector", NOTE, "table %s belongs to %s; both redirect", s.tables[i].name, owner);
+        }
+    }
+    find(d, "our table", s.present ? GOOD : NOTE, "%s", s.present ? s.comment : "not there: nothing was applied yet");
+}
+
+static void look_at_network(struct doctor *d)
+{
+    const struct facts *f = d->facts;
+    find(d, "addresses", f->have_v4 || f->have_v6 ? GOOD : NOTE, "IPv4 %s, IPv6 %s", f->have_v4 ? "yes" : "no",
+         f->have_v6 ? "yes" : (f->v6_stack ? "no" : "not in this kernel"));
+    if (f->v6_lo_off) {
+        find(d, "IPv6 on lo", NOTE, "disabled; for --ipv6=on set net.ipv6.conf.lo.disable_ipv6=0");
+    }
+    if (file_exists("/proc/net/ip_tables_names")) {
+        char line[64] = "";
+        FILE *file = fopen("/proc/net/ip_tables_names", "re");
+        bool nat = false;
+        while (file && fgets(line, sizeof(line), file)) {
+            nat = nat || strcmp(line, "nat\n") == 0;
+        }
+        if (file) {
+            fclose(file);
+        }
+        if (nat) {
+            find(d, "iptables-legacy", NOTE, "its nat table is in use here; ours comes first (priority -101 before -100)");
+        }
+    }
+}
+
+int cmd_doctor(struct options *o, const struct facts *facts)
+{
+    static const char *const words[] = { "ok", "missing", "note" };
+    struct doctor d = { .o = o, .facts = facts };
+    bool bad = false;
+    look_at_process(&d);
+    look_at_kernel(&d);
+    look_at_network(&d);
+    struct buf out = { 0 };
+    struct json_writer w;
+    for (size_t i = 0; i < d.n; i++) {
+        bad = bad || d.v[i].state == MISSING;
+    }
+    if (o->output == OUTPUT_JSON) {
+        report_begin(o, &w, &out, bad ? "missing" : "ok");
+        jw_key(&w, STR("findings"));
+        jw_array(&w);
+    }
+    for (size_t i = 0; i < d.n; i++) {
+        if (o->output == OUTPUT_JSON) {
+            jw_object(&w);
+            jw_kv(&w, "what", str_c(d.v[i].what));
+            jw_kv(&w, "result", str_c(words[d.v[i].state]));
+            jw_kv(&w, "text", str_c(d.v[i].text));
+            jw_object_end(&w);
+        } else {
+            buf_printf(&out, "%-8s %-17s %s\n", words[d.v[i].state], d.v[i].what, d.v[i].text);
+        }
+    }
+    if (o->output == OUTPUT_JSON) {
+        jw_array_end(&w);
+        report_end(o, &w, &out);
+    } else {
+        report_write(1, &out);
+    }
+    return bad ? EXIT_APPLY : EXIT_OK;
+}
