@@ -12,19 +12,22 @@
 struct http_manager_cfg;
 struct http_conn;   // manager's connection state
 struct http_filter;
+struct route_hold;  // a route table in use by streams of this worker
+
+enum { STREAM_HELD_MAX = 64 * 1024 }; // held body above which the client is paused
 
 struct stream {
+    struct arena arena;          // first: kept over reuse of the stream's memory
     struct list link;            // of its connection
     struct http_conn *hc;        // connection
     struct worker *worker;
     struct downstream *ds;
     const struct http_manager_cfg *cfg; // frozen, in the listener
     struct codec_stream *down;   // NULL once gone
-    struct arena arena;
     struct http_request req;     // in arena
     struct http_response resp;   // the answer being sent, once begun
     struct stream_info info;
-    struct route_table *table;   // ref; NULL = no route configuration
+    const struct route_table *table; // held; NULL = no route configuration
     const struct virtual_host *vhost; // in table
     const struct route *route;   // in table; NULL = none
     struct str path_original;    // before rewrites
@@ -34,12 +37,22 @@ struct stream {
     bool request_complete;       // last byte of the request has come
     bool response_started, response_complete;
     bool local_reply;            // the answer was made here
+    // set by filters for the router
+    const struct str *alpn_override; // istio.alpn: offered to TLS upstreams in place of the cluster's list; borrowed from a listener
+    size_t alpn_override_count;
     // private to proxy/http
-    struct timer idle_timer;
-    struct timer request_timer;
-    uint32_t next_filter;
-    bool stopped, destroyed, finishing;
-    struct buf held;             // body waiting behind a stopped filter, bounded
+    struct route_hold *hold;         // what keeps table alive
+    struct headers *resp_trailers;   // in arena; NULL = none
+    uint64_t active_ms;              // loop time of the last progress, for the idle time-out
+    uint64_t idle_limit_ms, max_limit_ms; // 0 = none; the route's, else the listener's
+    uint32_t next_filter;            // the first one that has not seen the request head
+    bool stopped;                    // a filter holds the request
+    bool chain_started;              // filters have seen (part of) the request: on_destroy is due
+    bool destroyed;
+    bool end_seen;                   // the request's last part has been held or passed on
+    bool paused_held, paused_router; // why reading the body is paused
+    struct headers *held_trailers;   // in arena
+    struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX and one read
 };
 
 // Route look-up with the present request head (again after a filter changed it: clears the cached route first).
@@ -56,6 +69,8 @@ void stream_send_response(struct stream *s, struct http_response *resp); // head
 void stream_send_informational(struct stream *s, struct http_response *resp); // 1xx
 void stream_send_data(struct stream *s, struct buf *data, bool end);
 void stream_send_trailers(struct stream *s, struct headers *trailers);
+// The connection manager's statistics (STAT_HTTP); NULL = none.
+struct stat_block *stream_stats(const struct stream *s);
 // Ends the exchange hard (the client sees a reset).
 void stream_reset(struct stream *s, const char *details, uint32_t flags);
 // Upstream back-pressure: stop / go on reading the request body.

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of proxy/http: a downstream HTTP connection, the worker's free lists, and the seams between the files.
+#ifndef PROXY_HTTP_INTERNAL_H
+#define PROXY_HTTP_INTERNAL_H
+
+#include "proxy/http/http_filter.h"
+#include "proxy/http/manager.h"
+#include "proxy/http/stream.h"
+
+enum {
+    STREAM_ARENA_BYTES = 8192,   // first block of a stream's arena: a usual request and its answer fit
+    STREAMS_KEPT_MAX = 128,      // free streams a worker keeps
+    HTTP_DATE_MAX = 32,
+};
+
+struct route_hold {              // counted without atomics: one worker's streams
+    struct list link;
+    struct route_table *table;   // ref
+    uint32_t n;
+};
+
+struct http_worker {             // SLOT_HTTP
+    struct stream *free_streams; // by link.next; memory kept warm
+    unsigned free_count;
+    struct list holds;           // struct route_hold in use, last used first
+    uint64_t date_s;             // second of date
+    char date[HTTP_DATE_MAX];    // RFC 9110 §5.6.7
+    size_t date_len;
+};
+
+struct http_conn {
+    struct downstream *ds;
+    const struct http_manager_cfg *cfg;
+    struct worker *worker;
+    struct codec *codec;         // owned
+    struct stat_block *stats;
+    struct list streams;         // open ones
+    struct stream *next;         // its head is being read
+    struct timer timer;          // set to the earliest moment at which some limit may have been reached; looked at only then
+    uint64_t started_ms, idle_since_ms, head_since_ms, drain_at_ms; // 0 = does not apply
+    uint64_t bytes_in_seen, bytes_out_seen; // of conn, already counted
+    uint64_t snap_version;       // table belongs to this snapshot
+    struct route_table *table;   // borrowed from the snapshot; NULL = none
+    struct str xfcc;             // element to append, made once (in ds->arena)
+    uint32_t requests;
+    bool xfcc_made, table_known;
+    bool draining;               // the next answer says Connection: close
+    bool ended;
+};
+
+static inline struct http_worker *http_worker_of(const struct worker *w)
+{
+    return w->slots[SLOT_HTTP];
+}
+
+// ---- stream.c ----
+struct stream *stream_take(struct http_conn *hc);
+void stream_release(struct stream *s);
+// The codec has the head; runs the request.
+void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request *req);
+// Logs, counts, destroys the filters and gives the memory back.
+void stream_finish(struct stream *s);
+extern const struct codec_stream_ops stream_codec_ops;
+
+// ---- filter_chain.c ----
+void chain_start(struct stream *s);
+void chain_data(struct stream *s, struct buf *data, bool end);
+void chain_trailers(struct stream *s, struct headers *trailers);
+void chain_destroy(struct stream *s);
+void chain_response(struct stream *s, struct http_response *resp);
+
+// ---- headers_in.c: pure ----
+struct request_peer {            // what the connection says
+    struct addr remote, local;
+    bool tls;
+    bool mtls;                   // the peer presented a certificate
+    struct str xfcc;             // our element about it
+};
+enum path_verdict { PATH_OK, PATH_REFUSED, PATH_REDIRECTED };
+// Normalises req->path as configured (normalize_path, merge_slashes, path_with_escaped_slashes_action), so that policy, routes and upstream
+// see one spelling. PATH_REDIRECTED: answer 307 with req->path as the location.
+enum path_verdict request_path_prepare(struct http_request *req, const struct http_manager_cfg *cfg);
+// Host: port and trailing dot as configured.
+void request_host_prepare(struct http_request *req, const struct http_manager_cfg *cfg, uint16_t local_port);
+// X-Forwarded-*, X-Request-Id, X-Envoy-* from outside, X-Forwarded-Client-Cert, Via. *ret_remote: the client's address as far as it can
+// be trusted. False: a header name with '_' must be refused.
+bool request_headers_prepare(struct http_request *req, const struct http_manager_cfg *cfg, const struct request_peer *p,
+                             struct addr *ret_remote);
+// ---- forward_cert.c ----
+// One element of X-Forwarded-Client-Cert ("By=…;Hash=…;…") in the arena.
+struct str xfcc_element(const struct http_manager_cfg *cfg, const struct tls_info *tls, struct arena *a);
+
+// ---- headers_out.c ----
+void response_headers_prepare(struct http_response *resp, const struct stream *s);
+struct str http_date(struct http_worker *hw, uint64_t wall_ms);
+
+// ---- upgrade.c ----
+// NULL: go on (req->upgrade is cleared when it is to be ignored). Otherwise the details of a 403.
+const char *upgrade_refused(struct http_request *req);
+
+// ---- manager.c ----
+// The connection's timer must look again at this moment at the latest.
+void http_conn_arm(struct http_conn *hc, uint64_t at_ms);
+
+#endif

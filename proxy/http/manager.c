@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// A downstream HTTP connection: codec, time-outs, draining, end. Streams are in stream.c.
+//
+// Time-outs are lazy: one timer per connection stands at or before the earliest limit that was known when it was set, and only when it
+// fires is it worked out which limits have really been reached. A request sets no timer.
+#include "proxy/http/manager.h"
+
+#include <stdlib.h>
+
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/http/internal.h"
+
+static uint64_t now_ms(const struct http_conn *hc)
+{
+    return loop_now_ms(hc->worker->loop);
+}
+
+// ---- the worker ----
+
+void http_worker_init(struct worker *w)
+{
+    struct http_worker *hw = mem_new(struct http_worker);
+    list_init(&hw->holds);
+    w->slots[SLOT_HTTP] = hw;
+}
+
+void http_worker_fini(struct worker *w)
+{
+    struct http_worker *hw = w->slots[SLOT_HTTP];
+    if (!hw) {
+        return;
+    }
+    while (hw->free_streams) {
+        struct stream *s = hw->free_streams;
+        hw->free_streams = (struct stream *)(void *)s->link.next;
+        arena_fini(&s->arena);
+        free(s);
+    }
+    free(hw);
+    w->slots[SLOT_HTTP] = NULL;
+}
+
+// ---- counting ----
+
+static void count_bytes(struct http_conn *hc)
+{
+    const struct conn *c = codec_conn(hc->codec);
+    stat_add(hc->stats, STAT_ID_HTTP_CX_RX_BYTES, c->bytes_in - hc->bytes_in_seen);
+    stat_add(hc->stats, STAT_ID_HTTP_CX_TX_BYTES, c->bytes_out - hc->bytes_out_seen);
+    hc->bytes_in_seen = c->bytes_in;
+    hc->bytes_out_seen = c->bytes_out;
+}
+
+// ---- limits ----
+
+void http_conn_arm(struct http_conn *hc, uint64_t at_ms)
+{
+    if (hc->ended || (timer_pending(&hc->timer) && hc->timer.expires_ms <= at_ms)) {
+        return;
+    }
+    uint64_t now = now_ms(hc);
+    timer_set(hc->worker->loop, &hc->timer, at_ms > now ? at_ms - now : 0);
+}
+
+static void lower(uint64_t *at, uint64_t candidate)
+{
+    if (candidate < *at) {
+        *at = candidate;
+    }
+}
+
+static void begin_drain(struct http_conn *hc)
+{
+    hc->draining = true;
+    codec_drain(hc->codec);
+}
+
+// Limits of one stream. Returns the next moment to look, or 0 when it was ended.
+static uint64_t check_stream(struct stream *s, uint64_t now)
+{
+    uint64_t at = UINT64_MAX, start_ms = s->info.start_ns / 1000000;
+    const struct http_manager_cfg *cfg = s->cfg;
+    // RFC 9110 §15.5.9, §15.6.5: whose fault the silence is decides the status, as in Envoy.
+    int status = s->request_complete ? 504 : 408;
+    if (s->idle_limit_ms) {
+        uint64_t end = s->active_ms + s->idle_limit_ms;
+        if (now >= end) {
+            stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_IDLE_TIMEOUT);
+            stream_local_reply(s, status, STR("stream timeout"), "stream_idle_timeout", RF(STREAM_IDLE_TIMEOUT), NULL);
+            return 0;
+        }
+        lower(&at, end);
+    }
+    if (cfg->request_timeout_ms && !s->request_complete) {
+        uint64_t end = start_ms + cfg->request_timeout_ms;
+        if (now >= end) {
+            stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TIMEOUT);
+            stream_local_reply(s, 408, STR("request timeout"), "request_overall_timeout", 0, NULL);
+            return 0;
+        }
+        lower(&at, end);
+    }
+    if (s->max_limit_ms) {
+        uint64_t end = start_ms + s->max_limit_ms;
+        if (now >= end) {
+            stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_MAX_DURATION);
+            stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", RF(DURATION_TIMEOUT), NULL);
+            return 0;
+        }
+        lower(&at, end);
+    }
+    return at;
+}
+
+// A head that does not come to its end (slow attack): there is no stream to answer on yet.
+static bool head_too_slow(struct http_conn *hc, uint64_t now, uint64_t *at)
+{
+    if (!hc->cfg->request_headers_ms || !hc->head_since_ms) {
+        return false;
+    }
+    uint64_t end = hc->head_since_ms + hc->cfg->request_headers_ms;
+    if (now < end) {
+        lower(at, end);
+        return false;
+    }
+    static const char answer[] = "HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncontent-length: 22\r\n"
+                                 "connection: close\r\n\r\nrequest header timeout";
+    stat_inc(hc->stats, STAT_ID_HTTP_RQ_HEADER_TIMEOUT);
+    conn_write_bytes(codec_conn(hc->codec), answer, sizeof(answer) - 1);
+    return true;
+}
+
+static void conn_end(struct http_conn *hc);
+
+static void on_timer(struct timer *t)
+{
+    struct http_conn *hc = container_of(t, struct http_conn, timer);
+    const struct http_manager_cfg *cfg = hc->cfg;
+    uint64_t now = now_ms(hc), at = UINT64_MAX;
+    if (head_too_slow(hc, now, &at)) {
+        conn_end(hc);
+        return;
+    }
+    list_for_safe (p, &hc->streams) {
+        uint64_t next = check_stream(list_entry(p, struct stream, link), now);
+        if (next) {
+            lower(&at, next);
+        }
+    }
+    bool idle = list_empty(&hc->streams);
+    if (idle && cfg->idle_ms && hc->idle_since_ms) {
+        uint64_t end = hc->idle_since_ms + cfg->idle_ms;
+        if (now >= end) {
+            stat_inc(hc->stats, STAT_ID_HTTP_CX_IDLE_TIMEOUT);
+            begin_drain(hc);
+        } else {
+            lower(&at, end);
+        }
+    }
+    if (cfg->max_connection_ms && !hc->draining) {
+        uint64_t end = hc->started_ms + cfg->max_connection_ms;
+        if (now >= end) {
+            stat_inc(hc->stats, STAT_ID_HTTP_CX_MAX_DURATION);
+            begin_drain(hc);
+        } else {
+            lower(&at, end);
+        }
+    }
+    if (hc->drain_at_ms) {
+        if (now >= hc->drain_at_ms) {
+            hc->drain_at_ms = 0;
+            begin_drain(hc);
+        } else {
+            lower(&at, hc->drain_at_ms);
+        }
+    }
+    if (at != UINT64_MAX) {
+        http_conn_arm(hc, at);
+    }
+}
+
+// ---- codec ----
+
+static struct arena *get_arena(struct codec *c)
+{
+    struct http_conn *hc = codec_owner(c);
+    if (!hc->next) {
+        hc->next = stream_take(hc);
+    }
+    if (hc->cfg->request_headers_ms) {
+        hc->head_since_ms = now_ms(hc);
+        http_conn_arm(hc, hc->head_since_ms + hc->cfg->request_headers_ms);
+    }
+    return &hc->next->arena;
+}
+
+static void on_request(struct codec *c, struct codec_stream *cs, struct http_request *req)
+{
+    struct http_conn *hc = codec_owner(c);
+    struct stream *s = hc->next;
+    hc->next = NULL;
+    hc->head_since_ms = hc->idle_since_ms = 0;
+    hc->requests++;
+    list_add_tail(&hc->streams, &s->link);
+    if (hc->cfg->max_requests_per_connection && hc->requests >= hc->cfg->max_requests_per_connection && !hc->draining) {
+        stat_inc(hc->stats, STAT_ID_HTTP_CX_MAX_REQUESTS);
+        begin_drain(hc);
+    } else if (hc->draining) {
+        stat_inc(hc->stats, STAT_ID_HTTP_CX_DRAIN_CLOSE);
+        codec_drain(c);
+    }
+    stream_begin(s, cs, req);
+}
+
+// Bytes that are no request: the codec answers, we count and log, so that attacks are seen.
+static void on_bad_request(struct codec *c, int status, const char *detail)
+{
+    struct http_conn *hc = codec_owner(c);
+    stat_inc(hc->stats, STAT_ID_HTTP_CX_PROTOCOL_ERROR);
+    log_debug(LOGC_HTTP, codec_conn(c)->id, "bad_request", "status=%d detail=%s", status, detail);
+    if (!hc->cfg->access_log_count) {
+        return;
+    }
+    const struct downstream *d = hc->ds;
+    struct loop *l = hc->worker->loop;
+    const struct stream_info info = {
+        .start_wall_ms = loop_wall_ms(l), .start_ns = loop_now_ns(l), .end_ns = loop_now_ns(l), .status = (uint16_t)status,
+        .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = HTTP_11,
+        .downstream_remote = d->remote, .downstream_direct_remote = d->remote, .downstream_local = d->local,
+        .connection_id = codec_conn(c)->id, .requested_server_name = d->server_name, .downstream_tls = downstream_tls(d),
+    };
+    const struct format_ctx ctx = { .info = &info };
+    access_log_write(hc->worker, hc->cfg->access_logs, hc->cfg->access_log_count, &ctx);
+}
+
+static void on_idle(struct codec *c)
+{
+    struct http_conn *hc = codec_owner(c);
+    count_bytes(hc);
+    if (hc->ended || !list_empty(&hc->streams)) {
+        return;
+    }
+    hc->idle_since_ms = now_ms(hc);
+    if (hc->cfg->idle_ms) {
+        http_conn_arm(hc, hc->idle_since_ms + hc->cfg->idle_ms);
+    }
+}
+
+static void on_conn_close(struct codec *c, enum conn_close why)
+{
+    (void)why;
+    conn_end(codec_owner(c));
+}
+
+static const struct codec_ops ops = {
+    .on_request = on_request, .get_arena = get_arena, .on_bad_request = on_bad_request, .on_idle = on_idle, .on_conn_close = on_conn_close,
+};
+
+// ---- begin and end ----
+
+// Everything of the connection ends here, at once.
+static void conn_end(struct http_conn *hc)
+{
+    if (hc->ended) {
+        return;
+    }
+    hc->ended = true;
+    timer_cancel(&hc->timer);
+    count_bytes(hc);
+    struct downstream *d = hc->ds;
+    list_for_safe (p, &hc->streams) { // those that the codec did not close itself
+        struct stream *s = list_entry(p, struct stream, link);
+        if (!s->response_complete) {
+            s->info.flags |= RF(DOWNSTREAM_TERMINATION);
+            s->info.details = s->info.details ? s->info.details : "downstream_remote_disconnect";
+        }
+        codec_stream_set(s->down, NULL, NULL);
+        s->down = NULL;
+        stream_finish(s);
+    }
+    if (hc->next) {
+        stream_release(hc->next);
+    }
+    stat_gauge_add(hc->stats, STAT_ID_HTTP_CX_ACTIVE, -1);
+    stat_inc(hc->stats, STAT_ID_HTTP_CX_DESTROY);
+    codec_free(hc->codec); // and the connection: downstream_close frees it a second time, which is harmless
+    d->terminal = NULL;
+    d->on_drain = d->on_abort = NULL;
+    loop_free_later(hc->worker->loop, hc);
+    downstream_close(d);
+}
+
+// The server or the listener drains: the next answer says Connection: close. An idle client may be about to send, so it gets the
+// drain time before its connection is closed.
+static void on_drain(struct downstream *d)
+{
+    struct http_conn *hc = d->terminal;
+    if (!hc || hc->draining) {
+        return;
+    }
+    hc->draining = true;
+    if (!list_empty(&hc->streams)) {
+        stat_inc(hc->stats, STAT_ID_HTTP_CX_DRAIN_CLOSE);
+        codec_drain(hc->codec);
+    }
+    hc->drain_at_ms = now_ms(hc) + hc->cfg->drain_ms;
+    http_conn_arm(hc, hc->drain_at_ms);
+}
+
+static void on_abort(struct downstream *d)
+{
+    if (d->terminal) {
+        conn_end(d->terminal);
+    }
+}
+
+void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg)
+{
+    struct http_conn *hc = mem_new(struct http_conn);
+    hc->ds = d;
+    hc->cfg = cfg;
+    hc->worker = d->worker;
+    hc->stats = stats_scope_get(d->worker->stats, STAT_HTTP, cfg->stat_prefix);
+    list_init(&hc->streams);
+    timer_init(&hc->timer, on_timer);
+    hc->started_ms = hc->idle_since_ms = now_ms(hc);
+    hc->bytes_in_seen = hc->bytes_out_seen = 0;
+    stat_inc(hc->stats, STAT_ID_HTTP_CX_TOTAL);
+    stat_gauge_add(hc->stats, STAT_ID_HTTP_CX_ACTIVE, 1);
+    d->terminal = hc;
+    d->on_drain = on_drain;
+    d->on_abort = on_abort;
+    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? (struct h1_limits *)(uintptr_t)&cfg->h1 : NULL };
+    hc->codec = codec_h1_server(d->conn, &ops, hc, &o);
+    if (cfg->idle_ms) {
+        http_conn_arm(hc, hc->idle_since_ms + cfg->idle_ms);
+    }
+    if (cfg->max_connection_ms) {
+        http_conn_arm(hc, hc->started_ms + cfg->max_connection_ms);
+    }
+    if (d->worker->draining && (!d->worker->drain_inbound_only || d->listener->direction == DIRECTION_INBOUND)) {
+        on_drain(d);
+    }
+}

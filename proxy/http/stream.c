@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: Apache-2.0
+// One exchange from the request's head to the access log.
+//
+// Life: taken (its head is being read into its arena) → begun (on_request) → answered → closed by the codec (on_close: stream_finish).
+// Memory comes from and goes back to the worker's free list, so that an idle connection holds none.
+#include "proxy/http/stream.h"
+
+#include <stdlib.h>
+
+#include "lib/base/mem.h"
+#include "lib/base/rand.h"
+#include "lib/event/loop.h"
+#include "lib/tls/transport_tls.h"
+#include "proxy/access_log/access_log.h"
+#include "proxy/http/internal.h"
+#include "proxy/model/snapshot.h"
+
+// ---- memory ----
+
+struct stream *stream_take(struct http_conn *hc)
+{
+    struct http_worker *hw = http_worker_of(hc->worker);
+    struct stream *s = hw->free_streams;
+    if (s) {
+        hw->free_streams = (struct stream *)(void *)s->link.next;
+        hw->free_count--;
+    } else {
+        s = mem_alloc(sizeof(*s));
+        arena_init(&s->arena, STREAM_ARENA_BYTES, 0);
+    }
+    memset((char *)s + sizeof(s->arena), 0, sizeof(*s) - sizeof(s->arena));
+    list_init(&s->link);
+    s->hc = hc;
+    s->worker = hc->worker;
+    s->ds = hc->ds;
+    s->cfg = hc->cfg;
+    return s;
+}
+
+void stream_release(struct stream *s)
+{
+    struct http_worker *hw = http_worker_of(s->worker);
+    if (hw->free_count >= STREAMS_KEPT_MAX) {
+        arena_fini(&s->arena);
+        free(s);
+        return;
+    }
+    arena_reset(&s->arena, true);
+    s->link.next = (struct list *)(void *)hw->free_streams;
+    hw->free_streams = s;
+    hw->free_count++;
+}
+
+// ---- route table ----
+
+static void hold_table(struct stream *s, struct route_table *t)
+{
+    struct http_worker *hw = http_worker_of(s->worker);
+    list_for (p, &hw->holds) {
+        struct route_hold *h = list_entry(p, struct route_hold, link);
+        if (h->table == t) {
+            h->n++;
+            s->hold = h;
+            s->table = t;
+            return;
+        }
+    }
+    struct route_hold *h = mem_new(struct route_hold);
+    h->table = route_table_ref(t);
+    h->n = 1;
+    list_add_head(&hw->holds, &h->link);
+    s->hold = h;
+    s->table = t;
+}
+
+static void drop_table(struct stream *s)
+{
+    struct route_hold *h = s->hold;
+    if (h && --h->n == 0) {
+        list_del(&h->link);
+        route_table_unref(h->table);
+        free(h);
+    }
+    s->hold = NULL;
+    s->table = NULL;
+}
+
+// The look-up by name is done once per connection and snapshot.
+static void find_table(struct stream *s)
+{
+    struct http_conn *hc = s->hc;
+    struct route_table *t = s->cfg->inline_routes;
+    if (s->cfg->rds_name.n) {
+        if (!hc->table_known || hc->snap_version != s->worker->snap->version) {
+            hc->table = snapshot_route(s->worker->snap, s->cfg->rds_name);
+            hc->snap_version = s->worker->snap->version;
+            hc->table_known = true;
+        }
+        t = hc->table;
+    }
+    if (t) {
+        hold_table(s, t);
+    }
+}
+
+void stream_select_route(struct stream *s)
+{
+    s->vhost = NULL;
+    s->route = NULL;
+    s->info.route_name = s->info.virtual_host = str_n(NULL, 0);
+    if (s->table) {
+        s->vhost = route_table_vhost(s->table, s->req.host);
+    }
+    if (s->vhost) {
+        const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
+                                         .headers = &s->req.headers, .random = s->random, .arena = &s->arena };
+        s->info.virtual_host = s->vhost->name;
+        s->route = virtual_host_route(s->vhost, &r);
+    }
+    s->idle_limit_ms = s->cfg->stream_idle_ms;
+    s->max_limit_ms = s->cfg->max_stream_ms;
+    if (s->route) {
+        s->info.route_name = s->route->name;
+        s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
+        s->max_limit_ms = s->route->max_stream_ms >= 0 ? (uint64_t)s->route->max_stream_ms : s->max_limit_ms;
+    }
+}
+
+static const void *per_filter(const struct ext *v, size_t n, struct str name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq(v[i].name, name)) {
+            return v[i].cfg;
+        }
+    }
+    return NULL;
+}
+
+const void *stream_per_filter(const struct stream *s, struct str filter_name)
+{
+    const void *cfg = s->route ? per_filter(s->route->per_filter, s->route->per_filter_count, filter_name) : NULL;
+    return cfg || !s->vhost ? cfg : per_filter(s->vhost->per_filter, s->vhost->per_filter_count, filter_name);
+}
+
+struct stat_block *stream_stats(const struct stream *s)
+{
+    return s->hc->stats;
+}
+
+// ---- request ----
+
+static void info_begin(struct stream *s)
+{
+    struct stream_info *i = &s->info;
+    const struct downstream *d = s->ds;
+    struct loop *l = s->worker->loop;
+    i->is_http = true;
+    i->protocol = s->req.version;
+    i->start_wall_ms = loop_wall_ms(l);
+    i->start_ns = loop_now_ns(l);
+    i->downstream_remote = i->downstream_direct_remote = d->remote;
+    i->downstream_local = d->local;
+    i->connection_id = d->conn->id;
+    i->requested_server_name = d->server_name;
+    i->downstream_tls = downstream_tls(d);
+    s->active_ms = loop_now_ms(l);
+    s->random = rand_u64();
+}
+
+static void request_end(struct stream *s)
+{
+    s->request_complete = true;
+    s->info.request_end_ns = loop_now_ns(s->worker->loop);
+}
+
+// Limits are looked at by the connection's timer; it must not be later than the first of them.
+static void arm(struct stream *s)
+{
+    uint64_t at = UINT64_MAX, start = s->active_ms;
+    if (s->idle_limit_ms) {
+        at = start + s->idle_limit_ms;
+    }
+    if (s->max_limit_ms && start + s->max_limit_ms < at) {
+        at = start + s->max_limit_ms;
+    }
+    if (s->cfg->request_timeout_ms && start + s->cfg->request_timeout_ms < at) {
+        at = start + s->cfg->request_timeout_ms;
+    }
+    if (at != UINT64_MAX) {
+        http_conn_arm(s->hc, at);
+    }
+}
+
+static struct str connection_xfcc(struct stream *s)
+{
+    struct http_conn *hc = s->hc;
+    if (!hc->xfcc_made && s->cfg->forward_client_cert != FCC_SANITIZE && s->info.downstream_tls) {
+        hc->xfcc = xfcc_element(s->cfg, s->info.downstream_tls, &s->ds->arena);
+    }
+    hc->xfcc_made = true;
+    return hc->xfcc;
+}
+
+static void refuse(struct stream *s, int status, const char *body, const char *details, uint32_t flags)
+{
+    stream_local_reply(s, status, str_c(body), details, flags, NULL);
+}
+
+// Everything before filters. False: the request has been answered.
+static bool prepare(struct stream *s)
+{
+    struct http_request *req = &s->req;
+    if (!req->path.n) {
+        // CONNECT: nothing here opens tunnels. What the client sends behind it is no HTTP, so the connection ends.
+        codec_drain(s->hc->codec);
+        refuse(s, 404, NULL, "route_not_found", RF(NO_ROUTE));
+        return false;
+    }
+    enum path_verdict v = request_path_prepare(req, s->cfg);
+    if (v == PATH_REFUSED) {
+        refuse(s, 400, NULL, "path_normalization_failed", 0);
+        return false;
+    }
+    request_host_prepare(req, s->cfg, s->info.downstream_local.port);
+    const struct tls_info *tls = s->info.downstream_tls;
+    const struct request_peer peer = { .remote = s->ds->remote, .local = s->ds->local, .tls = tls != NULL,
+                                       .mtls = tls && tls->peer_cert, .xfcc = connection_xfcc(s) };
+    if (!request_headers_prepare(req, s->cfg, &peer, &s->info.downstream_remote)) {
+        refuse(s, 400, NULL, "http1.unexpected_underscore", RF(DOWNSTREAM_PROTOCOL_ERROR));
+        return false;
+    }
+    if (v == PATH_REDIRECTED) {
+        struct headers extra;
+        headers_init(&extra, &s->arena);
+        headers_add_id(&extra, HDR_LOCATION, req->path);
+        stream_local_reply(s, 307, str_n(NULL, 0), "path_normalization_failed", 0, &extra);
+        return false;
+    }
+    const char *details = upgrade_refused(req);
+    if (details) {
+        stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
+        refuse(s, 403, NULL, details, 0);
+        return false;
+    }
+    return true;
+}
+
+// The client waits before it sends the body. Unless the upstream shall decide, it is told to go on.
+static void answer_expect(struct stream *s)
+{
+    if (!s->req.expect_continue || s->cfg->proxy_100_continue) {
+        return;
+    }
+    s->req.expect_continue = false;
+    struct http_response r = { .status = 100, .version = HTTP_11, .content_length = -1 };
+    headers_init(&r.headers, &s->arena);
+    codec_send_response(s->down, &r);
+}
+
+void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request *req)
+{
+    s->down = cs;
+    s->req = *req;
+    s->path_original = req->path;
+    s->id = codec_stream_id(cs);
+    codec_stream_set(cs, &stream_codec_ops, s);
+    info_begin(s);
+    stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TOTAL);
+    stat_gauge_add(s->hc->stats, STAT_ID_HTTP_RQ_ACTIVE, 1);
+    s->idle_limit_ms = s->cfg->stream_idle_ms;
+    if (req->end_stream) {
+        request_end(s);
+    }
+    if (prepare(s)) {
+        find_table(s);
+        stream_select_route(s);
+        answer_expect(s);
+        chain_start(s);
+    }
+    if (s->down && !s->response_complete) {
+        arm(s);
+    }
+}
+
+static void on_data(struct codec_stream *cs, struct buf *data, bool end)
+{
+    struct stream *s = codec_stream_owner(cs);
+    s->active_ms = loop_now_ms(s->worker->loop);
+    s->info.bytes_received += data->len;
+    if (end) {
+        request_end(s);
+    }
+    chain_data(s, data, end);
+}
+
+static void on_trailers(struct codec_stream *cs, struct headers *trailers)
+{
+    struct stream *s = codec_stream_owner(cs);
+    request_end(s);
+    chain_trailers(s, trailers);
+}
+
+static struct http_filter *terminal(struct stream *s)
+{
+    return s->chain_started && !s->destroyed && s->cfg->filter_count ? &s->filters[s->cfg->filter_count - 1] : NULL;
+}
+
+static void on_high(struct codec_stream *cs)
+{
+    struct http_filter *f = terminal(codec_stream_owner(cs));
+    if (f && f->ops->on_downstream_high) {
+        f->ops->on_downstream_high(f);
+    }
+}
+
+static void on_low(struct codec_stream *cs)
+{
+    struct stream *s = codec_stream_owner(cs);
+    s->active_ms = loop_now_ms(s->worker->loop);
+    struct http_filter *f = terminal(s);
+    if (f && f->ops->on_downstream_low) {
+        f->ops->on_downstream_low(f);
+    }
+}
+
+static void on_reset(struct codec_stream *cs, enum codec_reset why, const char *detail)
+{
+    struct stream *s = codec_stream_owner(cs);
+    if (s->response_complete) {
+        return;
+    }
+    if (why == CODEC_RESET_PROTOCOL) {
+        s->info.flags |= RF(DOWNSTREAM_PROTOCOL_ERROR);
+        s->info.details = detail;
+        if (!s->response_started) {
+            s->info.status = 400; // the codec's own answer
+        }
+    } else {
+        stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_RX_RESET);
+        s->info.flags |= RF(DOWNSTREAM_TERMINATION);
+        if (!s->info.details || !s->local_reply) {
+            s->info.details = "downstream_remote_disconnect";
+        }
+    }
+}
+
+static void on_close(struct codec_stream *cs)
+{
+    struct stream *s = codec_stream_owner(cs);
+    s->down = NULL;
+    stream_finish(s);
+}
+
+const struct codec_stream_ops stream_codec_ops = {
+    .on_data = on_data, .on_trailers = on_trailers, .on_high = on_high, .on_low = on_low, .on_reset = on_reset, .on_close = on_close,
+};
+
+// ---- answer ----
+
+void stream_send_response(struct stream *s, struct http_response *resp)
+{
+    if (!s->down || s->response_started || s->destroyed) {
+        return;
+    }
+    s->response_started = true;
+    s->active_ms = loop_now_ms(s->worker->loop);
+    s->info.status = resp->status;
+    s->info.first_response_ns = loop_now_ns(s->worker->loop);
+    chain_response(s, resp);
+    response_headers_prepare(resp, s);
+    s->resp = *resp;
+    s->response_complete = resp->end_stream;
+    if (s->hc->draining) {
+        codec_drain(s->hc->codec);
+    }
+    codec_send_response(s->down, resp);
+}
+
+void stream_send_informational(struct stream *s, struct http_response *resp)
+{
+    if (s->down && !s->response_started) {
+        codec_send_response(s->down, resp);
+    }
+}
+
+void stream_send_data(struct stream *s, struct buf *data, bool end)
+{
+    if (!s->down || !s->response_started || s->response_complete) {
+        buf_clear(data);
+        return;
+    }
+    s->active_ms = loop_now_ms(s->worker->loop);
+    for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
+        struct http_filter *f = &s->filters[i - 1];
+        if (f->ops->on_response_data) {
+            f->ops->on_response_data(f, data, end);
+        }
+    }
+    s->info.bytes_sent += data->len;
+    s->response_complete = end;
+    codec_send_data(s->down, data, end);
+}
+
+void stream_send_trailers(struct stream *s, struct headers *trailers)
+{
+    if (!s->down || !s->response_started || s->response_complete) {
+        return;
+    }
+    for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
+        struct http_filter *f = &s->filters[i - 1];
+        if (f->ops->on_response_trailers) {
+            f->ops->on_response_trailers(f, trailers);
+        }
+    }
+    s->resp_trailers = arena_new(&s->arena, struct headers);
+    *s->resp_trailers = *trailers;
+    s->response_complete = true;
+    codec_send_trailers(s->down, trailers);
+}
+
+void stream_reset(struct stream *s, const char *details, uint32_t flags)
+{
+    if (!s->down || s->response_complete) {
+        return;
+    }
+    s->info.flags |= flags;
+    s->info.details = details;
+    s->response_complete = true; // nothing more may follow
+    stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TX_RESET);
+    codec_stream_reset(s->down, CODEC_RESET_LOCAL);
+}
+
+// ---- end ----
+
+static void count(struct stream *s)
+{
+    struct stat_block *b = s->hc->stats;
+    const struct stream_info *i = &s->info;
+    stat_gauge_add(b, STAT_ID_HTTP_RQ_ACTIVE, -1);
+    if (i->status >= 100 && i->status < 600) {
+        stat_inc(b, STAT_ID_HTTP_RQ_COMPLETED);
+        stat_inc(b, (enum stat_any)(STAT_ID_HTTP_RQ_1XX + i->status / 100 - 1));
+    }
+    stat_record(b, STAT_ID_HTTP_RQ_TIME, (i->end_ns - i->start_ns) / 1000000);
+}
+
+void stream_finish(struct stream *s)
+{
+    s->info.end_ns = loop_now_ns(s->worker->loop);
+    chain_destroy(s);
+    count(s);
+    if (s->cfg->access_log_count) {
+        const struct format_ctx ctx = { .info = &s->info, .req = &s->req, .resp = s->response_started ? &s->resp : NULL,
+                                        .resp_trailers = s->resp_trailers, .original_path = s->path_original };
+        access_log_write(s->worker, s->cfg->access_logs, s->cfg->access_log_count, &ctx);
+    }
+    drop_table(s);
+    list_del(&s->link);
+    stream_release(s);
+}

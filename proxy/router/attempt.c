@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0
+// One attempt after the other: host, connection, exchange, and what to do when it fails.
+#include <stdio.h>
+
+#include "lib/base/check.h"
+#include "lib/base/rand.h"
+#include "lib/tls/transport_tls.h"
+#include "proxy/router/internal.h"
+
+static const struct codec_stream_ops up_ops;
+
+static uint64_t now_ns(const struct router *r)
+{
+    return loop_now_ns(r->worker->loop);
+}
+
+static const struct retry_policy *policy(const struct router *r)
+{
+    return r->route->retry ? r->route->retry : r->vhost->retry;
+}
+
+// ---- accounting ----
+
+// The current attempt's outcome. status 0: no answer; failure: the upstream's or the network's fault.
+static void attempt_done(struct router *r, int status, bool failure)
+{
+    struct router_attempt *at = &r->at;
+    at->state = ATTEMPT_NONE;
+    if (at->begun) {
+        at->begun = false;
+        upstream_request_done(r->cw, at->picked.host, 0, status, failure);
+        picked_release(&at->picked);
+    }
+    if (r->retrying) {
+        r->retrying = false;
+        if (status && status < 500) {
+            stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS);
+        }
+        upstream_retry_done(r->cw, 0);
+    }
+    if (r->per_try.fn) {
+        timer_cancel(&r->per_try);
+    }
+    r->up_high = false;
+}
+
+static void count_wire(struct router *r)
+{
+    r->info->upstream_bytes_received += codec_stream_bytes_in(r->at.up);
+    r->info->upstream_bytes_sent += codec_stream_bytes_out(r->at.up);
+}
+
+// Lets go of the exchange. give_up: it is not over yet, so its connection cannot be used again.
+static void detach(struct router *r, bool give_up)
+{
+    struct codec_stream *up = r->at.up;
+    if (!up) {
+        return;
+    }
+    count_wire(r);
+    r->at.up = NULL;
+    codec_stream_set(up, NULL, NULL);
+    if (give_up) {
+        stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TX_RESET);
+        codec_stream_reset(up, CODEC_RESET_LOCAL);
+    }
+}
+
+void attempt_cancel(struct router *r)
+{
+    struct router_attempt *at = &r->at;
+    if (at->state == ATTEMPT_WAITING) {
+        pool_http_cancel(&at->pr);
+        list_del(&at->pr.link);
+    } else if (at->state == ATTEMPT_OPEN) {
+        detach(r, true);
+    }
+    if (at->state != ATTEMPT_NONE || at->begun) {
+        attempt_done(r, 0, false);
+    }
+}
+
+// ---- trying again ----
+
+static void on_backoff(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, backoff);
+    attempt_begin(r);
+}
+
+static void remember_tried(struct router *r, struct host *h)
+{
+    const struct retry_policy *p = policy(r);
+    if (p && p->avoid_previous_hosts && r->tried_count < PICK_TRIED_MAX) {
+        r->tried[r->tried_count++] = host_ref(h);
+    }
+}
+
+// Whether the request can be sent once more from what is kept of it.
+static bool can_replay(const struct router *r)
+{
+    bool nothing_sent = r->at.state != ATTEMPT_OPEN;
+    return !r->responded && !r->done && (nothing_sent || r->keep_body || (r->body_end && r->req->end_stream));
+}
+
+// The policy wants another attempt: takes it from the budgets. *flags: why not.
+static bool take_retry(struct router *r, uint32_t *flags)
+{
+    if (r->retries_left == 0) {
+        *flags |= RF(UPSTREAM_RETRY_LIMIT);
+        stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT);
+        return false;
+    }
+    if (!upstream_retry_begin(r->cw, 0)) {
+        *flags |= RF(UPSTREAM_OVERFLOW);
+        return false;
+    }
+    r->retries_left--;
+    return true;
+}
+
+// After attempt_done: wait a little, then go on with another attempt.
+static void schedule_retry(struct router *r)
+{
+    const struct retry_policy *p = policy(r);
+    r->retrying = true;
+    r->retried = true;
+    stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_BACKOFF);
+    timer_init(&r->backoff, on_backoff);
+    timer_set(r->worker->loop, &r->backoff, retry_backoff_ms(p, p->num_retries - r->retries_left, rand_u64()));
+}
+
+// ---- failures ----
+
+struct failure {
+    enum retry_event event;
+    int status;             // of the answer we give
+    uint32_t flags;
+    const char *reason;     // "connection termination"
+    const char *detail;     // transport failure; may be NULL
+};
+
+static void answer_failure(struct router *r, const struct failure *f)
+{
+    bool detail = f->detail && f->detail[0];
+    struct str body = arena_printf(r->arena, "upstream connect error or disconnect/reset before headers. %s: %s%s%s",
+                                   r->retried ? "retried and the latest reset reason" : "reset reason", f->reason,
+                                   detail ? ", transport failure reason: " : "", detail ? f->detail : "");
+    struct str details = arena_printf(r->arena, "upstream_reset_before_response_started{%s%s%s}", f->reason, detail ? "|" : "",
+                                      detail ? f->detail : "");
+    if (detail) {
+        r->info->transport_failure = arena_str(r->arena, str_c(f->detail));
+    }
+    struct headers extra;
+    headers_init(&extra, r->arena);
+    if ((f->flags & RF(UPSTREAM_OVERFLOW)) && !r->cfg->suppress_envoy_headers) {
+        headers_add_id(&extra, HDR_X_ENVOY_OVERLOADED, STR("true"));
+    }
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, f->status, body, details.p, f->flags, &extra);
+}
+
+// The attempt came to nothing before an answer.
+static void attempt_failed(struct router *r, struct failure f)
+{
+    struct router_attempt *at = &r->at;
+    bool replay = can_replay(r), wanted = replay && retry_wanted(policy(r), f.event, 0, NULL);
+    if (wanted) {
+        wanted = take_retry(r, &f.flags);
+    }
+    if (wanted && at->begun) {
+        remember_tried(r, at->picked.host);
+    }
+    detach(r, false);
+    attempt_done(r, 0, f.event != RETRY_EV_REFUSED);
+    if (wanted) {
+        schedule_retry(r);
+    } else {
+        answer_failure(r, &f);
+    }
+}
+
+static void on_fail(struct pool_request *pr, enum pool_failure why, const char *detail)
+{
+    struct router *r = container_of(pr, struct router, at.pr);
+    static const struct failure kinds[] = {
+        [POOL_FAIL_OVERFLOW] = { .status = 503, .flags = RF(UPSTREAM_OVERFLOW), .reason = "overflow" },
+        [POOL_FAIL_CONNECT] = { .status = 503, .flags = RF(UPSTREAM_CONNECT_FAILURE), .reason = "remote connection failure" },
+        [POOL_FAIL_TIMEOUT] = { .status = 503, .flags = RF(UPSTREAM_CONNECT_FAILURE), .reason = "connection timeout" },
+        [POOL_FAIL_TLS] = { .status = 503, .flags = RF(UPSTREAM_CONNECT_FAILURE), .reason = "remote connection failure" },
+        [POOL_FAIL_NO_SECRET] = { .status = 503, .flags = RF(UPSTREAM_CONNECT_FAILURE), .reason = "local connection failure" },
+        [POOL_FAIL_PROTOCOL] = { .status = 502, .flags = RF(UPSTREAM_PROTOCOL_ERROR), .reason = "protocol error" },
+    };
+    struct failure f = kinds[why];
+    f.detail = detail;
+    if (why == POOL_FAIL_OVERFLOW || why == POOL_FAIL_PROTOCOL) { // another attempt would only add to the load, or fail the same way
+        attempt_done(r, 0, false);
+        answer_failure(r, &f);
+        return;
+    }
+    f.event = RETRY_EV_CONNECT_FAIL;
+    attempt_failed(r, f);
+}
+
+static struct failure failure_of(enum codec_reset why, const char *detail, bool h2)
+{
+    switch (why) {
+    case CODEC_RESET_REFUSED:
+        return (struct failure){ RETRY_EV_REFUSED, 503, RF(UPSTREAM_REMOTE_RESET), "remote refused stream reset", NULL };
+    case CODEC_RESET_PROTOCOL:
+    case CODEC_RESET_OVERFLOW:
+        return (struct failure){ RETRY_EV_RESET, 502, RF(UPSTREAM_PROTOCOL_ERROR), "protocol error", detail };
+    case CODEC_RESET_REMOTE:
+        if (h2) {
+            return (struct failure){ RETRY_EV_RESET, 503, RF(UPSTREAM_REMOTE_RESET), "remote reset", NULL };
+        }
+        break;
+    default:
+        break;
+    }
+    return (struct failure){ RETRY_EV_RESET, 503, RF(UPSTREAM_TERMINATION), "connection termination", NULL };
+}
+
+// A connection from the pool that its server had closed just before: nobody has seen the request, as far as HTTP lets us know
+// (RFC 9110 §9.2.2), so it is sent again at once when doing it twice would be harmless.
+static bool retry_stale(struct router *r, enum codec_reset why)
+{
+    if (why != CODEC_RESET_BEFORE_REQUEST || !r->at.pr.reused || r->stale_retries >= ROUTER_STALE_RETRIES_MAX ||
+        !method_is_idempotent(r->req->method) || !can_replay(r)) {
+        return false;
+    }
+    r->stale_retries++;
+    detach(r, false);
+    attempt_done(r, 0, false);
+    attempt_begin(r);
+    return true;
+}
+
+static void up_reset(struct codec_stream *s, enum codec_reset why, const char *detail)
+{
+    struct router *r = codec_stream_owner(s);
+    struct failure f = failure_of(why, detail, codec_version(codec_stream_codec(s)) == HTTP_2);
+    stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RX_RESET);
+    if (!r->responded) {
+        if (!retry_stale(r, why)) {
+            attempt_failed(r, f);
+        }
+        return;
+    }
+    int status = r->info->status;
+    detach(r, false);
+    attempt_done(r, status, true);
+    router_finish(r);
+    r->info->upstream_end_ns = now_ns(r);
+    r->ops->reset(r, arena_printf(r->arena, "upstream_reset_after_response_started{%s}", f.reason).p, f.flags);
+}
+
+// ---- answers ----
+
+static void complete(struct router *r, int status)
+{
+    r->info->upstream_end_ns = now_ns(r);
+    stat_record(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIME, loop_now_ms(r->worker->loop) - r->at.start_ms);
+    detach(r, false);
+    attempt_done(r, status, false);
+    router_finish(r);
+}
+
+static bool retry_response(struct router *r, const struct http_response *resp)
+{
+    uint32_t flags = 0;
+    if (!can_replay(r) || !retry_wanted(policy(r), RETRY_EV_RESPONSE, resp->status, &resp->headers)) {
+        return false;
+    }
+    if (!take_retry(r, &flags)) {
+        r->info->flags |= flags;
+        return false;
+    }
+    remember_tried(r, r->at.picked.host);
+    // The rest of an answer that nobody wants is not worth a connection's slot for long: without a body it stays usable.
+    detach(r, !resp->end_stream);
+    attempt_done(r, resp->status, false);
+    schedule_retry(r);
+    return true;
+}
+
+static void decorate(struct router *r, struct http_response *resp)
+{
+    struct headers *h = &resp->headers;
+    if (!r->cfg->suppress_envoy_headers) {
+        headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
+                       arena_printf(r->arena, "%llu", (unsigned long long)(loop_now_ms(r->worker->loop) - r->at.start_ms)));
+    }
+    if (r->vhost->include_attempt_in_response) {
+        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(r->arena, "%u", r->info->attempts));
+    }
+    header_ops_response(r, resp);
+}
+
+static void up_response(struct codec_stream *s, struct http_response *resp)
+{
+    struct router *r = codec_stream_owner(s);
+    if (resp->status < 200 && resp->status != 101) {
+        // RFC 9110 §15.2.1: a 100 is for the client that asked; 103 is for everybody; others are dropped.
+        if (resp->status == 103 || (resp->status == 100 && r->req->expect_continue)) {
+            r->ops->informational(r, resp);
+        }
+        return;
+    }
+    if (retry_response(r, resp)) {
+        return;
+    }
+    r->responded = true;
+    r->keep_body = false;
+    buf_clear(&r->replay);
+    if (r->per_try.fn) {
+        timer_cancel(&r->per_try);
+    }
+    r->info->details = "via_upstream";
+    decorate(r, resp);
+    bool end = resp->end_stream;
+    int status = resp->status;
+    r->ops->response(r, resp);
+    if (end && r->at.up) {
+        complete(r, status);
+    }
+}
+
+static void up_data(struct codec_stream *s, struct buf *data, bool end)
+{
+    struct router *r = codec_stream_owner(s);
+    r->ops->data(r, data, end);
+    if (end && r->at.up) {
+        complete(r, r->info->status);
+    }
+}
+
+static void up_trailers(struct codec_stream *s, struct headers *trailers)
+{
+    struct router *r = codec_stream_owner(s);
+    r->ops->trailers(r, trailers);
+    if (r->at.up) {
+        complete(r, r->info->status);
+    }
+}
+
+static void up_high(struct codec_stream *s)
+{
+    struct router *r = codec_stream_owner(s);
+    r->up_high = true;
+    if (!r->body_end && !r->paused) {
+        r->paused = true;
+        r->ops->pause(r);
+    }
+}
+
+static void up_low(struct codec_stream *s)
+{
+    struct router *r = codec_stream_owner(s);
+    r->up_high = false;
+    if (r->paused) {
+        r->paused = false;
+        r->ops->resume(r);
+    }
+}
+
+// Without a reset before: our own message broke it (a body that is not as long as announced).
+static void up_close(struct codec_stream *s)
+{
+    up_reset(s, CODEC_RESET_CONNECTION, NULL);
+}
+
+static const struct codec_stream_ops up_ops = {
+    .on_response = up_response, .on_data = up_data, .on_trailers = up_trailers, .on_high = up_high, .on_low = up_low,
+    .on_reset = up_reset, .on_close = up_close,
+};
+
+// ---- beginning ----
+
+static void on_per_try(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, per_try);
+    stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
+    atomic_fetch_add_explicit(&r->at.picked.host->rq_timeout, 1, memory_order_relaxed);
+    uint32_t flags = RF(UPSTREAM_TIMEOUT);
+    bool again = can_replay(r) && retry_wanted(policy(r), RETRY_EV_TIMEOUT, 0, NULL) && take_retry(r, &flags);
+    if (again) {
+        remember_tried(r, r->at.picked.host);
+    }
+    if (r->at.state == ATTEMPT_WAITING) {
+        pool_http_cancel(&r->at.pr);
+        list_del(&r->at.pr.link);
+    }
+    detach(r, true);
+    attempt_done(r, 0, true);
+    if (again) {
+        schedule_retry(r);
+        return;
+    }
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, 504, STR("upstream request timeout"), "upstream_per_try_timeout", flags, NULL);
+}
+
+static void on_ready(struct pool_request *pr, struct codec *c, const struct conn *conn)
+{
+    struct router *r = container_of(pr, struct router, at.pr);
+    struct stream_info *i = r->info;
+    i->upstream_local = conn->local;
+    const struct tls_info *tls = conn->transport ? transport_tls_info(conn) : NULL;
+    if (tls && !str_eq(i->upstream_peer_uri, tls->peer_uri)) {
+        i->upstream_peer_uri = arena_str(r->arena, tls->peer_uri);
+    }
+    r->at.up = codec_new_stream(c, &up_ops, r, r->arena);
+    r->at.state = ATTEMPT_OPEN;
+    if (!r->at.up) {
+        attempt_failed(r, failure_of(CODEC_RESET_CONNECTION, NULL, false));
+        return;
+    }
+    if (!i->upstream_start_ns) {
+        i->upstream_start_ns = now_ns(r);
+    }
+    attempt_send_request(r);
+}
+
+static bool pick_host(struct router *r)
+{
+    struct pick p = { .original_dst = r->original_dst, .tried_count = r->tried_count };
+    const struct cluster_cfg *cfg = r->cw->snap->cfg;
+    if (cfg->original_dst_use_header) {
+        struct addr a;
+        struct str v = headers_value_id(&r->req->headers, HDR_X_ENVOY_ORIGINAL_DST_HOST);
+        if (v.n && addr_parse(v, &a)) {
+            p.original_dst = a;
+        }
+    }
+    if (r->route->hash_count) {
+        p.has_hash = route_hash(r->route, r->req, &r->info->downstream_remote, r->arena, &p.hash);
+    }
+    for (int i = 0; i < r->tried_count; i++) {
+        p.tried[i] = r->tried[i];
+    }
+    const struct retry_policy *policy_ = policy(r);
+    p.reselect = policy_ ? (int)(policy_->host_selection_attempts ? policy_->host_selection_attempts : 1) : 0;
+    return upstream_pick(r->cw, &p, &r->at.picked);
+}
+
+static void answer_local(struct router *r, int status, struct str body, const char *details, uint32_t flags)
+{
+    if (r->retrying) {
+        r->retrying = false;
+        upstream_retry_done(r->cw, 0);
+    }
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, status, body, details, flags, NULL);
+}
+
+// What depends on the chosen host.
+static void set_for_host(struct router *r)
+{
+    struct host *h = r->at.picked.host;
+    r->info->upstream_host = h->addr;
+    if (r->route->auto_host_rewrite && h->hostname) {
+        r->req->host = arena_str(r->arena, str_c(h->hostname));
+    }
+    if (r->vhost->include_request_attempt_count) {
+        headers_set_id(&r->req->headers, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(r->arena, "%u", r->info->attempts));
+    }
+}
+
+void attempt_begin(struct router *r)
+{
+    struct cluster_worker *before = r->cw, *cw = upstream_cluster(r->worker, r->cluster);
+    if (before && before != cw && r->retrying) { // the cluster went (and came) during the back-off
+        upstream_retry_done(before, 0);
+        r->retrying = false;
+    }
+    r->cw = cw;
+    if (!cw) {
+        answer_local(r, 503, str_n(NULL, 0), "cluster_not_found", RF(NO_CLUSTER));
+        return;
+    }
+    if (!pick_host(r)) {
+        stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
+        answer_local(r, 503, STR("no healthy upstream"), "no_healthy_upstream", RF(NO_HEALTHY_UPSTREAM));
+        return;
+    }
+    if (!upstream_request_begin(cw, r->at.picked.host, 0)) {
+        picked_release(&r->at.picked);
+        if (r->retrying) {
+            r->retrying = false;
+            upstream_retry_done(cw, 0);
+        }
+        answer_failure(r, &(struct failure){ .status = 503, .flags = RF(UPSTREAM_OVERFLOW), .reason = "overflow" });
+        return;
+    }
+    r->info->attempts++;
+    r->at.begun = true;
+    r->at.state = ATTEMPT_WAITING;
+    r->at.start_ms = loop_now_ms(r->worker->loop);
+    set_for_host(r);
+    const struct retry_policy *p = policy(r);
+    if (p && p->per_try_timeout_ms) {
+        timer_init(&r->per_try, on_per_try);
+        timer_set(r->worker->loop, &r->per_try, p->per_try_timeout_ms);
+    }
+    r->at.pr.on_ready = on_ready;
+    r->at.pr.on_fail = on_fail;
+    r->at.pr.reused = false;
+    bool override = r->alpn_override && !cw->snap->cfg->metadata_no_alpn_override;
+    const struct pool_opts o = { .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
+                                 .alpn_override_count = override ? r->alpn_override_count : 0 };
+    pool_http_get(cw, &r->at.picked, &o, &r->at.pr);
+}

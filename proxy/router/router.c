@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// A request from its route to its end. Attempts are in attempt.c.
+#include "proxy/router/router.h"
+
+#include "lib/base/check.h"
+#include "proxy/router/internal.h"
+
+static void on_timeout(struct timer *t);
+
+// ---- the route's answer ----
+
+static void local(struct router *r, int status, struct str body, const char *details, uint32_t flags, const struct headers *extra)
+{
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, status, body, details, flags, extra);
+}
+
+static void redirect(struct router *r)
+{
+    struct http_response resp = { .status = (uint16_t)(r->route->redirect_status ? r->route->redirect_status : 301) };
+    headers_init(&resp.headers, r->arena);
+    headers_add_id(&resp.headers, HDR_LOCATION, redirect_location(r->route, r->req, r->arena));
+    header_ops_response(r, &resp);
+    stat_inc(r->http_stats, STAT_ID_HTTP_RQ_REDIRECT);
+    local(r, resp.status, str_n(NULL, 0), "direct_response", 0, &resp.headers);
+}
+
+static void direct(struct router *r)
+{
+    struct http_response resp = { .status = (uint16_t)r->route->direct_status };
+    headers_init(&resp.headers, r->arena);
+    header_ops_response(r, &resp);
+    stat_inc(r->http_stats, STAT_ID_HTTP_RQ_DIRECT);
+    local(r, resp.status, r->route->direct_body, "direct_response", 0, &resp.headers);
+}
+
+static struct str choose_cluster(struct router *r)
+{
+    const struct route *rt = r->route;
+    if (rt->weighted_count) {
+        r->weighted = route_pick_weighted(rt, r->random);
+        return r->weighted->name;
+    }
+    return rt->cluster_header.n ? headers_value(&r->req->headers, rt->cluster_header) : rt->cluster;
+}
+
+static uint64_t route_timeout_ms(const struct route *rt)
+{
+    return rt->timeout_ms < 0 ? ROUTER_TIMEOUT_MS : (uint64_t)rt->timeout_ms;
+}
+
+static const struct retry_policy *policy(const struct router *r)
+{
+    return r->route->retry ? r->route->retry : r->vhost->retry;
+}
+
+static void prepare_head(struct router *r)
+{
+    header_ops_request(r);
+    route_rewrite(r);
+    uint64_t timeout = route_timeout_ms(r->route);
+    const struct retry_policy *p = policy(r);
+    if (p && p->per_try_timeout_ms && (!timeout || p->per_try_timeout_ms < timeout)) {
+        timeout = p->per_try_timeout_ms;
+    }
+    if (timeout && !r->cfg->suppress_envoy_headers) {
+        headers_set_id(&r->req->headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+                       arena_printf(r->arena, "%llu", (unsigned long long)timeout));
+    }
+}
+
+void router_start(struct router *r)
+{
+    list_init(&r->at.pr.link);
+    timer_init(&r->timeout, on_timeout);
+    stat_inc(r->http_stats, STAT_ID_HTTP_RQ_ROUTED);
+    if (!r->route) {
+        stat_inc(r->http_stats, STAT_ID_HTTP_NO_ROUTE);
+        local(r, 404, str_n(NULL, 0), "route_not_found", RF(NO_ROUTE), NULL);
+        return;
+    }
+    if (r->route->kind == ROUTE_REDIRECT) {
+        redirect(r);
+        return;
+    }
+    if (r->route->kind == ROUTE_DIRECT) {
+        direct(r);
+        return;
+    }
+    r->cluster = choose_cluster(r);
+    r->info->upstream_cluster = r->cluster;
+    r->body_end = r->req->end_stream;
+    const struct retry_policy *p = policy(r);
+    r->retries_left = p ? p->num_retries : 0;
+    r->keep_body = !r->body_end && (r->retries_left || method_is_idempotent(r->req->method));
+    if (!r->cluster.n || !upstream_cluster(r->worker, r->cluster)) {
+        stat_inc(r->http_stats, STAT_ID_HTTP_NO_CLUSTER);
+        local(r, r->route->cluster_not_found_status ? r->route->cluster_not_found_status : 503, str_n(NULL, 0), "cluster_not_found",
+              RF(NO_CLUSTER), NULL);
+        return;
+    }
+    prepare_head(r);
+    if (r->body_end) {
+        router_request_complete(r);
+    }
+    attempt_begin(r);
+}
+
+// ---- time-outs ----
+
+void router_request_complete(struct router *r)
+{
+    uint64_t ms = route_timeout_ms(r->route);
+    if (ms && !r->done && !timer_pending(&r->timeout)) {
+        timer_set(r->worker->loop, &r->timeout, ms);
+    }
+}
+
+static void on_timeout(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, timeout);
+    if (r->cw) {
+        stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIMEOUT);
+    }
+    if (r->at.begun) {
+        atomic_fetch_add_explicit(&r->at.picked.host->rq_timeout, 1, memory_order_relaxed);
+    }
+    attempt_cancel(r);
+    if (r->responded) {
+        router_finish(r);
+        r->ops->reset(r, "upstream_response_timeout", RF(UPSTREAM_TIMEOUT));
+    } else {
+        local(r, 504, STR("upstream request timeout"), "response_timeout", RF(UPSTREAM_TIMEOUT), NULL);
+    }
+}
+
+// ---- the request's body ----
+
+static void copy_to(struct buf *to, const struct buf *from)
+{
+    for (const struct slice *s = from->head; s; s = s->next) {
+        buf_append(to, s->data + s->off, s->end - s->off);
+    }
+}
+
+static void pause(struct router *r)
+{
+    if (!r->paused) {
+        r->paused = true;
+        r->ops->pause(r);
+    }
+}
+
+static void resume(struct router *r)
+{
+    if (r->paused) {
+        r->paused = false;
+        r->ops->resume(r);
+    }
+}
+
+// What was kept for another attempt is too much.
+static void forget_body(struct router *r)
+{
+    r->keep_body = false;
+    buf_clear(&r->replay);
+}
+
+void router_request_data(struct router *r, struct buf *data, bool end)
+{
+    if (r->done || r->ended) {
+        buf_clear(data);
+        return;
+    }
+    if (r->at.state != ATTEMPT_OPEN) { // nowhere to send yet: kept, and the client waits when it gets too much
+        buf_move(&r->replay, data, data->len);
+        if (r->replay.len >= ROUTER_REPLAY_MAX) {
+            pause(r);
+        }
+    } else {
+        if (r->keep_body && r->replay.len + data->len > ROUTER_REPLAY_MAX) {
+            forget_body(r);
+        }
+        if (r->keep_body) {
+            copy_to(&r->replay, data);
+        }
+        codec_send_data(r->at.up, data, end);
+    }
+    if (end) {
+        r->body_end = true;
+        router_request_complete(r);
+    }
+}
+
+void router_request_trailers(struct router *r, struct headers *trailers)
+{
+    if (r->done || r->ended) {
+        return;
+    }
+    r->req_trailers = arena_new(r->arena, struct headers);
+    *r->req_trailers = *trailers;
+    r->body_end = true;
+    if (r->at.state == ATTEMPT_OPEN) {
+        codec_send_trailers(r->at.up, trailers);
+    }
+    router_request_complete(r);
+}
+
+void attempt_send_request(struct router *r)
+{
+    struct codec_stream *up = r->at.up;
+    bool empty = r->body_end && !r->replay.len && !r->req_trailers;
+    // Where the end is known by now and there was nothing (a chunked body of zero bytes), the head says so.
+    struct http_request head = *r->req;
+    head.end_stream = empty;
+    codec_send_request(up, &head);
+    if (r->replay.len) {
+        bool end = r->body_end && !r->req_trailers;
+        struct buf data = { 0 };
+        if (r->keep_body && r->replay.len <= ROUTER_REPLAY_MAX) {
+            copy_to(&data, &r->replay);
+        } else {
+            buf_move(&data, &r->replay, r->replay.len);
+            r->keep_body = false;
+        }
+        codec_send_data(up, &data, end);
+        buf_clear(&data);
+    }
+    if (r->req_trailers) {
+        codec_send_trailers(up, r->req_trailers);
+    }
+    if (!r->up_high) {
+        resume(r);
+    }
+}
+
+// ---- back-pressure ----
+
+void router_downstream_high(struct router *r)
+{
+    if (r->at.state == ATTEMPT_OPEN) {
+        codec_stream_pause(r->at.up);
+    }
+}
+
+void router_downstream_low(struct router *r)
+{
+    if (r->at.state == ATTEMPT_OPEN) {
+        codec_stream_resume(r->at.up);
+    }
+}
+
+// ---- end ----
+
+void router_finish(struct router *r)
+{
+    r->done = true;
+    timer_cancel(&r->timeout);
+    if (r->per_try.fn) {
+        timer_cancel(&r->per_try);
+    }
+    if (r->backoff.fn) {
+        timer_cancel(&r->backoff);
+    }
+    buf_clear(&r->replay);
+    resume(r); // what the client still sends is read away
+}
+
+void router_destroy(struct router *r)
+{
+    if (r->ended || !r->timeout.fn) { // never started
+        return;
+    }
+    if (!r->done && r->at.begun && r->at.state == ATTEMPT_WAITING) {
+        stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_CANCELLED);
+    }
+    r->ended = true;
+    r->paused = false; // the owner is going
+    attempt_cancel(r);
+    router_finish(r);
+    for (int i = 0; i < r->tried_count; i++) {
+        host_unref(r->tried[i]);
+    }
+    r->tried_count = 0;
+}
