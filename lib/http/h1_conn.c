@@ -333,7 +333,7 @@ void h1_flush(struct codec *c)
     if (c->freed || h->gone || c->conn->out.len == 0) {
         return;
     }
-    if (h->x && h->x->out != H1_OUT_NO_HEAD) {
+    if (h->x) {
         h->x->flushed = true;
     }
     conn_flush(c->conn);

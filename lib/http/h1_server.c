@@ -100,14 +100,12 @@ static void on_eof(struct h1 *h)
     }
 }
 
-// Our answer is complete, the request is not (RFC 9112 §9.3: read the body or close). A client that still waits for 100 may send
-// its body or not: the bytes that follow cannot be told apart, so the connection ends.
+// Our answer is complete, the request is not (RFC 9112 §9.3: read the body or close).
 static void on_early(struct h1 *h, struct h1_exchange *x)
 {
     const struct h1_parser *p = &x->p;
-    bool waits = p->req.expect_continue && !x->continue_sent;
     bool small = p->body == H1_BODY_CHUNKED || p->body_left <= H1_DRAIN_MAX;
-    if (waits || !small || x->fate != H1_FATE_KEEP || h->draining) {
+    if (!small || x->fate != H1_FATE_KEEP || h->draining) {
         h1_over(h, x, H1_FATE_LINGER);
         return;
     }
@@ -167,7 +165,8 @@ static enum h1_out choose_framing(const struct h1_exchange *x, const struct http
     return x->p.req.version == HTTP_11 ? H1_OUT_CHUNKED : H1_OUT_CLOSE;
 }
 
-// Whether the connection must end with this answer, as far as can be known now.
+// Whether the connection must end with this answer, as far as can be known now. A client that still waits for 100 may send its body
+// or not: the bytes that follow cannot be told apart.
 static bool must_close(const struct h1 *h, const struct h1_exchange *x, const struct http_response *r)
 {
     const struct h1_parser *p = &x->p;

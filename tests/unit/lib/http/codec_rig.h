@@ -184,21 +184,44 @@ static inline void rig_turn(struct rig *r, int n)
     }
 }
 
-// server: our end plays the client, and the other way round.
-static inline struct rig *rig_new(bool server, const struct codec_opts *o)
+static inline struct rig *rig_on(int ours, int theirs, bool server, const struct codec_opts *o)
 {
     struct rig *r = calloc(1, sizeof(*r));
-    int fds[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    r->fd = fds[0];
+    r->fd = ours;
     r->loop = loop_new(NULL);
     assert_non_null(r->loop);
     rig_turn(r, 1); // binds the thread
     struct addr none = { 0 };
-    struct conn *c = conn_accepted(r->loop, fds[1], &none, &none, NULL, NULL);
+    struct conn *c = conn_accepted(r->loop, theirs, &none, &none, NULL, NULL);
     r->codec = server ? codec_h1_server(c, &rig_ops, r, o) : codec_h1_client(c, &rig_ops, r, o);
     rig_turn(r, 2);
     return r;
+}
+
+// server: our end plays the client, and the other way round.
+static inline struct rig *rig_new(bool server, const struct codec_opts *o)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    return rig_on(fds[0], fds[1], server, o);
+}
+
+// The same over TCP on loopback, where a reset can be told from an end.
+static inline struct rig *rig_tcp(bool server, const struct codec_opts *o)
+{
+    struct addr a;
+    bool done;
+    assert_true(addr_parse(STR("127.0.0.1:0"), &a));
+    int l = socket_listen(&a, &(struct socket_listen_opts){ 0 }, NULL);
+    assert_true(l >= 0);
+    socket_local(l, &a);
+    int ours = socket_connect(&a, NULL, &done), theirs;
+    assert_true(ours >= 0);
+    while ((theirs = socket_accept(l, &a)) == -EAGAIN) {
+    }
+    assert_true(theirs >= 0);
+    close(l);
+    return rig_on(ours, theirs, server, o);
 }
 
 static inline void rig_free(struct rig *r)

@@ -13,7 +13,12 @@ static void keep_alive(void **state)
         rig_send(r, GET("/a"));
         assert_string_equal(rig_heard(r), REQ("/a"));
         assert_int_equal(codec_active(r->codec), 1);
+        uint64_t before = codec_conn(r->codec)->bytes_out;
         rig_answer(r, 200, 2, "ok");
+        assert_int_equal(codec_conn(r->codec)->bytes_out, before); // head and body leave in one write, later in the turn
+        assert_string_equal(rig_heard(r), "");                      // and nothing is told from inside the call
+        rig_turn(r, 1);
+        assert_int_equal(codec_conn(r->codec)->bytes_out, before + strlen(OK2("ok")));
         assert_string_equal(rig_recv(r), OK2("ok"));
         assert_string_equal(rig_heard(r), "close|idle|");
         assert_int_equal(codec_active(r->codec), 0);
@@ -157,7 +162,9 @@ static void early_answer_reads_a_small_rest_away(void **state)
     assert_string_equal(rig_recv(r), "HTTP/1.1 403 Forbidden\r\nx-a: 1\r\ncontent-length: 2\r\n\r\nno");
     assert_string_equal(rig_heard(r), "request POST /a host=h len=-1|data ab|close|idle|");
     arena_fini(&r->arena); // the owner's memory goes with the stream
-    rig_send(r, "3\r\ncde\r\n0\r\nX-T: 1\r\n\r\n" GET("/2"));
+    rig_send(r, "3\r\ncde\r\n0\r\nX-T: 1\r\n\r\n");
+    assert_null(r->arena.head); // not used any more
+    rig_send(r, GET("/2"));
     assert_string_equal(rig_heard(r), REQ("/2"));
     rig_free(r);
 }
@@ -177,6 +184,33 @@ static void early_answer_to_a_large_request_closes_without_reset(void **state)
     r->fd = -1;
     rig_turn(r, 3);
     assert_string_equal(rig_heard(r), "request POST /a host=h len=500000|close|idle|gone local|");
+    rig_free(r);
+}
+
+static void early_answer_with_a_body_to_a_large_request(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(true, NULL);
+    rig_send(r, "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n");
+    rig_answer(r, 413, 2, "no");
+    assert_string_equal(rig_recv(r), "HTTP/1.1 413 Payload Too Large\r\nx-a: 1\r\ncontent-length: 2\r\n\r\nno<eof>");
+    rig_free(r);
+}
+
+// What ends with the connection must not end with a plain FIN when it was broken off.
+static void broken_until_close_answer_is_reset(void **state)
+{
+    (void)state;
+    struct h1_limits l = h1_limits_default;
+    l.allow_http10 = true;
+    struct rig *r = rig_tcp(true, &(struct codec_opts){ .h1 = &l });
+    rig_send(r, "GET / HTTP/1.0\r\n\r\n");
+    struct http_response q = { .status = 200, .content_length = -1 };
+    codec_send_response(r->stream, &q);
+    assert_string_equal(rig_recv(r), "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n");
+    codec_stream_reset(r->stream, CODEC_RESET_LOCAL);
+    rig_turn(r, 3);
+    assert_string_equal(rig_recv(r), "<reset>");
     rig_free(r);
 }
 
@@ -595,6 +629,8 @@ int main(void)
         cmocka_unit_test(final_answer_in_place_of_continue),
         cmocka_unit_test(early_answer_reads_a_small_rest_away),
         cmocka_unit_test(early_answer_to_a_large_request_closes_without_reset),
+        cmocka_unit_test(early_answer_with_a_body_to_a_large_request),
+        cmocka_unit_test(broken_until_close_answer_is_reset),
         cmocka_unit_test(endless_early_body_is_cut),
         cmocka_unit_test(lingering_ends_by_time),
         cmocka_unit_test(cut_off),

@@ -53,10 +53,13 @@ static void nothing_breaks_out_of_its_line(void **state)
     headers_init(&r.headers, &arena);
     headers_add(&r.headers, STR("a"), str_n("1\r\nb: 2\0", 8));
     headers_add(&r.headers, STR("b c"), STR("3"));
+    headers_add(&r.headers, STR("long"), STR("0123456789\rX"));
+    headers_add(&r.headers, STR("tab"), STR("0123456789\tX"));
     headers_add(&r.headers, STR("d\r\n"), STR("4"));
     headers_add(&r.headers, STR(""), STR("5"));
     h1_write_request(&b, &r, &(struct h1_write_opts){ 0 });
-    assert_string_equal(text(&b), "GET /a%20b%0D%0AX:%20%FF%23 HTTP/1.1\r\nhost: h%0D%0AX:%201\r\na: 1  b: 2 \r\n\r\n");
+    assert_string_equal(text(&b), "GET /a%20b%0D%0AX:%20%FF%23 HTTP/1.1\r\nhost: h%0D%0AX:%201\r\na: 1  b: 2 \r\n"
+                                  "long: 0123456789 X\r\ntab: 0123456789\tX\r\n\r\n");
 }
 
 static void options_of_connection(void **state)
