@@ -92,22 +92,27 @@ static void write_header_list(struct compiler *k, struct buf *b, const struct cp
     }
 }
 
-static void write_changes(struct compiler *k, struct buf *b, const struct cp_header_changes *h, const char *side)
+// The changes of one level, or of a route and its only destination together (more may be NULL).
+static void write_changes(struct compiler *k, struct buf *b, const struct cp_header_changes *h, const struct cp_header_changes *more,
+                          const char *side)
 {
+    static const struct cp_header_changes none;
+    const struct cp_header_changes *both[] = { h, more ? more : &none };
     const char *sep = "";
-    if (h->set_count + h->add_count) {
-        buf_printf(b, ", %s_headers_to_add: [", side);
-        write_header_list(k, b, h->set, h->set_count, true, &sep);
-        write_header_list(k, b, h->add, h->add_count, false, &sep);
-        buf_printf(b, "]");
+    buf_printf(b, ", %s_headers_to_add: [", side);
+    for (int i = 0; i < 2; i++) {
+        write_header_list(k, b, both[i]->set, both[i]->set_count, true, &sep);
+        write_header_list(k, b, both[i]->add, both[i]->add_count, false, &sep);
     }
-    if (h->remove_count) {
-        buf_printf(b, ", %s_headers_to_remove: [", side);
-        for (size_t i = 0; i < h->remove_count; i++) {
-            buf_printf(b, "%s%s", i ? ", " : "", cpc_q(k, h->remove[i]));
+    buf_printf(b, "], %s_headers_to_remove: [", side);
+    sep = "";
+    for (int i = 0; i < 2; i++) {
+        for (size_t x = 0; x < both[i]->remove_count; x++) {
+            buf_printf(b, "%s%s", sep, cpc_q(k, both[i]->remove[x]));
+            sep = ", ";
         }
-        buf_printf(b, "]");
     }
+    buf_printf(b, "]");
 }
 
 static bool retries_status(struct str on)
@@ -183,8 +188,8 @@ static void write_clusters(struct compiler *k, struct buf *b, const struct cp_ht
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].weight) {
             buf_printf(b, "%s{name: %s, weight: %u", sep, cpc_q(k, destination(k, &r->routes[i], ns, port)), r->routes[i].weight);
-            write_changes(k, b, &r->routes[i].request, "request");
-            write_changes(k, b, &r->routes[i].response, "response");
+            write_changes(k, b, &r->routes[i].request, NULL, "request");
+            write_changes(k, b, &r->routes[i].response, NULL, "response");
             buf_printf(b, "}");
             sep = ", ";
         }
@@ -243,13 +248,10 @@ static void write_action(struct compiler *k, struct buf *b, const struct cp_http
     } else {
         write_forward(k, b, r, v->meta.ns, port);
     }
-    write_changes(k, b, &r->request, "request");
-    write_changes(k, b, &r->response, "response");
-    if (r->route_count == 1) {
-        // one destination is a plain cluster: its header changes stand on the route
-        write_changes(k, b, &r->routes[0].request, "request");
-        write_changes(k, b, &r->routes[0].response, "response");
-    }
+    // one destination is a plain cluster: its header changes stand on the route
+    const struct cp_destination *only = r->route_count == 1 ? &r->routes[0] : NULL;
+    write_changes(k, b, &r->request, only ? &only->request : NULL, "request");
+    write_changes(k, b, &r->response, only ? &only->response : NULL, "response");
     buf_printf(b, ", metadata: {filter_metadata: {istio: {config: %s}}}",
                cpc_qf(k, "/apis/networking.istio.io/v1/namespaces/%.*s/virtual-service/%.*s", STR_FMT(v->meta.ns), STR_FMT(v->meta.name)));
 }

@@ -343,6 +343,7 @@ static int server_start(struct server *s, struct err *err)
         return -1;
     }
     timer_init(&s->drain_poll, drain_tick);
+    s->signals.on_signal = on_signal;
     const int signals[] = { SIGTERM, SIGINT, SIGUSR1 };
     struct snapshot *empty = snapshot_clone(NULL);
     empty->home = s->loop;
