@@ -148,6 +148,19 @@ static void adopt(struct apply *ap)
     }
 }
 
+static int commit(struct apply *ap, struct nl *nft, struct err *err)
+{
+    int r = -EEXIST;
+    if (!ap->state.present) {
+        r = nft_apply(nft, &ap->plan, ap->hash, NFT_CREATE, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
+    }
+    // There already, perhaps since a moment ago by another remora-init.
+    if (r == -EEXIST) {
+        r = nft_apply(nft, &ap->plan, ap->hash, NFT_REPLACE, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
+    }
+    return r;
+}
+
 static int apply_rules(struct apply *ap, struct err *err)
 {
     scope_nl struct nl nft = { 0 };
@@ -167,14 +180,15 @@ static int apply_rules(struct apply *ap, struct err *err)
         return r;
     }
     adopt(ap);
-    // Routes come before the rules that need them; so that rules which the kernel refuses leave no route behind, it is
-    // asked first.
-    if (ap->plan.passthrough_addr6 || ap->plan.policy_route4) {
-        r = nft_apply(&nft, &ap->plan, ap->hash, NFT_VALIDATE, NULL, 0, ap->deadline_ms, err);
+    struct route_added added = { 0 };
+    r = route_apply(&route, &ap->plan, &added, err);
+    r = r ? r : commit(ap, &nft, err);
+    if (r) {
+        route_undo(&route, &added);
+        return r;
     }
-    r = r ? r : route_apply(&route, &ap->plan, &ap->route_changes, err);
-    r = r ? r : nft_apply(&nft, &ap->plan, ap->hash, NFT_COMMIT, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
-    r = r ? r : route_prune(&route, &ap->plan, &pruned, err);
+    ap->route_changes = route_added_count(&added);
+    r = route_prune(&route, &ap->plan, &pruned, err);
     ap->route_changes += pruned;
     return r;
 }

@@ -149,15 +149,17 @@ static void put_foreign(struct batch *b, const struct nft_foreign *f, size_t n)
     }
 }
 
-static void put_plan(struct batch *b, const struct plan *p, uint64_t hash)
+static void put_plan(struct batch *b, const struct plan *p, uint64_t hash, bool replace)
 {
     char comment[64];
     print_table_comment(hash, comment, sizeof(comment));
     // Made, deleted, made again: so the deletion cannot fail, and nothing of a former state survives, not even the
-    // priority of a hook, which a flush would keep.
-    put_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE, NFPROTO_INET, PLAN_TABLE, NULL);
-    put_table(b, NFT_MSG_DELTABLE, 0, NFPROTO_INET, PLAN_TABLE, NULL);
-    put_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE, NFPROTO_INET, PLAN_TABLE, comment);
+    // priority of a hook, which a flush would keep. The price is an RCU grace period when the socket is closed.
+    if (replace) {
+        put_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE, NFPROTO_INET, PLAN_TABLE, NULL);
+        put_table(b, NFT_MSG_DELTABLE, 0, NFPROTO_INET, PLAN_TABLE, NULL);
+    }
+    put_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, NFPROTO_INET, PLAN_TABLE, comment);
     for (int c = 0; c < CHAIN_COUNT; c++) {
         if (plan_chain_used(p, (enum chain)c)) {
             put_chain(b, p, (enum chain)c);
@@ -314,8 +316,8 @@ int nft_apply(struct nl *nl, const struct plan *p, uint64_t hash, enum nft_commi
     scope_batch struct batch b = { 0 };
     put_begin(&b);
     put_foreign(&b, f, n);
-    put_plan(&b, p, hash);
-    if (commit == NFT_COMMIT) {
+    put_plan(&b, p, hash, commit != NFT_CREATE);
+    if (commit != NFT_VALIDATE) {
         put_end(&b);
     }
     return send_until(nl, &b, p, deadline_ms, err);

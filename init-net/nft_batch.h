@@ -6,7 +6,11 @@
 #include "init-net/nl.h"
 #include "init-net/plan.h"
 
-enum nft_commit { NFT_COMMIT, NFT_VALIDATE }; // NFT_VALIDATE: checked by the kernel, then thrown away
+enum nft_commit {
+    NFT_REPLACE,  // whatever is there
+    NFT_CREATE,   // -EEXIST when table inet remora is there already. Faster: the kernel has nothing to tear down
+    NFT_VALIDATE, // checked by the kernel, then thrown away
+};
 
 // A table of somebody else that goes in the same transaction (--takeover).
 struct nft_foreign {

@@ -451,7 +451,7 @@ static int parse_loopback(struct str s, struct cidr *ret, struct err *err)
 }
 
 // "info", "default:debug", "a:warn,b:none": the most talkative level named wins.
-static bool parse_log_level(struct str s, bool *ret_quiet, bool *ret_debug)
+static bool parse_log_level(struct str s, struct options *o)
 {
     static const char *const words[] = { "none", "error", "fatal", "warn", "info", "debug" };
     size_t best = 0;
@@ -470,8 +470,9 @@ static bool parse_log_level(struct str s, bool *ret_quiet, bool *ret_debug)
         best = i > best ? i : best;
         any = true;
     }
-    *ret_quiet = any && best < 3;
-    *ret_debug = best == 5;
+    o->log_quiet = any && best < 3;
+    o->log_no_info = any && best < 4;
+    o->log_debug = best == 5;
     return true;
 }
 
@@ -568,7 +569,7 @@ static int convert(struct parse *p, int i, struct err *err)
     case T_LOOPBACK:
         return parse_loopback(s, at, err);
     case T_LOG_LEVEL:
-        return parse_log_level(s, &p->o->log_quiet, &p->o->log_debug)
+        return parse_log_level(s, p->o)
                    ? 0
                    : err_set(err, -EINVAL, "levels are none, error, warn, info and debug");
     case T_DRY_RUN:

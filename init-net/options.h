@@ -85,7 +85,8 @@ struct options {
     uint16_t probe_port;
     uint32_t probe_timeout_ms, timeout_ms;
     uint32_t nat_priority_offset; // added to dstnat/-100, as two's complement
-    bool log_json, log_quiet, log_debug;
+    bool log_json;
+    bool log_quiet, log_no_info, log_debug; // errors only; warnings too; everything
 
     struct packet_options packet;
     uint16_t wait_port;

@@ -13,7 +13,7 @@ static bool is_shown(const struct options *o, const char *level)
     if (str_is(STR("debug"), level)) {
         return o->log_debug;
     }
-    return !o->log_quiet;
+    return str_is(STR("info"), level) ? !o->log_no_info : !o->log_quiet;
 }
 
 int report_write(int fd, struct buf *out)

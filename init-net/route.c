@@ -15,6 +15,8 @@
 #endif
 
 enum { REQ_BYTES = 512, RULES_MAX = 64, LO = 1 };
+// set_…() return 0 when they changed something, this when there was nothing to change, or a negative errno.
+enum { NOTHING_TO_DO = 1 };
 
 static const uint8_t addr6[16] = { [15] = 6 };
 
@@ -113,7 +115,7 @@ static int failed(struct err *err, int code, const char *what)
                                   : strerror(-code));
 }
 
-// ::6/128 on lo, added or removed. "There already" and "not there" are success.
+// ::6/128 on lo, added or removed.
 static int set_addr6(struct nl *nl, bool add, struct err *err)
 {
     char buf[REQ_BYTES];
@@ -130,7 +132,7 @@ static int set_addr6(struct nl *nl, bool add, struct err *err)
     }
     int code = nl_request(nl, msg, NULL, NULL);
     if (code == 0 || code == (add ? -EEXIST : -EADDRNOTAVAIL)) {
-        return 0;
+        return code == 0 ? 0 : NOTHING_TO_DO;
     }
     if (code == -EACCES || code == -ENODEV) {
         return err_set(err, code, "cannot add ::6/128 to lo: IPv6 is disabled there; set "
@@ -152,7 +154,7 @@ static int set_rule(struct nl *nl, bool add, const struct fwmark_rule *r, struct
     mnl_attr_put_u8(msg, FRA_PROTOCOL, ROUTE_PROTOCOL);
     int code = nl_request(nl, msg, NULL, NULL);
     if (code == 0 || code == (add ? -EEXIST : -ENOENT)) {
-        return 0;
+        return code == 0 ? 0 : NOTHING_TO_DO;
     }
     snprintf(what, sizeof(what), "%s the routing rule of mark %u to table %u", add ? "add" : "remove", r->mark, r->table);
     return failed(err, code, what);
@@ -176,7 +178,7 @@ static int set_route(struct nl *nl, bool add, uint8_t family, uint32_t table, st
     mnl_attr_put_u32(msg, RTA_OIF, LO);
     int code = nl_request(nl, msg, NULL, NULL);
     if (code == 0 || code == (add ? -EEXIST : -ESRCH)) {
-        return 0;
+        return code == 0 ? 0 : NOTHING_TO_DO;
     }
     snprintf(what, sizeof(what), "%s the local route in table %u", add ? "add" : "remove", table);
     return failed(err, code, what);
@@ -197,19 +199,22 @@ static int remove_stale(struct nl *nl, const struct routing *s, const struct pla
             continue;
         }
         int code = set_rule(nl, false, r, err);
+        if (code < 0) {
+            return code;
+        }
         // Another mark, same table: the route is still wanted.
         bool route_on = p && (r->family == AF_INET ? p->policy_route4 : p->policy_route6);
-        if (code == 0 && !(route_on && p->route_table == r->table)) {
+        if (!(route_on && p->route_table == r->table)) {
             code = set_route(nl, false, r->family, r->table, err);
         }
-        if (code) {
+        if (code < 0) {
             return code;
         }
         (*changes)++;
     }
     if (s->addr6 && !(p && p->passthrough_addr6)) {
         int code = set_addr6(nl, false, err);
-        if (code) {
+        if (code < 0) {
             return code;
         }
         (*changes)++;
@@ -241,29 +246,51 @@ static size_t wanted_rules(const struct plan *p, struct fwmark_rule ret[2])
     return n;
 }
 
-int route_apply(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err)
+int route_apply(struct nl *nl, const struct plan *p, struct route_added *ret_added, struct err *err)
 {
     struct routing s;
     struct fwmark_rule want[2];
-    size_t changes = 0;
+    struct route_added added = { .mark = p->route_mark, .table = p->route_table };
     int code = read_routing(nl, &s, err);
     if (code == 0 && p->passthrough_addr6 && !s.addr6) {
         code = set_addr6(nl, true, err);
-        changes++;
+        added.addr6 = code == 0;
     }
     size_t n = wanted_rules(p, want);
-    for (size_t i = 0; i < n && code == 0; i++) {
+    for (size_t i = 0; i < n && code >= 0; i++) {
+        bool v6 = want[i].family == AF_INET6;
         // The route first: a rule that leads to an empty table would be passed over, which looks like no TPROXY.
         code = set_route(nl, true, want[i].family, want[i].table, err);
-        if (code == 0 && !has_rule(&s, &want[i])) {
+        added.route[v6] = code == 0;
+        if (code >= 0 && !has_rule(&s, &want[i])) {
             code = set_rule(nl, true, &want[i], err);
-            changes++;
+            added.rule[v6] = code == 0;
         }
     }
-    if (code == 0) {
-        *ret_changes = changes;
+    *ret_added = added;
+    return code < 0 ? code : 0;
+}
+
+void route_undo(struct nl *nl, const struct route_added *added)
+{
+    struct err err;
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct fwmark_rule r = { v6 ? AF_INET6 : AF_INET, added->mark, added->table, true };
+        if (added->rule[v6]) {
+            set_rule(nl, false, &r, &err);
+        }
+        if (added->route[v6]) {
+            set_route(nl, false, r.family, r.table, &err);
+        }
     }
-    return code;
+    if (added->addr6) {
+        set_addr6(nl, false, &err);
+    }
+}
+
+size_t route_added_count(const struct route_added *added)
+{
+    return (size_t)added->addr6 + added->rule[0] + added->rule[1] + added->route[0] + added->route[1];
 }
 
 int route_prune(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err)

@@ -10,8 +10,19 @@
 
 enum { ROUTE_PROTOCOL = 114 }; // above RTPROT_STATIC, unused by linux/rtnetlink.h and /etc/iproute2/rt_protos
 
-// Before the rules: adds what the plan wants and is not there. *ret_changes counts.
-int route_apply(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err);
+// What route_apply added, so that it can be taken back.
+struct route_added {
+    bool addr6;
+    bool rule[2], route[2]; // IPv4, IPv6
+    uint32_t mark, table;
+};
+
+// Before the rules: adds what the plan wants and is not there. *ret_added says what that was, also on failure (what was
+// added until then).
+int route_apply(struct nl *nl, const struct plan *p, struct route_added *ret_added, struct err *err);
+// Takes back what route_apply added, as well as it can: for when the kernel refused the rules.
+void route_undo(struct nl *nl, const struct route_added *added);
+size_t route_added_count(const struct route_added *added);
 // After the rules: removes what is ours and the plan (NULL: no plan, so all) does not want. *ret_changes counts.
 int route_prune(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err);
 // Is the routing as the plan wants it? On false, why says what is missing.
