@@ -15,7 +15,8 @@ enum {
     H1_DRAIN_MAX = 64 * 1024,      // rest of a request body that is read away after an early answer, to keep the connection
     H1_LINGER_MAX = 1024 * 1024,   // input thrown away while a closing connection waits for the peer's end
     H1_LINGER_MS = 1000,           // how long it waits
-    H1_STALL_MS = 5000,            // a closing connection whose peer takes no byte for this long is cut
+    H1_STALL_MS = 30000,           // a closing connection whose peer takes nothing for this long is cut; the kernel's buffer may hide
+                                   // progress of a slow one for a while
     H1_INFORMATIONAL_MAX = 16,     // 1xx heads in front of one answer
 };
 

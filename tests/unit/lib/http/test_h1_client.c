@@ -302,6 +302,44 @@ static void connect_tunnel_and_refusal(void **state)
     rig_free(r);
 }
 
+static void codec_on_a_connection_that_is_not_open_yet(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(false, NULL);
+    struct addr a;
+    assert_true(addr_parse(STR("127.0.0.1:0"), &a));
+    int l = socket_listen(&a, &(struct socket_listen_opts){ 0 }, NULL);
+    socket_local(l, &a);
+    codec_free(r->codec);
+    r->codec = codec_h1_client(conn_connect(r->loop, &a, NULL, 1000, NULL, NULL), &rig_ops, r, NULL);
+    assert_false(codec_can_open(r->codec));
+    for (int i = 0; i < 100 && !r->n_log; i++) {
+        loop_turn(r->loop, 10);
+    }
+    assert_string_equal(rig_heard(r), "idle|");
+    assert_true(codec_can_open(r->codec));
+    rig_free(r);
+    close(l);
+}
+
+static void refused_connection(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(false, NULL);
+    struct addr a;
+    assert_true(addr_parse(STR("127.0.0.1:0"), &a));
+    int l = socket_listen(&a, &(struct socket_listen_opts){ 0 }, NULL);
+    socket_local(l, &a);
+    close(l);
+    codec_free(r->codec);
+    r->codec = codec_h1_client(conn_connect(r->loop, &a, NULL, 1000, NULL, NULL), &rig_ops, r, NULL);
+    for (int i = 0; i < 100 && !r->n_log; i++) {
+        loop_turn(r->loop, 10);
+    }
+    assert_string_equal(rig_heard(r), "gone reset|");
+    rig_free(r);
+}
+
 static void echo_piece(struct codec_stream *s, struct buf *data, bool end)
 {
     codec_send_data(s, data, end);
@@ -397,6 +435,8 @@ int main(void)
         cmocka_unit_test(draining),
         cmocka_unit_test(tunnel),
         cmocka_unit_test(connect_tunnel_and_refusal),
+        cmocka_unit_test(codec_on_a_connection_that_is_not_open_yet),
+        cmocka_unit_test(refused_connection),
         cmocka_unit_test(client_against_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -334,6 +334,101 @@ static void http10(void **state)
     rig_free(r);
 }
 
+// Connection: close with much to send: all of it arrives, however slowly it is read.
+static void large_last_answer_to_a_slow_reader(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(true, NULL);
+    loop_set_fake_time(r->loop, 1000000);
+    static char big[2 * 1024 * 1024 + 1], sink[64 * 1024];
+    memset(big, 'x', sizeof(big) - 1);
+    rig_send(r, "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    rig_answer(r, 200, sizeof(big) - 1, big);
+    size_t got = 0;
+    ssize_t k;
+    for (int i = 1;; i++) {
+        loop_set_fake_time(r->loop, 1000000 + (uint64_t)i * 4000); // the kernel's buffer hides a few steps
+        rig_turn(r, 2);
+        k = recv(r->fd, sink, sizeof(sink), 0);
+        if (k <= 0) {
+            break;
+        }
+        got += (size_t)k;
+    }
+    assert_int_equal(k, 0);
+    assert_true(got > sizeof(big));
+    rig_free(r);
+    // And who does not read at all is cut off.
+    r = rig_new(true, NULL);
+    loop_set_fake_time(r->loop, 1000000);
+    rig_send(r, "GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    rig_answer(r, 200, sizeof(big) - 1, big);
+    rig_turn(r, 3);
+    assert_non_null(r->codec);
+    for (int i = 1; i <= 3; i++) {
+        loop_set_fake_time(r->loop, 1000000 + (uint64_t)i * 30001);
+        rig_turn(r, 2);
+    }
+    assert_null(r->codec);
+    rig_free(r);
+}
+
+static void close_and_free(struct codec_stream *s)
+{
+    struct rig *r = codec_stream_owner(s);
+    rig_log(r, "close+free|");
+    codec_free(r->codec);
+    r->codec = NULL;
+    r->stream = NULL;
+}
+
+static void free_inside_on_close(void **state)
+{
+    (void)state;
+    static const struct codec_stream_ops ops = { .on_close = close_and_free };
+    struct rig *r = rig_new(true, NULL);
+    rig_send(r, GET("/1"));
+    codec_stream_set(r->stream, &ops, r);
+    rig_answer(r, 200, 2, "ok");
+    codec_flush(r->codec); // otherwise the answer goes with the connection
+    assert_string_equal(rig_recv(r), OK2("ok") "<eof>");
+    assert_string_equal(rig_heard(r), REQ("/1") "close+free|");
+    rig_free(r);
+}
+
+static void bytes_that_came_before_the_codec(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(true, NULL);
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    struct addr none = { 0 };
+    struct conn *c = conn_accepted(r->loop, fds[1], &none, &none, NULL, NULL);
+    buf_append_str(&c->in, STR(GET("/early"))); // a listener filter has read them
+    codec_free(r->codec);
+    close(r->fd);
+    r->fd = fds[0];
+    r->codec = codec_h1_server(c, &rig_ops, r, NULL);
+    assert_string_equal(rig_heard(r), "");
+    rig_turn(r, 1);
+    assert_string_equal(rig_heard(r), REQ("/early"));
+    rig_free(r);
+}
+
+static void early_answer_while_paused(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(true, NULL);
+    r->pause_in_request = true;
+    rig_send(r, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel");
+    rig_answer(r, 200, 2, "ok");
+    assert_string_equal(rig_recv(r), OK2("ok"));
+    r->pause_in_request = false;
+    rig_send(r, "lo" GET("/2"));
+    assert_string_equal(rig_heard(r), "request POST / host=h len=5|close|idle|" REQ("/2"));
+    rig_free(r);
+}
+
 static void bad_requests(void **state)
 {
     (void)state;
@@ -637,6 +732,10 @@ int main(void)
         cmocka_unit_test(half_close_is_served_when_asked),
         cmocka_unit_test(bodiless_answers),
         cmocka_unit_test(http10),
+        cmocka_unit_test(large_last_answer_to_a_slow_reader),
+        cmocka_unit_test(free_inside_on_close),
+        cmocka_unit_test(bytes_that_came_before_the_codec),
+        cmocka_unit_test(early_answer_while_paused),
         cmocka_unit_test(bad_requests),
         cmocka_unit_test(bad_request_behind_a_good_one),
         cmocka_unit_test(bad_body),

@@ -8,11 +8,13 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "lib/base/log.h"
 #include "lib/http/client.h"
 #include "lib/http/server.h"
 #include "lib/net/socket.h"
@@ -206,6 +208,109 @@ static void endless_body(void **state)
     rig_free(r);
 }
 
+// A raw client: sends text, turns the loop, gives back what came.
+static const char *talk(struct rig *r, int fd, const char *text)
+{
+    static char got[4096];
+    size_t n = 0;
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    for (int i = 0; i < 20; i++) {
+        loop_turn(r->loop, 1);
+        ssize_t k = recv(fd, got + n, sizeof(got) - 1 - n, MSG_DONTWAIT);
+        n += k > 0 ? (size_t)k : 0;
+    }
+    got[n] = '\0';
+    return got;
+}
+
+static int dial(struct rig *r)
+{
+    struct addr a = http_server_addr(r->server);
+    bool done;
+    int fd = socket_connect(&a, NULL, &done);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void raw_requests(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    int fd = dial(r);
+    assert_string_equal(talk(r, fd, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"),
+                        "HTTP/1.1 100 Continue\r\n\r\n");
+    const char *ok = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=UTF-8\r\ncontent-length: 2\r\n\r\nhi";
+    assert_string_equal(talk(r, fd, "hi"), ok);
+    assert_string_equal(talk(r, fd, "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\n\r\n"), ok);
+    assert_memory_equal(talk(r, fd, "CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 405 ", 13);
+    close(fd);
+    rig_free(r);
+}
+
+static void idle_clients_are_closed(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    loop_set_fake_time(r->loop, 1000000);
+    int fd = dial(r);
+    assert_memory_equal(talk(r, fd, "GET /none HTTP/1.1\r\nHost: h\r\n\r\nGET /ha"), "HTTP/1.1 404 ", 13);
+    char c;
+    loop_set_fake_time(r->loop, 1000000 + HTTP_SERVER_IDLE_MS - 10);
+    loop_turn(r->loop, 0);
+    assert_int_equal(recv(fd, &c, 1, MSG_DONTWAIT), -1);
+    loop_set_fake_time(r->loop, 1000000 + HTTP_SERVER_IDLE_MS + 10);
+    loop_turn(r->loop, 0);
+    loop_turn(r->loop, 0);
+    assert_int_equal(recv(fd, &c, 1, 0), 0);
+    close(fd);
+    rig_free(r);
+}
+
+static void connections_are_bounded(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    int fds[HTTP_SERVER_CONNS_MAX + 1];
+    for (int i = 0; i <= HTTP_SERVER_CONNS_MAX; i++) {
+        fds[i] = dial(r);
+        loop_turn(r->loop, 0);
+    }
+    char c;
+    for (int i = 0; i < 10; i++) {
+        loop_turn(r->loop, 1);
+    }
+    assert_int_equal(recv(fds[HTTP_SERVER_CONNS_MAX], &c, 1, MSG_DONTWAIT), 0); // one too many
+    assert_memory_equal(talk(r, fds[0], "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 404 ", 13);
+    for (int i = 0; i <= HTTP_SERVER_CONNS_MAX; i++) {
+        close(fds[i]);
+    }
+    rig_free(r);
+}
+
+static void out_of_descriptors(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    loop_set_fake_time(r->loop, 1000000);
+    int fd = dial(r), spare = dup(fd);
+    close(spare); // the next free number
+    struct rlimit old, tight;
+    getrlimit(RLIMIT_NOFILE, &old);
+    tight = old;
+    tight.rlim_cur = (rlim_t)spare;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    log_set_level(-1, LOG_OFF);
+    for (int i = 0; i < 5; i++) {
+        loop_turn(r->loop, 1);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_string_equal(talk(r, fd, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), ""); // it waits, and does not look again and again
+    loop_set_fake_time(r->loop, 1000200);
+    assert_memory_equal(talk(r, fd, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 404 ", 13);
+    close(fd);
+    rig_free(r);
+}
+
 static void after_the_answer(void **state)
 {
     (void)state;
@@ -313,6 +418,10 @@ int main(void)
         cmocka_unit_test(pages),
         cmocka_unit_test(bodies),
         cmocka_unit_test(endless_body),
+        cmocka_unit_test(raw_requests),
+        cmocka_unit_test(idle_clients_are_closed),
+        cmocka_unit_test(connections_are_bounded),
+        cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(after_the_answer),
         cmocka_unit_test(handler_frees_the_server),
         cmocka_unit_test(unix_socket),
