@@ -26,12 +26,23 @@ static int point_cmp(const void *a, const void *b)
     return x->hash != y->hash ? (x->hash > y->hash) - (x->hash < y->hash) : (x->index > y->index) - (x->index < y->index);
 }
 
-// Points of a host of share w/total: at least one; the lightest host gets a whole number of points where the ring allows it.
-static size_t points_of(uint32_t w, uint64_t total, size_t n)
+// Points of the heaviest host. As far as possible they do not depend on how many hosts there are, so that when one goes only its own share
+// moves; the ring has at least RING_MIN points, and at most RING_MAX (and one per host).
+static size_t points_of_heaviest(size_t n)
 {
-    uint64_t size = n * 8 > RING_MIN ? n * 8 : RING_MIN;
-    size = size > RING_MAX ? RING_MAX : size;
-    size_t p = (size_t)((size * w + total - 1) / total);
+    size_t points = 256;
+    while (points * n < RING_MIN) {
+        points *= 2;
+    }
+    while (points > 1 && points * n > RING_MAX) {
+        points /= 2;
+    }
+    return points;
+}
+
+static size_t points_of(uint32_t w, uint32_t heaviest, size_t n)
+{
+    size_t p = (size_t)(((uint64_t)points_of_heaviest(n) * w + heaviest - 1) / heaviest);
     return p ? p : 1;
 }
 
@@ -39,17 +50,17 @@ static void ring_init(void *state, const struct cluster_cfg *cfg, struct endpoin
 {
     (void)cfg;
     struct ring *r = state;
-    uint64_t total = 0;
+    uint32_t heaviest = 1;
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
-        total += v[i]->weight;
+        heaviest = v[i]->weight > heaviest ? v[i]->weight : heaviest;
     }
     for (size_t i = 0; i < n; i++) {
-        count += points_of(v[i]->weight, total, n);
+        count += points_of(v[i]->weight, heaviest, n);
     }
     r->v = mem_alloc(count * sizeof(*r->v));
     for (size_t i = 0; i < n; i++) {
-        size_t points = points_of(v[i]->weight, total, n);
+        size_t points = points_of(v[i]->weight, heaviest, n);
         for (size_t j = 0; j < points; j++) {
             char key[ADDR_TEXT_MAX + 24];
             int len = snprintf(key, sizeof(key), "%s_%zu", v[i]->host->text, j);
