@@ -330,13 +330,15 @@ void h1_sent(struct h1 *h, struct h1_exchange *x, size_t n)
 void h1_flush(struct codec *c)
 {
     struct h1 *h = h1_of(c);
-    if (c->freed || h->gone || c->conn->out.len == 0) {
+    if (c->freed || h->gone) {
         return;
     }
-    if (h->x) {
-        h->x->flushed = true;
+    if (h->x && h->x->out != H1_OUT_NO_HEAD) {
+        h->x->flushed = true; // also when the connection sent it by itself, as it does on becoming open
     }
-    conn_flush(c->conn);
+    if (c->conn->out.len) {
+        conn_flush(c->conn);
+    }
 }
 
 void h1_local_done(struct h1 *h, struct h1_exchange *x)
