@@ -132,7 +132,9 @@ static enum h1_error take_field(struct h1_parser *p, struct fields *f, struct he
         f->upgrade_value = v;
         return H1_OK;
     case HDR_TE:
-        p->req.te_trailers |= p->is_request && list_has(v, STR("trailers"));
+        if (p->is_request && list_has(v, STR("trailers"))) {
+            p->req.te_trailers = true;
+        }
         return H1_OK;
     case HDR_KEEP_ALIVE:
     case HDR_PROXY_CONNECTION:

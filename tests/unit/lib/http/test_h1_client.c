@@ -41,6 +41,7 @@ static void answers(void **state)
         { "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "response 200 len=2|goaway|data ok end|close|gone local|" },
         { "GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", "response 204 len=-1 end|goaway|close|gone local|" },
         { "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokEXTRA", "response 200 len=2|data ok end|close|goaway|gone local|" },
+        { "GET", "HTTP/1.1 200 OK\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n", "response 200 len=0 end|close|idle|" },
         { "GET", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
           "reset protocol http1.unexpected_upgrade|close|goaway|gone local|" },
         { "GET", "SSH-2.0\r\n", "reset protocol http1.invalid_status_line|close|goaway|gone local|" },
