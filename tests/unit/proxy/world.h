@@ -19,8 +19,10 @@
 #include "proxy/core/worker.h"
 #include "proxy/model/snapshot.h"
 #include "proxy/stats/stats.h"
+#ifndef WORLD_WITHOUT_UPSTREAM // defined by tests of folders beside proxy/upstream
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/discovery.h"
+#endif
 
 struct world {
     struct worker w;
@@ -42,13 +44,17 @@ static inline void world_init(struct world *x)
     x->w.loop = loop_new(NULL);
     x->w.stats = stats_shard_get(x->stats, 0);
     x->w.snap = snapshot_clone(NULL);
+#ifndef WORLD_WITHOUT_UPSTREAM
     upstream_worker_init(&x->w);
+#endif
 }
 
 // After the listener's fini, where there is one.
 static inline void world_fini(struct world *x)
 {
+#ifndef WORLD_WITHOUT_UPSTREAM
     upstream_worker_fini(&x->w);
+#endif
     snapshot_unref(x->w.snap);
     loop_turn(x->w.loop, 0);
     loop_free(x->w.loop);
@@ -61,7 +67,9 @@ static inline struct snapshot *world_swap(struct world *x, struct snapshot *s)
 {
     struct snapshot *old = x->w.snap;
     x->w.snap = s;
+#ifndef WORLD_WITHOUT_UPSTREAM
     upstream_on_snapshot(&x->w, old);
+#endif
     return old;
 }
 
@@ -85,6 +93,7 @@ static inline uint64_t world_stat(struct world *x, enum stat_scope scope, const 
     return stats_sum(x->stats, scope, str_c(name), id);
 }
 
+#ifndef WORLD_WITHOUT_UPSTREAM
 // A cluster whose endpoints are the n addresses, priority 0, weight 1. The caller may change *cfg before world_cluster_put.
 static inline struct cluster_cfg *world_cluster(const char *name, enum lb_policy lb)
 {
@@ -115,6 +124,8 @@ static inline struct lb_endpoint_cfg world_endpoint(struct addr a)
 {
     return (struct lb_endpoint_cfg){ .addr = a, .weight = 1, .locality_weight = 1 };
 }
+
+#endif
 
 // ---- sockets ----
 

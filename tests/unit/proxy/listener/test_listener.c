@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sockets over snapshots, drain, and what happens without descriptors. The terminal filter echoes nothing; it holds the connection.
+#define WORLD_WITHOUT_UPSTREAM
+#include "tests/unit/proxy/world.h"
+
+#include <sys/resource.h>
+
+#include "proxy/listener/listener.h"
+#include "proxy/listener/network_filter.h"
+
+static struct world x;
+static int drained, aborted;
+
+static void closed(struct conn *c, enum conn_close why)
+{
+    (void)why;
+    downstream_close(c->owner);
+}
+static const struct conn_ops held_ops = { .on_close = closed };
+
+static void on_drain(struct downstream *d)
+{
+    drained++;
+    downstream_close(d);
+}
+static void on_abort(struct downstream *d)
+{
+    (void)d;
+    aborted++;
+}
+
+static void hold(struct downstream *d, const void *cfg)
+{
+    (void)cfg;
+    d->conn->ops = &held_ops;
+    d->conn->owner = d;
+    d->on_drain = on_drain;
+    d->on_abort = on_abort;
+    if (cfg) {
+        conn_write_bytes(d->conn, cfg, strlen(cfg));
+    }
+}
+static const struct network_filter_ops terminal = { .ext = { .name = "hold" }, .terminal = true, .start = hold };
+
+static int setup(void **state)
+{
+    (void)state;
+    world_init(&x);
+    listener_worker_init(&x.w);
+    drained = aborted = 0;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    listener_worker_fini(&x.w);
+    world_fini(&x);
+    return 0;
+}
+
+static struct listener_cfg *listener_new(const char *name, struct addr at, bool bind, const char *greeting)
+{
+    struct listener_cfg *l = listener_cfg_new();
+    l->name = l->stat_name = arena_str(&l->arena, str_c(name));
+    l->addresses = arena_new(&l->arena, struct addr);
+    l->addresses[0] = at;
+    l->address_count = 1;
+    l->bind_to_port = bind;
+    struct filter_chain *c = arena_new(&l->arena, struct filter_chain);
+    c->listener = l;
+    c->filters = arena_new(&l->arena, struct ext);
+    c->filters[0] = (struct ext){ .ops = &terminal.ext, .cfg = greeting };
+    c->filter_count = 1;
+    l->default_chain = c;
+    return l;
+}
+
+// Publishes exactly these; takes the references.
+static void publish(struct listener_cfg **v, size_t n)
+{
+    struct snapshot *s = snapshot_clone(x.w.snap);
+    snapshot_set_listeners(s, v, n);
+    for (size_t i = 0; i < n; i++) {
+        listener_cfg_unref(v[i]);
+    }
+    struct snapshot *old = world_swap(&x, s);
+    listener_on_snapshot(&x.w, old);
+    snapshot_unref(old);
+}
+
+static int dial(const struct addr *a)
+{
+    bool done;
+    struct socket_connect_opts o = { 0 };
+    return socket_connect(a, &o, &done);
+}
+
+static bool refused(const struct addr *a)
+{
+    int fd = dial(a);
+    if (fd < 0) {
+        return true;
+    }
+    world_turns(&x, 3);
+    bool r = socket_error(fd) == -ECONNREFUSED || strcmp(world_peek(&x, fd), "reset") == 0;
+    close(fd);
+    return r;
+}
+
+static void accepts_and_counts(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "hello");
+    publish(&l, 1);
+    int a = dial(&at), b = dial(&at);
+    assert_string_equal(world_peek(&x, a), "hello");
+    assert_string_equal(world_peek(&x, b), "hello");
+    assert_int_equal(listener_connections(&x.w), 2);
+    close(a);
+    world_turn_until(&x, listener_connections(&x.w) == 1);
+    assert_int_equal(world_stat(&x, STAT_LISTENER, "l", STAT_ID_LISTENER_DOWNSTREAM_CX_TOTAL), 2);
+    assert_int_equal(world_stat(&x, STAT_LISTENER, "l", STAT_ID_LISTENER_DOWNSTREAM_CX_ACTIVE), 1);
+    close(b);
+}
+
+// Another content on the same address: the socket stays, so that not one connection is refused meanwhile; old connections drain.
+static void changed_listener_keeps_its_socket(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    publish(&l, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    int queued = dial(&at); // in the accept queue while the configuration changes
+    l = listener_new("l", at, true, "two");
+    publish(&l, 1);
+    assert_string_equal(world_peek(&x, queued), "two");
+    assert_string_equal(world_peek(&x, a), "");
+    assert_int_equal(drained, 1);
+    close(a);
+    close(queued);
+}
+
+// The same content as a new object (equal hash), and a snapshot in which only others changed: nothing is drained.
+static void unchanged_listener_is_left_alone(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port(), other = world_dead_port();
+    struct listener_cfg *v[2] = { listener_new("l", at, true, "one") };
+    v[0]->hash = (struct hash128){ 1, 2 };
+    listener_cfg_ref(v[0]);
+    publish(v, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    v[1] = listener_new("other", other, true, "x");
+    publish(v, 2);
+    v[0] = listener_new("l", at, true, "one");
+    v[0]->hash = (struct hash128){ 1, 2 };
+    publish(v, 1);
+    world_turns(&x, 3);
+    assert_int_equal(drained, 0);
+    assert_int_equal(listener_connections(&x.w), 1);
+    assert_true(refused(&other));
+    close(a);
+}
+
+static void removed_listener_stops_accepting(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    publish(&l, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    publish(NULL, 0);
+    assert_int_equal(drained, 1);
+    assert_true(refused(&at));
+    close(a);
+}
+
+static void not_binding_means_no_socket(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("v", at, false, "x");
+    publish(&l, 1);
+    assert_true(refused(&at));
+}
+
+static void busy_address_is_retried(void **state)
+{
+    (void)state;
+    struct addr at;
+    int holder = world_listen(&at); // without SO_REUSEPORT: in our way
+    struct listener_cfg *l = listener_new("l", at, true, "late");
+    struct err e = { 0 };
+    assert_true(listener_check_bind(l, &e) < 0);
+    assert_non_null(strstr(e.msg, "in use"));
+    publish(&l, 1);
+    close(holder);
+    for (int i = 0; i < 3000; i++) {
+        int fd = dial(&at);
+        loop_turn(x.w.loop, 1);
+        if (fd >= 0 && socket_error(fd) == 0) {
+            const char *got = world_peek(&x, fd);
+            close(fd);
+            if (strcmp(got, "late") == 0) {
+                return;
+            }
+        } else if (fd >= 0) {
+            close(fd);
+        }
+    }
+    fail_msg("never bound");
+}
+
+static void drain_serves_the_queue_and_closes(void **state)
+{
+    (void)state;
+    struct addr in = world_dead_port(), out = world_dead_port();
+    struct listener_cfg *v[] = { listener_new("in", in, true, "in"), listener_new("out", out, true, "out") };
+    v[0]->direction = DIRECTION_INBOUND;
+    v[1]->direction = DIRECTION_OUTBOUND;
+    publish(v, 2);
+    int queued = dial(&in), o = dial(&out);
+    assert_string_equal(world_peek(&x, o), "out");
+    listener_drain_notify(&x.w, true);
+    assert_int_equal(drained, 1); // world_peek has let the inbound one in
+    int more = dial(&in);
+    assert_string_equal(world_peek(&x, more), "in"); // notified, still accepting
+    int last = dial(&in);
+    listener_drain(&x.w, true);
+    assert_string_equal(world_peek(&x, last), "in"); // it waited in the queue: served, then drained
+    assert_true(refused(&in));
+    int o2 = dial(&out);
+    assert_string_equal(world_peek(&x, o2), "out");
+    listener_drain(&x.w, false);
+    assert_true(refused(&out));
+    assert_int_equal(listener_connections(&x.w), 0);
+    close(queued);
+    close(o);
+    close(more);
+    close(last);
+    close(o2);
+}
+
+static void the_end_aborts(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    publish(&l, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    listener_worker_fini(&x.w);
+    assert_int_equal(aborted, 1);
+    loop_turn(x.w.loop, 0);
+    assert_string_equal(world_peek(&x, a), "");
+    listener_worker_init(&x.w); // for the teardown
+    close(a);
+}
+
+// Out of descriptors: the client at the head of the queue is turned away at once, the loop rests, and goes on later.
+static void no_descriptors_no_spin(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "hello");
+    publish(&l, 1);
+    world_turns(&x, 1);
+    int a = dial(&at), b = dial(&at);
+    struct rlimit old, now;
+    getrlimit(RLIMIT_NOFILE, &old);
+    now = old;
+    now.rlim_cur = (rlim_t)b + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    // fill gaps below the limit
+    int filler[64], fillers = 0;
+    for (int fd; fillers < 64 && (fd = dup(0)) >= 0; fillers++) {
+        filler[fillers] = fd;
+    }
+    assert_true(fillers < 64);
+    loop_turn(x.w.loop, 50);
+    assert_string_equal(world_peek(&x, a), "reset");
+    uint64_t before = loop_now_ms(x.w.loop);
+    int turns = 0;
+    while (loop_now_ms(x.w.loop) < before + 60) {
+        loop_turn(x.w.loop, 1000); // nothing to do until the pause is over
+        turns++;
+    }
+    assert_in_range(turns, 0, 5);
+    setrlimit(RLIMIT_NOFILE, &old);
+    while (fillers > 0) {
+        close(filler[--fillers]);
+    }
+    assert_string_equal(world_peek(&x, b), "hello");
+    close(a);
+    close(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(accepts_and_counts, setup, teardown),
+        cmocka_unit_test_setup_teardown(changed_listener_keeps_its_socket, setup, teardown),
+        cmocka_unit_test_setup_teardown(unchanged_listener_is_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(removed_listener_stops_accepting, setup, teardown),
+        cmocka_unit_test_setup_teardown(not_binding_means_no_socket, setup, teardown),
+        cmocka_unit_test_setup_teardown(busy_address_is_retried, setup, teardown),
+        cmocka_unit_test_setup_teardown(drain_serves_the_queue_and_closes, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_end_aborts, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_descriptors_no_spin, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
