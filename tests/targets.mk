@@ -1,2 +1,133 @@
 # SPDX-License-Identifier: Apache-2.0
-# Test targets other than the unit tests.
+# Targets other than the programs and the unit tests.
+#
+# Packages: make reads $(B)/.packages as if it were a makefile. Where it is missing or older than the list of packages,
+# make first runs the rule below, which installs what is missing, and then starts over, so that everything that was looked
+# up while reading (pkg-config, wildcard) is looked up again.
+
+.PHONY: test integration demo demo-up demo-down bench lint format fuzz fuzz-short fuzz-run install compile-commands \
+	compile_commands all-tests
+
+NO_PACKAGES := help clean deps demo-down format lint
+ifneq ($(filter-out $(NO_PACKAGES),$(or $(MAKECMDGOALS),all)),)
+ifeq ($(findstring n,$(firstword -$(MAKEFLAGS))),)
+-include $(B)/.packages
+endif
+endif
+$(B)/.packages: tools/install-deps
+	@tools/install-deps build
+	@mkdir -p $(@D) && touch $@
+
+# A build that the user did not spread over the processors spreads itself.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
+deps: ## install the Debian packages that building, testing and linting need
+	@tools/install-deps build test fuzz lint
+
+all-tests: $(TESTS)
+
+test: ## install what is missing, build, then unit and integration tests, with one verdict
+	@tools/install-deps build test
+	@$(SUBMAKE) programs all-tests
+	@tools/run-tests "$(B)" "$(MAKE) --no-print-directory"
+
+integration: ## integration tests in network namespaces (T=name: only tests with that name)
+	@tools/install-deps build test
+	@$(SUBMAKE) programs
+	@tools/run-integration "$(B)" $(if $(T),-k "$(T)")
+
+# --- demo ---
+
+define DEMO_PREPARE
+@tests/demo/demo preflight
+@tools/install-deps build test
+@$(SUBMAKE) programs
+endef
+
+demo: ## the whole story in one command: namespaces, sidecars, a canary, mTLS, a verdict (root)
+	$(DEMO_PREPARE)
+	@tests/demo/demo run --build "$(B)"
+
+demo-up: ## the same mesh, left running to play with
+	$(DEMO_PREPARE)
+	@tests/demo/demo up --build "$(B)"
+
+demo-down: ## ends what demo-up started
+	@tests/demo/demo down
+
+# --- benchmarks ---
+
+bench: ## side by side with HAProxy, nginx, Envoy and a bare forwarder (tests/bench)
+	@test -x tests/bench/run || { echo "make bench: tests/bench/run is not there"; exit 1; }
+	@tools/install-deps build bench
+	@$(SUBMAKE) programs
+	@tests/bench/run "$(B)" $(BENCH)
+
+# --- static checks ---
+
+C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+FORMAT_FILES = $(shell git diff --name-only --diff-filter=d HEAD -- '*.c' '*.h' 2>/dev/null)
+
+lint: ## layers, headers, banned calls, sizes, shellcheck, codespell (TIDY=1: clang-tidy too)
+	@tools/install-deps build lint
+	@$(SUBMAKE) $(B)/.packages $(B)/gen/.stamp
+	@TIDY="$(TIDY)" tools/lint "$(B)"
+
+format: ## clang-format on the C files changed since the last commit (ALL=1: every file)
+	@tools/install-deps lint
+	@files="$(if $(ALL),$(C_FILES),$(FORMAT_FILES))"; \
+		if [ -n "$$files" ]; then clang-format-14 -i $$files && echo "formatted: $$files"; else echo "no changed C files"; fi
+
+compile-commands: ## compile_commands.json for editors and clang-tidy
+	@$(SUBMAKE) $(B)/gen/.stamp
+	@tools/compile-commands "$(B)" $(foreach m,$(MODULES),$(SRCS_$(m))) $(foreach p,$(PROGRAMS),$(MAIN_$(p)))
+compile_commands: compile-commands
+
+# --- fuzzing ---
+# tests/fuzz/fuzz_NAME.c is linked with the folders of its includes, and what a line "// fuzz-modules: lib/http lib/base" adds.
+# Everything is compiled by clang with libFuzzer's coverage, ASan and UBSan, in a build folder of its own.
+
+FUZZ_B ?= build-fuzz
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+SECONDS_SHORT ?= 10
+FUZZ_MAKE = $(SUBMAKE) B=$(FUZZ_B) SAN=asan CC=clang-14 CXX=clang++-14 OPT='-O1 -g -fsanitize=fuzzer-no-link' WARN=-w \
+	CWARN= HARDEN=
+
+ifneq ($(filter fuzz-run,$(MAKECMDGOALS)),)
+$(foreach n,$(FUZZ_NAMES),$(eval FUZZ_MODULES_$(n) := $(filter $(MODULES),$(sort \
+	$(shell sed -nE 's,^// fuzz-modules: *,,p;s,^#include "(.*)/[^/]*"$$,\1,p' tests/fuzz/fuzz_$(n).c)))))
+$(foreach n,$(or $(FUZZ),$(FUZZ_NAMES)),$(if $(strip $(FUZZ_MODULES_$(n))),,\
+	$(error no tests/fuzz/fuzz_$(n).c that includes a header of some folder; names: $(FUZZ_NAMES))))
+define fuzz_rules
+$(B)/fuzz/$(1): $(B)/obj/tests/fuzz/fuzz_$(1).c.o $$(call archives,$(FUZZ_MODULES_$(1)))
+	@mkdir -p $$(@D)
+	@echo "  LINK  $$@"
+	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $$@ $$< -Wl,--start-group $$(call archives,$(FUZZ_MODULES_$(1))) -Wl,--end-group \
+		$$(call closure_libs,$(FUZZ_MODULES_$(1))) -lm
+ifneq ($(filter proto,$(call closure,$(FUZZ_MODULES_$(1)))),)
+$(B)/obj/tests/fuzz/fuzz_$(1).c.o: | $(B)/gen/.stamp
+endif
+endef
+$(foreach n,$(FUZZ_NAMES),$(eval $(call fuzz_rules,$(n))))
+endif
+fuzz-run: $(addprefix $(B)/fuzz/,$(or $(FUZZ),$(FUZZ_NAMES)))
+	@tools/run-fuzz "$(B)" "$(SECONDS)" $(or $(FUZZ),$(FUZZ_NAMES))
+
+fuzz: ## one fuzz target for a while: FUZZ=NAME [SECONDS=60]
+	@[ -n "$(FUZZ)" ] || { echo "make fuzz FUZZ=NAME [SECONDS=60]; names: $(FUZZ_NAMES)"; exit 2; }
+	@tools/install-deps build fuzz
+	@$(FUZZ_MAKE) fuzz-run FUZZ="$(FUZZ)" SECONDS="$(or $(SECONDS),60)"
+
+fuzz-short: ## every fuzz target for SECONDS (default 10)
+	@tools/install-deps build fuzz
+	@$(FUZZ_MAKE) fuzz-run SECONDS="$(or $(SECONDS),$(SECONDS_SHORT))"
+
+# --- installing ---
+
+BINDIR ?= $(PREFIX)/bin
+install: programs ## copy the programs and their licence below PREFIX (default /usr/local); DESTDIR is put in front
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(PREFIX)/share/doc/remora"
+	install -m 0755 $(addprefix $(B)/bin/,$(PROGRAMS)) "$(DESTDIR)$(BINDIR)"
+	install -m 0644 LICENSE $(wildcard README.md) "$(DESTDIR)$(PREFIX)/share/doc/remora"
+	[ ! -d examples/bookinfo ] || { install -d "$(DESTDIR)$(PREFIX)/share/doc/remora/examples/bookinfo" && \
+		install -m 0644 examples/bookinfo/*.yaml "$(DESTDIR)$(PREFIX)/share/doc/remora/examples/bookinfo"; }
