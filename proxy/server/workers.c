@@ -110,7 +110,7 @@ struct workers *workers_start(struct loop *control, struct stats_store *stats, i
     ws->v = mem_zalloc(sizeof(*ws->v) * (size_t)n);
     for (int i = 0; i < n; i++) {
         struct worker_thread *t = &ws->v[i];
-        char name[16];
+            char name[24];
         snprintf(name, sizeof(name), "worker_%d", i);
         t->all = ws;
         t->w.index = i;
