@@ -87,6 +87,50 @@ int cert_parse_bundle(struct str pem, struct arena *a, struct cert_info **ret, s
     return r;
 }
 
+static bool has_cert(const STACK_OF(X509) *all, const X509 *c)
+{
+    for (int i = 0; i < sk_X509_num(all); i++) {
+        if (X509_cmp(sk_X509_value(all, i), c) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Adds the certificates of pem that all does not have yet, also as PEM to out.
+static int merge_one(struct str pem, STACK_OF(X509) *all, BIO *out, struct err *err)
+{
+    ossl_scope_bio *b = ossl_bio(pem);
+    bool broken = false;
+    X509 *c;
+    while (b && (c = ossl_read_cert(b, &broken)) != NULL) {
+        bool known = has_cert(all, c);
+        bool ok = known || (sk_X509_num(all) < OSSL_PEM_CERTS_MAX && PEM_write_bio_X509(out, c) && sk_X509_push(all, c));
+        if (known || !ok) {
+            X509_free(c);
+        }
+        if (!ok) {
+            return err_set(err, -E2BIG, "more than %d certificates in one bundle", OSSL_PEM_CERTS_MAX);
+        }
+    }
+    return broken ? err_set(err, -EINVAL, "a certificate of the bundle is not valid PEM") : 0;
+}
+
+int cert_merge_bundles(const struct str *pems, size_t count, struct arena *a, struct str *ret_pem, struct err *err)
+{
+    STACK_OF(X509) *all = sk_X509_new_null();
+    ossl_scope_bio *out = BIO_new(BIO_s_mem());
+    int r = all && out ? 0 : err_set(err, -ENOMEM, "certificates: out of memory");
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        r = merge_one(pems[i], all, out, err);
+    }
+    if (r == 0) {
+        *ret_pem = ossl_bio_str(out, a);
+    }
+    sk_X509_pop_free(all, X509_free);
+    return r;
+}
+
 static EVP_PKEY *new_key(enum key_type t)
 {
     switch (t) {

@@ -20,6 +20,10 @@ struct cert_info {
 // Every certificate of a PEM bundle, in order. *ret in the arena.
 int cert_parse_bundle(struct str pem, struct arena *a, struct cert_info **ret, size_t *ret_count, struct err *err);
 
+// One bundle with each certificate of the given ones once, in order of first appearance. Empty texts are skipped. -EINVAL when one
+// does not parse.
+int cert_merge_bundles(const struct str *pems, size_t count, struct arena *a, struct str *ret_pem, struct err *err);
+
 // New private key as PKCS#8 PEM in the arena (the caller keeps it secret).
 int cert_new_key(enum key_type t, struct arena *a, struct str *ret_pem, struct err *err);
 // Certificate request with an empty subject and one critical URI SAN (what Istio's agent sends).

@@ -177,6 +177,20 @@ static void test_bundles(void **st)
     assert_null(v);
 }
 
+static void test_merge(void **st)
+{
+    (void)st;
+    struct err err = { 0 };
+    struct str both = arena_printf(&mem, "%.*s%.*s", STR_FMT(ca_cert), STR_FMT(other_ca_cert));
+    struct str in[] = { ca_cert, STR(""), both, other_ca_cert }, out = { 0 };
+    assert_int_equal(cert_merge_bundles(in, 4, &mem, &out, &err), 0);
+    assert_true(str_is(parse(out, 2)[0].subject, "O=remora test"));
+    in[1] = STR("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    out = str_n(NULL, 0);
+    assert_int_equal(cert_merge_bundles(in, 4, &mem, &out, &err), -EINVAL);
+    assert_null(out.p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +201,7 @@ int main(void)
         cmocka_unit_test(test_sign_refuses),
         cmocka_unit_test(test_leaf_does_not_outlive_its_ca),
         cmocka_unit_test(test_bundles),
+        cmocka_unit_test(test_merge),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
