@@ -25,6 +25,8 @@ struct listen_socket {
     struct listener_cfg *cfg; // ref
     struct addr addr;         // path in cfg
     bool wanted;              // mark of listener_on_snapshot
+    uint32_t budget;          // accepts in the next turn, see on_readable
+    uint64_t seen_ms;         // turn of the last event
 };
 
 static void on_readable(struct loop_fd *f, uint32_t events);
@@ -175,8 +177,9 @@ static bool accept_one(struct listen_socket *s)
     struct addr peer;
     int fd = socket_accept(s->fd.fd, &peer);
     if (fd >= 0) {
-        struct addr local;
-        if (socket_local(fd, &local) < 0) {
+        struct addr local = s->addr;
+        // Bound to one address, the connection came to it; TPROXY and wildcards have to ask.
+        if ((s->cfg->transparent || addr_is_any(&s->addr)) && socket_local(fd, &local) < 0) {
             close(fd); // reset while it waited
             return true;
         }
@@ -191,12 +194,18 @@ static bool accept_one(struct listen_socket *s)
     return fd != -EAGAIN && fd != -EBADF && fd != -EINVAL && fd != -ENOTSOCK;
 }
 
+// Level-triggered, so what is left comes again in the next turn. A lone connection costs one accept4 and not a second one that finds nothing:
+// the budget begins at one and doubles while events follow at once.
 static void on_readable(struct loop_fd *f, uint32_t events)
 {
     (void)events;
     struct listen_socket *s = container_of(f, struct listen_socket, fd);
-    uint32_t budget = s->cfg->max_accept_per_event ? s->cfg->max_accept_per_event : ACCEPT_BUDGET;
-    while (budget-- > 0 && accept_one(s)) {
+    uint32_t max = s->cfg->max_accept_per_event ? s->cfg->max_accept_per_event : ACCEPT_BUDGET;
+    uint64_t now = loop_now_ms(s->set->worker->loop);
+    s->budget = now - s->seen_ms > 1 || s->budget == 0 ? 1 : s->budget * 2;
+    s->budget = s->budget > max ? max : s->budget;
+    s->seen_ms = now;
+    for (uint32_t left = s->budget; left > 0 && accept_one(s); left--) {
     }
 }
 

@@ -257,9 +257,13 @@ static void start(struct downstream *d, const void *cfg)
     if (s->cfg->max_duration_ms) {
         timer_set(d->worker->loop, &s->limit, s->cfg->max_duration_ms);
     }
+    struct worker *w = d->worker;
+    if (w->draining && (!w->drain_inbound_only || d->accepted_by->direction == DIRECTION_INBOUND)) {
+        drain(d); // came while the proxy goes away
+    }
     struct str cluster = choose_cluster(s->cfg);
     d->info.upstream_cluster = cluster;
-    s->cw = upstream_cluster(d->worker, cluster);
+    s->cw = upstream_cluster(w, cluster);
     if (!s->cw) {
         stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
         session_end(s, RF(NO_CLUSTER), false);
