@@ -295,6 +295,9 @@ static void decorate(struct router *r, struct http_response *resp)
     if (r->vhost->include_attempt_in_response) {
         headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(r->arena, "%u", r->info->attempts));
     }
+    if (r->set_cookie.n) {
+        headers_add_id(h, HDR_SET_COOKIE, r->set_cookie);
+    }
     header_ops_response(r, resp);
 }
 
@@ -318,6 +321,7 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
         timer_cancel(&r->per_try);
     }
     r->info->details = "via_upstream";
+    r->info->status = resp->status;
     decorate(r, resp);
     bool end = resp->end_stream;
     int status = resp->status;
@@ -436,7 +440,7 @@ static bool pick_host(struct router *r)
         }
     }
     if (r->route->hash_count) {
-        p.has_hash = route_hash(r->route, r->req, &r->info->downstream_remote, r->arena, &p.hash);
+        p.has_hash = route_hash(r->route, r->req, &r->info->downstream_remote, r->random, r->arena, &p.hash, &r->set_cookie);
     }
     for (int i = 0; i < r->tried_count; i++) {
         p.tried[i] = r->tried[i];

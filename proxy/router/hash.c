@@ -73,19 +73,33 @@ static bool policy_value(const struct hash_policy *p, const struct http_request 
     return false;
 }
 
-bool route_hash(const struct route *rt, const struct http_request *req, const struct addr *source, struct arena *a, uint64_t *ret)
+// HashPolicy.Cookie.ttl: 0 is a session cookie.
+static struct str make_cookie(const struct hash_policy *p, uint64_t random, struct arena *a, struct str *ret_value)
+{
+    *ret_value = arena_printf(a, "%016llx", (unsigned long long)random);
+    struct str age = p->cookie_ttl_s > 0 ? arena_printf(a, "; Max-Age=%lld", (long long)p->cookie_ttl_s) : STR("");
+    return arena_printf(a, "%.*s=\"%.*s\"%.*s%s%.*s; HttpOnly", STR_FMT(p->name), STR_FMT(*ret_value), STR_FMT(age),
+                        p->cookie_path.n ? "; Path=" : "", STR_FMT(p->cookie_path));
+}
+
+bool route_hash(const struct route *rt, const struct http_request *req, const struct addr *source, uint64_t random, struct arena *a,
+                uint64_t *ret, struct str *ret_cookie)
 {
     bool any = false;
     uint64_t hash = 0;
     for (size_t i = 0; i < rt->hash_count; i++) {
+        const struct hash_policy *p = &rt->hash[i];
         struct str v;
-        if (!policy_value(&rt->hash[i], req, source, a, &v)) {
-            continue;
+        if (!policy_value(p, req, source, a, &v)) {
+            if (p->kind != HASH_COOKIE || p->cookie_ttl_s < 0 || !ret_cookie) {
+                continue;
+            }
+            *ret_cookie = make_cookie(p, random, a, &v);
         }
         uint64_t h = hash_xx64(v.p, v.n, 0);
         hash = any ? ((hash << 1) | (hash >> 63)) ^ h : h;
         any = true;
-        if (rt->hash[i].terminal) {
+        if (p->terminal) {
             break;
         }
     }

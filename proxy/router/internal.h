@@ -16,4 +16,13 @@ void router_request_complete(struct router *r);
 // The answer is there (in full or locally): no timer, no replay any more.
 void router_finish(struct router *r);
 
+// ---- mirror.c ----
+// Starts the mirrors of the route, whose head is ready to be sent.
+void mirror_start(struct router *r);
+// Copies of the body for those that still take it.
+void mirror_data(struct router *r, const struct buf *data, bool last);
+void mirror_trailers(struct router *r, const struct headers *trailers);
+// The request ended before it was complete.
+void mirror_abandon(struct router *r);
+
 #endif

@@ -101,6 +101,9 @@ void router_start(struct router *r)
         return;
     }
     prepare_head(r);
+    if (r->route->mirror_count) {
+        mirror_start(r);
+    }
     if (r->body_end) {
         router_request_complete(r);
     }
@@ -169,6 +172,9 @@ static void forget_body(struct router *r)
 
 void router_request_data(struct router *r, struct buf *data, bool end)
 {
+    if (r->shadows) {
+        mirror_data(r, data, end);
+    }
     if (r->done || r->ended) {
         buf_clear(data);
         return;
@@ -195,6 +201,9 @@ void router_request_data(struct router *r, struct buf *data, bool end)
 
 void router_request_trailers(struct router *r, struct headers *trailers)
 {
+    if (r->shadows) {
+        mirror_trailers(r, trailers);
+    }
     if (r->done || r->ended) {
         return;
     }
@@ -276,6 +285,9 @@ void router_destroy(struct router *r)
         stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_CANCELLED);
     }
     r->ended = true;
+    if (r->shadows) {
+        mirror_abandon(r);
+    }
     r->paused = false; // the owner is going
     attempt_cancel(r);
     router_finish(r);

@@ -75,6 +75,8 @@ struct router {
     struct router_attempt at;
     struct buf replay;         // request body kept for an attempt to come
     struct headers *req_trailers;
+    struct shadow *shadows;    // mirrors that still get the body
+    struct str set_cookie;     // for the answer: ties the client to an endpoint
     struct timer timeout, per_try, backoff;
     struct host *tried[PICK_TRIED_MAX]; // refs
     int tried_count;
@@ -127,7 +129,9 @@ void header_ops_response(struct router *r, struct http_response *resp);
 void route_rewrite(struct router *r);
 // Location of a redirect, in the arena.
 struct str redirect_location(const struct route *rt, const struct http_request *req, struct arena *a);
-// Hash of the route's policies; false when none gives a value.
-bool route_hash(const struct route *rt, const struct http_request *req, const struct addr *source, struct arena *a, uint64_t *ret);
+// Hash of the route's policies; false when none gives a value. A cookie policy with a lifetime makes a value for clients that have none:
+// *ret_cookie is then what Set-Cookie shall say (left alone otherwise; may be NULL: none is made).
+bool route_hash(const struct route *rt, const struct http_request *req, const struct addr *source, uint64_t random, struct arena *a,
+                uint64_t *ret, struct str *ret_cookie);
 
 #endif

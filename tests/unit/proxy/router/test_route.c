@@ -235,24 +235,32 @@ static void hashes(void **state)
     uint64_t got = 7;
     route.hash = p;
     route.hash_count = 2;
-    assert_false(route_hash(&route, &req, &src, &arena, &got));
+    assert_false(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     headers_add(&req.headers, STR("User"), STR("jason"));
-    assert_true(route_hash(&route, &req, &src, &arena, &got));
+    assert_true(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     uint64_t user = hash_xx64("jason", 5, 0), sid = hash_xx64("s1", 2, 0);
     assert_true(got == user);
     headers_add(&req.headers, STR("cookie"), STR("a=b; sid=\"s1\""));
-    assert_true(route_hash(&route, &req, &src, &arena, &got));
+    assert_true(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     assert_true(got == (((user << 1) | (user >> 63)) ^ sid));
+    struct str cookie = STR("");
+    struct hash_policy c = { .kind = HASH_COOKIE, .name = STR("new"), .cookie_ttl_s = 60, .cookie_path = STR("/p") };
+    const struct route with = { .hash = &c, .hash_count = 1 };
+    assert_true(route_hash(&with, &req, &src, 0xabc, &arena, &got, &cookie));
+    assert_string_equal(cookie.p, "new=\"0000000000000abc\"; Max-Age=60; Path=/p; HttpOnly");
+    assert_true(got == hash_xx64("0000000000000abc", 16, 0));
+    c.cookie_ttl_s = -1;
+    assert_false(route_hash(&with, &req, &src, 0xabc, &arena, &got, &cookie));
     p[0].terminal = true;
-    assert_true(route_hash(&route, &req, &src, &arena, &got));
+    assert_true(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     assert_true(got == user);
     route.hash = p + 2;
-    assert_true(route_hash(&route, &req, &src, &arena, &got));
+    assert_true(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     assert_true(got == hash_xx64("1", 1, 0));
     addr_parse(STR("10.0.0.1:5"), &src);
     route.hash = p + 3;
     route.hash_count = 1;
-    assert_true(route_hash(&route, &req, &src, &arena, &got));
+    assert_true(route_hash(&route, &req, &src, 0xabc, &arena, &got, NULL));
     assert_true(got == hash_xx64("10.0.0.1", 8, 0));
 }
 

@@ -706,6 +706,44 @@ static void weights_are_kept(void **state)
     assert_true(second >= 12 && second <= 75); // six standard deviations around 40
 }
 
+static void mirrors_get_a_copy_and_do_not_matter(void **state)
+{
+    (void)state;
+    static struct mirror mirrors[2] = { { .cluster = STR_INIT("up"), .fraction = { 100, 100 }, .append_shadow = true },
+                                        { .cluster = STR_INIT("none"), .fraction = { 100, 100 } } };
+    m.route->mirrors = mirrors;
+    m.route->mirror_count = 2;
+    mesh_go(&m, 1, 0);
+    int c = mesh_client(&m);
+    world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc");
+    int a = world_accept(&m.x, m.listen_fd[0]), b = world_accept(&m.x, m.listen_fd[0]);
+    world_send(c, "def");
+    int shadow = -1;
+    for (int i = 0; i < 2; i++) {
+        int fd = i ? b : a;
+        const char *got = mesh_until(&m, fd, "abcdef");
+        assert_non_null(strstr(got, "abcdef"));
+        shadow = strstr(got, "h-shadow\r\n") ? fd : shadow;
+    }
+    assert_true(shadow >= 0);
+    int real = shadow == a ? b : a;
+    world_send(real, OK_RESPONSE);
+    mesh_expect(&m, c, "\r\n\r\nok");
+    world_send(shadow, "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno");
+    world_turns(&m.x, 4);
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 0);
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_5XX), 1);
+    // A client that goes away in the middle takes its mirror with it.
+    world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc");
+    world_turns(&m.x, 4);
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 2);
+    close(c);
+    world_turns(&m.x, 6);
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 0);
+    close(a);
+    close(b);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -718,6 +756,7 @@ int main(void)
         T(early_answer_while_the_body_still_comes), T(slow_reader_stops_the_upstream), T(slow_upstream_stops_the_client),
         T(body_waits_bounded_for_a_connection), T(drain_says_close_and_ends_idle_connections), T(requests_per_connection_are_limited),
         T(redirects_and_direct_answers), T(overflow_is_503_UO), T(weights_are_kept),
+        T(mirrors_get_a_copy_and_do_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
