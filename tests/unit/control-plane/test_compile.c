@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/control-plane/common.h"
+
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "envoy/config/endpoint/v3/endpoint.pb-c.h"
+#include "envoy/config/listener/v3/listener.pb-c.h"
+#include "envoy/config/route/v3/route.pb-c.h"
+#include "lib/base/json.h"
+#include "proto/pb_json.h"
+#include "proto/pb_util.h"
+#include "proto/types.h"
+
+static struct cp_set *compile(const struct cp_config *c, const char *ip)
+{
+    struct cp_node n = mesh_node(ip);
+    struct cp_set *s = NULL;
+    struct err err = { 0 };
+    if (cp_compile(c, &n, &mesh_options, &s, &err)) {
+        fail_msg("%s", err.msg);
+    }
+    return s;
+}
+
+// A resource as compact JSON text; the caller frees.
+static char *text_of(const struct cp_set *s, enum cp_type t, const char *name)
+{
+    const struct cp_resource *r = cp_set_find(s, t, str_c(name));
+    if (!r) {
+        fail_msg("no %s %s", cp_type_short(t), name);
+    }
+    struct arena a = { 0 };
+    ProtobufCMessage *m = NULL;
+    struct buf b = { 0 };
+    struct json_writer w;
+    assert_int_equal(pb_unpack(types_find(cp_type_url(t)), r->bytes, &a, &m, NULL), 0);
+    jw_init(&w, &b, 0);
+    pb_json_write(&w, m, 0);
+    size_t n = buf_len(&b);
+    char *out = str_dup(buf_pullup(&b, n));
+    buf_clear(&b);
+    arena_fini(&a);
+    return out;
+}
+
+static void has(const struct cp_set *s, enum cp_type t, const char *name, const char *part, bool want)
+{
+    char *text = text_of(s, t, name);
+    if ((strstr(text, part) != NULL) != want) {
+        fail_msg("%s %s: %s \"%s\" in %s", cp_type_short(t), name, want ? "no" : "unexpected", part, text);
+    }
+    free(text);
+}
+
+static void clusters_have_istiods_names_and_tls(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    assert_non_null(cp_set_find(s, CP_CDS, STR("BlackHoleCluster")));
+    assert_non_null(cp_set_find(s, CP_CDS, STR("PassthroughCluster")));
+    assert_non_null(cp_set_find(s, CP_CDS, STR("InboundPassthroughCluster")));
+    assert_null(cp_set_find(s, CP_CDS, STR("inbound|9080||")));
+    const char *v1 = "outbound|9080|v1|reviews.default.svc.cluster.local";
+    has(s, CP_CDS, v1, "\"tlsMode-istio\"", true);
+    has(s, CP_CDS, v1, "\"exact\":\"spiffe://cluster.local/ns/default/sa/rev\"", true);
+    has(s, CP_CDS, v1, "\"sni\":\"outbound_.9080_.v1_.reviews.default.svc.cluster.local\"", true);
+    has(s, CP_CDS, "outbound|6379||redis.default.svc.cluster.local", "transport_socket_matches", false); // its endpoint is outside the mesh
+    has(s, CP_EDS, v1, "10.7.0.11", true);
+    has(s, CP_EDS, v1, "10.7.0.12", false);
+    has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "10.7.0.12", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+static void routes_carry_match_weights_and_passthrough(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    has(s, CP_RDS, "9080", "\"name\":\"end-user\",\"string_match\":{\"exact\":\"jason\"}", true);
+    has(s, CP_RDS, "9080", "\"weight\":90", true);
+    has(s, CP_RDS, "9080", "\"240.240.0.10\"", true);
+    has(s, CP_RDS, "9080", "\"allow_any\"", true);
+    assert_null(cp_set_find(s, CP_RDS, STR("6379")));
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+static void listeners_by_protocol(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    has(s, CP_LDS, "0.0.0.0_9080", "\"route_config_name\":\"9080\"", true);
+    has(s, CP_LDS, "240.240.0.11_6379", "outbound|6379||redis.default.svc.cluster.local", true);
+    has(s, CP_LDS, "virtualOutbound", "\"use_original_dst\":true", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+static void inbound_chains_follow_peer_authentication(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mode;
+        bool mtls, plain;
+    } cases[] = { { "STRICT", true, false }, { "PERMISSIVE", true, true }, { "DISABLE", false, true } };
+    for (size_t i = 0; i < 3; i++) {
+        char more[256];
+        snprintf(more, sizeof(more), "---\nkind: PeerAuthentication\napiVersion: security.istio.io/v1\nmetadata: {name: d}\nspec: {mtls: {mode: %s}}\n",
+                 cases[i].mode);
+        struct cp_config *c = load_mesh(more);
+        struct cp_set *s = compile(c, "10.7.0.11");
+        has(s, CP_CDS, "inbound|9080||", "\"127.0.0.6\"", true);
+        has(s, CP_LDS, "virtualInbound", "\"destination_port\":9080,\"transport_protocol\":\"tls\"", cases[i].mtls);
+        has(s, CP_LDS, "virtualInbound", "\"destination_port\":9080,\"transport_protocol\":\"raw_buffer\"", cases[i].plain);
+        cp_set_unref(s);
+        cp_config_free(c);
+    }
+}
+
+// What a user writes into a match or a header must stay a value, whatever it looks like.
+static void values_cannot_break_out_of_their_quotes(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: z}\n"
+                                    "spec: {hosts: [redis], http: [{match: [{headers: {a: {exact: 'x\"}}], evil: {\\'}}}], route: "
+                                    "[{destination: {host: reviews}}], headers: {request: {set: {k: '\", b: \"%'}}}}]}\n");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clusters_have_istiods_names_and_tls),
+        cmocka_unit_test(routes_carry_match_weights_and_passthrough),
+        cmocka_unit_test(listeners_by_protocol),
+        cmocka_unit_test(inbound_chains_follow_peer_authentication),
+        cmocka_unit_test(values_cannot_break_out_of_their_quotes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
