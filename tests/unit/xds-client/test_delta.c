@@ -260,6 +260,18 @@ static void reconnect_names_what_is_held(void **state)
     assert_null(next(f));
 }
 
+static void version_of_unchanged_content_is_taken(void **state)
+{
+    struct fixture *f = *state;
+    world_want(&f->w, XDS_CLUSTER, true, NULL, 0);
+    next(f);
+    RESPOND(f, XDS_CLUSTER, "n1", { .name = "a", .version = "7" });
+    RESPOND(f, XDS_CLUSTER, "n2", { .name = "a", .version = "8" });
+    assert_int_equal(f->w.sink.calls, 1);
+    xds_delta_start(&f->d);
+    assert_string_equal(next(f)->initial_resource_versions[0]->value, "8");
+}
+
 static void duplicate_name_is_refused_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -426,6 +438,7 @@ int main(void)
         T(subscription_changes_are_differences),
         T(wildcard_and_names_can_be_swapped),
         T(reconnect_names_what_is_held),
+        T(version_of_unchanged_content_is_taken),
         T(duplicate_name_is_refused_by_name),
         T(wrong_names_and_types_are_refused),
         T(unwanted_names_are_passed_over),

@@ -128,6 +128,19 @@ static void partial_types_keep_what_is_left_out(void **state)
     assert_int_equal(f->w.stores[XDS_ENDPOINT].accepted, 2);
 }
 
+static void full_state_with_names_covers_only_those(void **state)
+{
+    struct fixture *f = *state;
+    const char *ab[] = { "a", "b" };
+    world_want(&f->w, XDS_CLUSTER, true, ab, 2);
+    next(f);
+    RESPOND(f, XDS_CLUSTER, "n1", "1", { .name = "a" }, { .name = "b" });
+    log_sink_clear(&f->w.sink);
+    RESPOND(f, XDS_CLUSTER, "n2", "2", { .name = "b", .body = "2" });
+    assert_string_equal(f->w.sink.text, "+b");
+    assert_int_equal(f->w.stores[XDS_CLUSTER].accepted, 2);
+}
+
 static void changed_names_follow_a_nack_in_their_own_request(void **state)
 {
     struct fixture *f = *state;
@@ -234,6 +247,7 @@ int main(void)
         T(full_state_types_drop_what_is_left_out),
         T(refused_names_do_not_pile_up),
         T(partial_types_keep_what_is_left_out),
+        T(full_state_with_names_covers_only_those),
         T(changed_names_follow_a_nack_in_their_own_request),
         T(last_name_gone_is_an_empty_request),
         T(reconnect_keeps_version_and_forgets_nonce),
