@@ -133,6 +133,9 @@ static int serial_index(void)
 int tls_hook_new_session(SSL *ssl, SSL_SESSION *s)
 {
     struct tls_conn *t = SSL_get_app_data(ssl);
+    if (t) {
+        t->got_ticket = true;
+    }
     if (!t || !t->slot || !SSL_SESSION_is_resumable(s)) {
         return 0;
     }

@@ -45,6 +45,7 @@ struct tls_conn {
     int raw_err;                    // negative errno of the last raw read or write that failed for good
     bool raw_eof;                   // the socket ended
     bool done;                      // handshake finished
+    bool got_ticket; // a session ticket came during this read
     bool more;                      // decrypted or undecrypted bytes may wait inside
 };
 

@@ -282,6 +282,11 @@ static enum io tls_read(struct transport *tr, struct buf *in, size_t want)
         got += n;
     }
     t->more = io == IO_OK;
+    if (t->got_ticket) {
+        // A message after the handshake makes OpenSSL set up its write buffer too, and only a write would release it.
+        t->got_ticket = false;
+        (void)SSL_free_buffers(t->ssl);
+    }
     leave(t); // key updates and alerts are answered from inside a read
     return io;
 }
