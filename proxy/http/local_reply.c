@@ -52,7 +52,11 @@ static struct str grpc_message(struct str body, struct arena *a)
 static void add_all(struct headers *to, const struct headers *from)
 {
     for (struct hdr *x = from ? headers_first(from) : NULL; x; x = headers_next(from, x)) {
-        headers_add_known(to, (enum hdr_id)x->id, x->name, x->value);
+        if (x->id == HDR_CONTENT_TYPE || x->id == HDR_GRPC_STATUS || x->id == HDR_GRPC_MESSAGE) { // once, and the caller knows better
+            headers_set_id(to, (enum hdr_id)x->id, x->value);
+        } else {
+            headers_add_known(to, (enum hdr_id)x->id, x->name, x->value);
+        }
     }
 }
 
