@@ -36,9 +36,6 @@ void chain_progress_free(struct downstream *d)
 static void start_filters(struct downstream *d)
 {
     const struct filter_chain *chain = d->chain;
-    d->info.downstream_local = d->local;
-    d->info.requested_server_name = d->server_name;
-    d->info.downstream_tls = downstream_tls(d);
     for (size_t i = 0; i < chain->filter_count; i++) {
         const struct network_filter_ops *ops = (const struct network_filter_ops *)chain->filters[i].ops;
         if (ops->terminal) {
@@ -101,14 +98,13 @@ static void no_chain(struct downstream *d)
 {
     stat_inc(d->stats, STAT_ID_LISTENER_NO_FILTER_CHAIN_MATCH);
     log_debug(LOGC_CONNECTION, d->conn->id, "no_filter_chain_match", "listener=%.*s", STR_FMT(d->listener->name));
-    struct stream_info *i = &d->info;
-    i->flags |= RF(NO_ROUTE);
-    i->details = "filter_chain_not_found";
-    i->downstream_local = d->local;
-    i->requested_server_name = d->server_name;
-    i->end_ns = loop_now_ns(d->worker->loop);
     if (d->listener->access_log_count) {
-        struct format_ctx ctx = { .info = i };
+        struct stream_info i;
+        downstream_info(d, &i);
+        i.flags = RF(NO_ROUTE);
+        i.details = "filter_chain_not_found";
+        i.end_ns = loop_now_ns(d->worker->loop);
+        struct format_ctx ctx = { .info = &i };
         access_log_write(d->worker, d->listener->access_logs, d->listener->access_log_count, &ctx);
     }
     downstream_close(d);

@@ -20,10 +20,10 @@ static struct downstream *downstream_new(struct worker *w, struct listener_cfg *
     d->worker = w;
     d->accepted_by = listener_cfg_ref(accepted_by);
     d->remote = addr_unmap(*peer);
-    d->local = d->socket_local = addr_unmap(*local);
+    d->local = addr_unmap(*local);
     d->transport_protocol = STR("raw_buffer");
     arena_init(&d->arena, ARENA_BLOCK_BYTES, 0);
-    d->conn = conn_accepted(w->loop, fd, &d->remote, &d->socket_local, &no_ops, d);
+    d->conn = conn_accepted(w->loop, fd, &d->remote, &d->local, &no_ops, d);
     list_add_tail(&set->conns, &d->link);
     set->conn_count++;
     return d;
@@ -38,22 +38,13 @@ static struct listener_cfg *responsible(struct downstream *d)
         return l;
     }
     struct addr dst;
-    if (origdst_get(d->conn->fd.fd, d->socket_local.family, l->transparent, &dst) == 0) {
+    if (origdst_get(d->conn->fd.fd, d->conn->local.family, l->transparent, &dst) == 0) {
         d->local = addr_unmap(dst);
         d->restored = true;
         struct listener_cfg *v = snapshot_virtual_listener(d->worker->snap, &d->local);
         return v ? v : l;
     }
     return l;
-}
-
-static void info_begin(struct downstream *d)
-{
-    struct stream_info *i = &d->info;
-    i->start_wall_ms = loop_wall_ms(d->worker->loop);
-    i->start_ns = loop_now_ns(d->worker->loop);
-    i->connection_id = d->conn->id;
-    i->downstream_remote = i->downstream_direct_remote = d->remote;
 }
 
 void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int fd, const struct addr *peer, const struct addr *local)
@@ -70,17 +61,33 @@ void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int f
     }
     stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_TOTAL);
     stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_ACTIVE, 1);
-    info_begin(d);
+    d->start_wall_ms = loop_wall_ms(w->loop);
+    d->start_ns = loop_now_ns(w->loop);
     chain_begin(d);
 }
 
 bool downstream_original_dst(const struct downstream *d, struct addr *ret)
 {
-    if (!d->restored && addr_eq(&d->local, &d->socket_local)) {
+    if (!d->restored && addr_eq(&d->local, &d->conn->local)) {
         return false; // the client dialled us: connecting there would be a loop
     }
     *ret = d->local;
     return true;
+}
+
+void downstream_info(const struct downstream *d, struct stream_info *ret)
+{
+    *ret = (struct stream_info){
+        .start_wall_ms = d->start_wall_ms,
+        .start_ns = d->start_ns,
+        .connection_id = d->conn->id,
+        .downstream_remote = d->remote,
+        .downstream_direct_remote = d->conn->peer,
+        .downstream_local = d->local,
+        .requested_server_name = d->server_name,
+        .downstream_tls = downstream_tls(d),
+        .connection_termination = str_c(d->termination),
+    };
 }
 
 const struct tls_info *downstream_tls(const struct downstream *d)

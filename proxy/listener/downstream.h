@@ -21,15 +21,15 @@ struct downstream {
     struct listener_cfg *accepted_by; // ref: the listener whose socket accepted
     const struct filter_chain *chain; // in listener; NULL until matched
     struct stat_block *stats;    // of accepted_by's scope… the listener that took it
-    struct addr remote, local;   // local = original destination once restored
-    struct addr socket_local;    // address of the socket itself
+    struct addr remote, local;   // local = original destination once restored; the socket's own address is conn->local
     bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena
     struct str *alpn;            // arena, at most DOWNSTREAM_ALPN_MAX; NULL when none
     size_t alpn_count;
     struct arena arena;          // dies with the connection
-    struct stream_info info;     // of the connection (TCP access log)
+    uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
+    const char *termination;     // why a network filter closed it, for logs; static or in arena
     void *terminal;              // state of the terminal filter
     // Set by the terminal filter: the server drains. deadline by the filter's own rules; the filter finishes and calls downstream_close.
     void (*on_drain)(struct downstream *d);
@@ -46,6 +46,8 @@ void downstream_close(struct downstream *d);
 // Where the client wanted to go, for ORIGINAL_DST clusters. false when it dialled our own socket (not redirected, no PROXY header): connecting
 // there would be a loop.
 bool downstream_original_dst(const struct downstream *d, struct addr *ret);
+// What is known of the connection, as the start of a stream's or a TCP connection's facts. ret is overwritten; its views live as long as d.
+void downstream_info(const struct downstream *d, struct stream_info *ret);
 const struct tls_info *downstream_tls(const struct downstream *d); // NULL = plaintext
 
 #endif

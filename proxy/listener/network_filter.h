@@ -12,7 +12,7 @@ enum filter_verdict { FILTER_CONTINUE, FILTER_CLOSE };
 struct network_filter_ops {
     struct ext_ops ext; // first
     bool terminal;
-    // Non-terminal: FILTER_CLOSE ends the connection (set d->info.connection_termination). Unset = continue.
+    // Non-terminal: FILTER_CLOSE ends the connection (set d->termination). Unset = continue.
     enum filter_verdict (*on_connection)(struct downstream *d, const void *cfg);
     // Terminal: takes d->conn (sets its ops and owner); bytes may already be in conn->in. Ends with downstream_close(d).
     void (*start)(struct downstream *d, const void *cfg);

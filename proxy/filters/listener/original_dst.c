@@ -8,7 +8,7 @@ static enum listener_verdict on_accept(struct downstream *d, const void *cfg)
 {
     (void)cfg;
     struct addr dst;
-    if (!d->restored && origdst_get(d->conn->fd.fd, d->socket_local.family, d->listener->transparent, &dst) == 0) {
+    if (!d->restored && origdst_get(d->conn->fd.fd, d->conn->local.family, d->listener->transparent, &dst) == 0) {
         d->local = addr_unmap(dst);
         d->restored = true;
     }

@@ -17,6 +17,8 @@
 
 struct search { // while connecting only: who was asked
     struct pick pick; // tried hosts are counted
+    struct addr last; // host of the latest attempt
+    struct str detail; // of its failure; d->arena
     enum pool_failure failure;
     bool in_get, failed_in_get;
 };
@@ -30,35 +32,60 @@ struct session { // downstream.terminal
     struct pool_tcp_request up;
     struct relay relay;
     struct timer limit;         // max_downstream_connection_duration, or the end of a drain
+    const char *details;        // static, for the log
+    uint16_t attempts;
 };
+
+static void search_free(struct session *s)
+{
+    for (int i = 0; s->search && i < s->search->pick.tried_count; i++) {
+        host_unref(s->search->pick.tried[i]);
+    }
+    free(s->search);
+    s->search = NULL;
+}
 
 static void session_free(struct session *s)
 {
     timer_cancel(&s->limit);
-    if (s->search) {
-        for (int i = 0; i < s->search->pick.tried_count; i++) {
-            host_unref(s->search->pick.tried[i]);
-        }
-        free(s->search);
-    }
+    search_free(s);
     loop_free_later(s->d->worker->loop, s);
 }
 
-static void write_log(struct session *s)
+static void upstream_info(const struct session *s, struct stream_info *i)
 {
-    struct stream_info *i = &s->d->info;
-    i->end_ns = loop_now_ns(s->d->worker->loop);
-    i->bytes_received = s->d->conn->bytes_in;
-    i->bytes_sent = s->d->conn->bytes_out;
-    if (s->up.conn) {
-        i->upstream_bytes_received = s->up.conn->bytes_in;
-        i->upstream_bytes_sent = s->up.conn->bytes_out;
-        i->upstream_end_ns = i->end_ns;
+    i->attempts = s->attempts;
+    i->upstream_cluster = s->cw ? s->cw->name : (struct str){ 0 };
+    if (s->search) {
+        i->upstream_host = s->search->last;
+        i->transport_failure = s->search->detail;
+        return;
     }
-    stat_add(s->stats, STAT_ID_TCP_CX_RX_BYTES, i->bytes_received);
-    stat_add(s->stats, STAT_ID_TCP_CX_TX_BYTES, i->bytes_sent);
+    const struct conn *c = s->up.conn;
+    const struct tls_info *tls = transport_tls_info(c);
+    i->upstream_host = s->up.host->addr;
+    i->upstream_local = c->local;
+    i->upstream_bytes_received = c->bytes_in;
+    i->upstream_bytes_sent = c->bytes_out;
+    i->upstream_end_ns = i->end_ns;
+    i->upstream_peer_uri = tls ? tls->peer_uri : (struct str){ 0 };
+}
+
+static void write_log(struct session *s, uint32_t flags)
+{
+    const struct conn *c = s->d->conn;
+    stat_add(s->stats, STAT_ID_TCP_CX_RX_BYTES, c->bytes_in);
+    stat_add(s->stats, STAT_ID_TCP_CX_TX_BYTES, c->bytes_out);
     if (s->cfg->access_log_count) {
-        struct format_ctx ctx = { .info = i };
+        struct stream_info i;
+        downstream_info(s->d, &i);
+        i.flags = flags;
+        i.details = s->details;
+        i.bytes_received = c->bytes_in;
+        i.bytes_sent = c->bytes_out;
+        i.end_ns = loop_now_ns(s->d->worker->loop);
+        upstream_info(s, &i);
+        struct format_ctx ctx = { .info = &i };
         access_log_write(s->d->worker, s->cfg->access_logs, s->cfg->access_log_count, &ctx);
     }
 }
@@ -67,8 +94,7 @@ static void write_log(struct session *s)
 static void session_end(struct session *s, uint32_t flags, bool reset)
 {
     struct downstream *d = s->d;
-    d->info.flags |= flags;
-    write_log(s);
+    write_log(s, flags);
     relay_stop(&s->relay);
     if (s->search) {
         pool_tcp_cancel(&s->up);
@@ -99,7 +125,7 @@ static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
     uint32_t flags = 0;
     if (!who) {
         stat_inc(s->stats, STAT_ID_TCP_IDLE_TIMEOUT);
-        s->d->info.details = "idle_timeout";
+        s->details = "idle_timeout";
     } else if (broke) {
         flags = who == s->d->conn ? RF(DOWNSTREAM_TERMINATION) : RF(UPSTREAM_TERMINATION);
     }
@@ -109,18 +135,7 @@ static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
 static void on_ready(struct pool_tcp_request *r, struct conn *c)
 {
     struct session *s = container_of(r, struct session, up);
-    struct stream_info *i = &s->d->info;
-    for (int k = 0; k < s->search->pick.tried_count; k++) {
-        host_unref(s->search->pick.tried[k]);
-    }
-    free(s->search);
-    s->search = NULL;
-    i->upstream_host = r->host->addr;
-    i->upstream_local = c->local;
-    const struct tls_info *tls = s->cfg->access_log_count ? transport_tls_info(c) : NULL;
-    if (tls && tls->peer_uri.n) {
-        i->upstream_peer_uri = arena_str(&s->d->arena, tls->peer_uri);
-    }
+    search_free(s);
     relay_start(&s->relay, s->d->conn, c, s->cfg->idle_ms, relay_done);
 }
 
@@ -133,7 +148,7 @@ static uint32_t failure_flags(enum pool_failure why)
 
 static bool may_try_again(const struct session *s)
 {
-    return s->d->info.attempts < s->cfg->max_connect_attempts && s->search->failure != POOL_FAIL_OVERFLOW;
+    return s->attempts < s->cfg->max_connect_attempts && s->search->failure != POOL_FAIL_OVERFLOW;
 }
 
 static void connect_next(struct session *s);
@@ -143,7 +158,7 @@ static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const cha
     struct session *s = container_of(r, struct session, up);
     s->search->failure = why;
     if (detail) {
-        s->d->info.transport_failure = arena_str(&s->d->arena, str_c(detail));
+        s->search->detail = arena_str(&s->d->arena, str_c(detail));
     }
     if (s->search->in_get) {
         s->search->failed_in_get = true;
@@ -171,8 +186,8 @@ static void connect_next(struct session *s)
             session_end(s, RF(NO_HEALTHY_UPSTREAM), false);
             return;
         }
-        s->d->info.attempts++;
-        s->d->info.upstream_host = p.host->addr;
+        s->attempts++;
+        x->last = p.host->addr;
         remember_tried(x, p.host);
         x->in_get = true;
         x->failed_in_get = false;
@@ -219,7 +234,7 @@ static struct str choose_cluster(const struct tcp_proxy_cfg *cfg)
 static void limit_reached(struct timer *t)
 {
     struct session *s = container_of(t, struct session, limit);
-    s->d->info.details = "max_duration";
+    s->details = "max_duration";
     session_end(s, s->cfg->max_duration_ms ? RF(DURATION_TIMEOUT) : 0, false);
 }
 
@@ -262,7 +277,6 @@ static void start(struct downstream *d, const void *cfg)
         drain(d); // came while the proxy goes away
     }
     struct str cluster = choose_cluster(s->cfg);
-    d->info.upstream_cluster = cluster;
     s->cw = upstream_cluster(w, cluster);
     if (!s->cw) {
         stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
