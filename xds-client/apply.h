@@ -9,9 +9,9 @@
 
 struct xds_apply {
     struct xds_store *store;
-    struct xds_sub *sub;  // resources that are not wanted are passed over; NULL = everything is (static resources)
-    int origin;           // XDS_ORIGIN_*
-    bool first;           // no response of this type came before: the sink hears of it even when nothing changed
+    struct xds_sub *sub; // resources that are not wanted are passed over; NULL = everything is (static resources)
+    int origin;          // XDS_ORIGIN_*
+    bool first;          // no response of this type came before: the sink hears of it even when nothing changed
     uint64_t wall_ms;
     xds_sink_fn sink;
     void *arg;

@@ -18,10 +18,10 @@ struct xds_type_state {
     struct str last_error; // owned; text of the last refusal
     uint64_t updates, accepted, rejected, failures;
     uint64_t last_update_ms;
-    bool answered_static;  // a commit of static resources came
-    bool answered;         // a response of another source came
-    bool dirty;            // the subscription changed in this turn
-    struct arena *pending; // owned; static resources waiting for xds_mem_commit, NULL when none
+    bool answered_static;                             // a commit of static resources came
+    bool answered;                                    // a response of another source came
+    bool dirty;                                       // the subscription changed in this turn
+    struct arena *pending;                            // owned; static resources waiting for xds_mem_commit, NULL when none
     struct xds_pending *pending_first, *pending_last; // arena
 };
 
@@ -43,7 +43,7 @@ struct xds_client {
     struct list files;      // owned struct xds_file
     uint32_t file_types;    // bit per type served by files
     int next_origin;
-    struct xds_ads *ads;    // owned; NULL without
+    struct xds_ads *ads; // owned; NULL without
 };
 
 // Owned copy of a text: replaces *s.

@@ -32,7 +32,6 @@ bool xds_delta_next(struct xds_delta *d, const struct xds_view *v, struct buf *o
 // xds_delta_answer; -ENOENT = to be ignored (counted); -EBADMSG = not a response, the stream must be reset.
 int xds_delta_decode(struct xds_delta *d, struct str bytes, struct arena *a, struct xds_response *ret, struct err *err);
 // Appends the ACK (nack empty) or NACK of a response that was decoded, a packed DeltaDiscoveryRequest without names.
-void xds_delta_answer(struct xds_delta *d, const struct xds_view *v, const struct xds_response *r, struct str nack,
-                      struct buf *out);
+void xds_delta_answer(struct xds_delta *d, const struct xds_view *v, const struct xds_response *r, struct str nack, struct buf *out);
 
 #endif

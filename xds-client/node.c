@@ -18,7 +18,7 @@ enum { FILE_MAX_BYTES = 1024 * 1024, STATUS_PORT = 15021, PROMETHEUS_PORT = 1509
 struct builder {
     const struct node_in *in;
     struct arena *a;
-    struct map meta;         // name → struct json (arena)
+    struct map meta;                   // name → struct json (arena)
     struct json *labels, *annotations; // arena objects
     struct node_info *out;
 };
@@ -323,8 +323,7 @@ static int read_proxy_config(struct builder *b, struct err *err)
                            "\"configPath\":\"./etc/istio/proxy\",\"binaryPath\":\"/usr/local/bin/envoy\",\"drainDuration\":\"45s\","
                            "\"terminationDrainDuration\":\"5s\",\"proxyAdminPort\":15000,\"statNameLength\":189,"
                            "\"statusPort\":15020}";
-    if (overlay(b, str_c(defaults), "defaults", false, merged, err) ||
-        overlay(b, mesh, "etc/istio/config/mesh", true, merged, err) ||
+    if (overlay(b, str_c(defaults), "defaults", false, merged, err) || overlay(b, mesh, "etc/istio/config/mesh", true, merged, err) ||
         overlay(b, node_env(b->in->envp, "PROXY_CONFIG"), "PROXY_CONFIG", false, merged, err) ||
         overlay(b, json_str(b->annotations, "proxy.istio.io/config"), "annotation proxy.istio.io/config", false, merged, err)) {
         return -EINVAL;
@@ -436,8 +435,7 @@ static int compute(struct builder *b, struct err *err)
     meta_set(b, STR("LABELS"), b->labels);
     meta_set(b, STR("ANNOTATIONS"), b->annotations);
     set_pilot_san(b);
-    return meta_port(b, "ENVOY_STATUS_PORT", STATUS_PORT, err) || meta_port(b, "ENVOY_PROMETHEUS_PORT", PROMETHEUS_PORT, err) ? -EINVAL
-                                                                                                                              : 0;
+    return meta_port(b, "ENVOY_STATUS_PORT", STATUS_PORT, err) || meta_port(b, "ENVOY_PROMETHEUS_PORT", PROMETHEUS_PORT, err) ? -EINVAL : 0;
 }
 
 static void name_cluster(struct builder *b)
@@ -504,10 +502,18 @@ static void put_value(struct buf *out, const struct json *n)
 {
     struct buf sub = { 0 }, item = { 0 };
     switch (n->type) {
-    case JSON_NULL: wire_put_varint(out, 1, 0); break;
-    case JSON_NUMBER: wire_put_double(out, 2, strtod(n->text.p, NULL)); break; // numbers are followed by a byte that ends them
-    case JSON_STRING: wire_put_bytes(out, 3, n->text); break;
-    case JSON_BOOL: wire_put_varint(out, 4, n->boolean); break;
+    case JSON_NULL:
+        wire_put_varint(out, 1, 0);
+        break;
+    case JSON_NUMBER:
+        wire_put_double(out, 2, strtod(n->text.p, NULL));
+        break; // numbers are followed by a byte that ends them
+    case JSON_STRING:
+        wire_put_bytes(out, 3, n->text);
+        break;
+    case JSON_BOOL:
+        wire_put_varint(out, 4, n->boolean);
+        break;
     case JSON_OBJECT:
         put_struct(&sub, n);
         wire_put_message(out, 5, &sub);

@@ -17,22 +17,22 @@ struct node_in {
     const char *const *envp; // "NAME=value", NULL at the end: environ
     // As file_read; NULL = file_read. A file that is not there is -ENOENT.
     int (*read_file)(const char *path, size_t max_bytes, struct arena *a, struct str *ret, struct err *err);
-    const char *root;        // put before the paths etc/istio/…; "" for the working directory, "/" in a container
-    const struct str *ips;   // addresses of the interfaces, loopback left out; may be empty when INSTANCE_IP is set
+    const char *root;      // put before the paths etc/istio/…; "" for the working directory, "/" in a container
+    const struct str *ips; // addresses of the interfaces, loopback left out; may be empty when INSTANCE_IP is set
     size_t ip_count;
-    struct str domain;       // --domain; empty = NAMESPACE.svc.cluster.local
-    struct str cluster;      // --serviceCluster; empty = from ProxyConfig and labels
+    struct str domain;  // --domain; empty = NAMESPACE.svc.cluster.local
+    struct str cluster; // --serviceCluster; empty = from ProxyConfig and labels
 };
 
 // All in the arena given.
 struct node_info {
-    struct str id;          // "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"
-    struct str cluster;     // "app.ns"
+    struct str id;      // "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"
+    struct str cluster; // "app.ns"
     struct str pod, ns, service_account, ip, cluster_id;
-    struct json *metadata;  // object, members in order of their names
+    struct json *metadata; // object, members in order of their names
     struct str region, zone, sub_zone;
     Istio__Mesh__V1alpha1__ProxyConfig *proxy; // merged: defaults < mesh file < PROXY_CONFIG < annotation
-    struct str serialized;  // envoy.config.core.v3.Node, packed, for xds_client_new
+    struct str serialized;                     // envoy.config.core.v3.Node, packed, for xds_client_new
 };
 
 // -EINVAL with the variable or file and the place when a value does not parse; nothing is guessed then, for istiod would end every

@@ -4,7 +4,7 @@
 #define PREFIX "type.googleapis.com/"
 
 static const struct xds_type_info types[XDS_TYPE_COUNT] = {
-#define XDS_TYPE(id, short_name_, url_, wildcard_, full_)                                                              \
+#define XDS_TYPE(id, short_name_, url_, wildcard_, full_)                                                                                  \
     [XDS_##id] = { .short_name = short_name_, .url = STR_INIT(PREFIX url_), .wildcard = (wildcard_), .full_state = (full_) },
 #include "xds-client/resource_types.def"
 #undef XDS_TYPE

@@ -23,12 +23,23 @@ int xds_envelope_read(struct str bytes, struct xds_envelope *ret, struct err *er
     bool ok = true;
     while ((rc = wire_next(&bytes, &f)) > 0 && ok) {
         switch (f.number) {
-        case XDS_ENVELOPE_VERSION: e.version = f.bytes; break;
-        case XDS_ENVELOPE_TYPE: url = f.bytes; break;
-        case XDS_ENVELOPE_NONCE: e.nonce = f.bytes; break;
-        case XDS_ENVELOPE_RESOURCE: e.resources++; break;
-        case XDS_ENVELOPE_REMOVED: e.removed++; break;
-        default: continue;
+        case XDS_ENVELOPE_VERSION:
+            e.version = f.bytes;
+            break;
+        case XDS_ENVELOPE_TYPE:
+            url = f.bytes;
+            break;
+        case XDS_ENVELOPE_NONCE:
+            e.nonce = f.bytes;
+            break;
+        case XDS_ENVELOPE_RESOURCE:
+            e.resources++;
+            break;
+        case XDS_ENVELOPE_REMOVED:
+            e.removed++;
+            break;
+        default:
+            continue;
         }
         ok = f.type == WIRE_BYTES;
     }
@@ -197,11 +208,20 @@ void xds_response_add_resource(struct xds_response *r, struct str resource, stru
             continue;
         }
         switch (f.number) {
-        case 1: version = f.bytes; break;
-        case 2: any = f.bytes; break;
-        case 3: name = f.bytes; break;
-        case 6: ttl = true; break;
-        default: break; // aliases, cache_control, metadata: nothing here depends on them
+        case 1:
+            version = f.bytes;
+            break;
+        case 2:
+            any = f.bytes;
+            break;
+        case 3:
+            name = f.bytes;
+            break;
+        case 6:
+            ttl = true;
+            break;
+        default:
+            break; // aliases, cache_control, metadata: nothing here depends on them
         }
     }
     if (rc < 0) {

@@ -12,7 +12,7 @@ struct xds_item {
     struct str bytes;        // serialized message; p NULL for a removal
     struct str wire_version; // Resource.version, may be empty
     bool removed;
-    struct str refused;      // arena; p NULL = not refused (yet)
+    struct str refused; // arena; p NULL = not refused (yet)
 };
 
 struct xds_response {
@@ -20,9 +20,9 @@ struct xds_response {
     struct str version, nonce;
     struct xds_item *items; // arena
     size_t count, cap;
-    bool full;              // what is not in items is gone (state of the world of full-state types)
-    struct str error;       // the whole response is refused, nothing of it may be applied; p NULL = no
-    size_t refused;         // items refused, filled by xds_apply
+    bool full;        // what is not in items is gone (state of the world of full-state types)
+    struct str error; // the whole response is refused, nothing of it may be applied; p NULL = no
+    size_t refused;   // items refused, filled by xds_apply
 };
 
 // What DeltaDiscoveryResponse and DiscoveryResponse have in common, under the same field numbers.

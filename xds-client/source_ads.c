@@ -21,19 +21,19 @@ enum { KEEPALIVE_MS = 30000, KEEPALIVE_TIMEOUT_MS = 10000 };
 enum { GRPC_UNAVAILABLE = 14, GRPC_INTERNAL = 13 }; // google.rpc.Code
 
 struct xds_ads {
-    struct xds_client *c;     // borrowed, the owner
-    struct arena arena;       // owns the options
-    struct xds_ads_opts o;    // arena
-    uint32_t served;          // types asked for here
-    struct xds_delta delta;   // the one of the two that o.delta names is used
+    struct xds_client *c;   // borrowed, the owner
+    struct arena arena;     // owns the options
+    struct xds_ads_opts o;  // arena
+    uint32_t served;        // types asked for here
+    struct xds_delta delta; // the one of the two that o.delta names is used
     struct xds_sotw sotw;
-    struct grpc_chan *chan;   // owned; one per connection attempt, so that roots are read again. NULL before the first
+    struct grpc_chan *chan;     // owned; one per connection attempt, so that roots are read again. NULL before the first
     struct grpc_stream *stream; // borrowed from the fence; NULL while waiting to connect again
     struct timer retry;
     struct xds_backoff backoff;
-    bool up;                  // this stream has answered
+    bool up; // this stream has answered
     struct xds_ads_status status;
-    struct str last_error;    // owned
+    struct str last_error; // owned
 };
 
 static void on_message(struct grpc_stream *s, struct str bytes);
@@ -135,8 +135,8 @@ static int open_stream(struct xds_ads *ads, struct arena *a, struct err *err)
     for (size_t i = 0; i < o->header_count; i++) {
         md[n++] = (struct grpc_md){ .key = o->headers[i][0], .value = o->headers[i][1] };
     }
-    ads->stream = grpc_stream_new(ads->chan, o->delta ? SERVICE "DeltaAggregatedResources" : SERVICE "StreamAggregatedResources", md, n,
-                                  0, &stream_ops, ads);
+    ads->stream = grpc_stream_new(ads->chan, o->delta ? SERVICE "DeltaAggregatedResources" : SERVICE "StreamAggregatedResources", md, n, 0,
+                                  &stream_ops, ads);
     return ads->stream ? 0 : err_set(err, -EIO, "cannot start a gRPC call");
 }
 

@@ -21,9 +21,9 @@ struct xds_file {
     struct xds_client *c; // borrowed
     enum xds_type type;
     int origin;
-    char *path;           // owned
+    char *path;            // owned
     struct fswatch *watch; // owned
-    struct hash128 seen;  // of the content that was counted last
+    struct hash128 seen;   // of the content that was counted last
     bool counted;
 };
 
@@ -56,8 +56,8 @@ static void add_element(struct xds_response *r, const struct json *el, struct ar
 // Members of a DiscoveryResponse; anything else is a mistake of the writer.
 static int check_members(const struct json *root, struct err *err)
 {
-    static const char *const known[] = { "version_info", "versionInfo", "resources", "type_url", "typeUrl", "nonce",
-                                         "canary", "control_plane", "controlPlane", "@type" };
+    static const char *const known[] = { "version_info", "versionInfo", "resources",     "type_url",     "typeUrl",
+                                         "nonce",        "canary",      "control_plane", "controlPlane", "@type" };
     for (const struct json *m = root->first; m; m = m->next) {
         bool ok = false;
         for (size_t i = 0; i < array_len(known); i++) {
@@ -155,7 +155,8 @@ static void on_change(void *arg)
 
 void xds_files_load(struct xds_client *c, enum xds_type t)
 {
-    list_for_safe(l, &c->files) {
+    list_for_safe(l, &c->files)
+    {
         struct xds_file *f = list_entry(l, struct xds_file, link);
         if (f->type == t && c->subs[t].subscribed) {
             load(f);
@@ -174,7 +175,8 @@ static void file_free(struct xds_file *f)
 
 void xds_files_free(struct xds_client *c)
 {
-    list_for_safe(l, &c->files) {
+    list_for_safe(l, &c->files)
+    {
         list_del(l);
         file_free(list_entry(l, struct xds_file, link));
     }

@@ -29,8 +29,7 @@ void xds_ads_state(const struct xds_client *c, struct xds_ads_status *ret)
     }
 }
 
-static void each(const struct xds_client *c, enum xds_type t, bool accepted, bool (*fn)(void *arg, const struct xds_resource *r),
-                 void *arg)
+static void each(const struct xds_client *c, enum xds_type t, bool accepted, bool (*fn)(void *arg, const struct xds_resource *r), void *arg)
 {
     size_t n = c->stores[t].entries.count;
     struct map_entry **sorted = map_sorted(&c->stores[t].entries);

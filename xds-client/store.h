@@ -8,11 +8,11 @@
 enum { XDS_ORIGIN_STATIC = 0, XDS_ORIGIN_ADS = 1, XDS_ORIGIN_FILE = 2 /* and up, one per file */ };
 
 struct xds_entry {
-    struct xds_resource r;  // strings owned
+    struct xds_resource r;   // strings owned
     struct str wire_version; // owned; Resource.version as sent, what initial_resource_versions repeats; may be empty
-    bool accepted;          // false: only a refused version is known
-    int origin;             // the source that gave the accepted version
-    uint32_t mark;          // scratch of xds_apply: generation in which the name was seen
+    bool accepted;           // false: only a refused version is known
+    int origin;              // the source that gave the accepted version
+    uint32_t mark;           // scratch of xds_apply: generation in which the name was seen
 };
 
 // A zeroed struct is a valid empty store.

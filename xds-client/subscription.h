@@ -13,11 +13,11 @@ struct xds_sub_name {
 
 // A zeroed struct is a valid "not subscribed".
 struct xds_sub {
-    bool subscribed;       // xds_subscribe was called
-    bool wildcard;         // everything; names is empty then
-    struct map names;      // → owned struct xds_sub_name
+    bool subscribed;         // xds_subscribe was called
+    bool wildcard;           // everything; names is empty then
+    struct map names;        // → owned struct xds_sub_name
     struct xds_sub_name all; // the wildcard's own deadline
-    uint64_t timeout_ms;   // for names added from now on; 0 = wait for ever
+    uint64_t timeout_ms;     // for names added from now on; 0 = wait for ever
 };
 
 void xds_sub_fini(struct xds_sub *s);

@@ -25,11 +25,11 @@ int xds_type_parse(struct str url);          // -1 unknown; with or without "typ
 // An accepted resource as it came. Owned by the client; valid until the resource is replaced or removed.
 struct xds_resource {
     struct str name;
-    struct str bytes;       // serialized message of the type (the value of the Any)
-    struct str version;     // Resource.version, or the response's version_info
-    struct hash128 hash;    // of bytes
-    uint64_t updated_ms;    // wall clock of the last change
-    bool is_static;         // came from the bootstrap
+    struct str bytes;    // serialized message of the type (the value of the Any)
+    struct str version;  // Resource.version, or the response's version_info
+    struct hash128 hash; // of bytes
+    uint64_t updated_ms; // wall clock of the last change
+    bool is_static;      // came from the bootstrap
     // The last refused successor, for config_dump's error_state; name p NULL when none.
     struct str failed_bytes, failed_reason, failed_version;
     uint64_t failed_ms;
@@ -38,7 +38,7 @@ struct xds_resource {
 // One update of one type, as the sink sees it. Unchanged resources (equal hash) are not shown again.
 struct xds_update_item {
     struct str name;
-    struct str bytes;   // p NULL: the resource was removed (or, asked for by name, does not exist); borrowed during the call
+    struct str bytes; // p NULL: the resource was removed (or, asked for by name, does not exist); borrowed during the call
     struct str version;
     bool is_static;
     // The sink sets it (in the arena given) to refuse this resource: "path.to.field: reason". p NULL = accepted.
@@ -48,7 +48,7 @@ struct xds_update {
     enum xds_type type;
     struct xds_update_item *items;
     size_t count;
-    struct str version; // system_version_info / version_info
+    struct str version;  // system_version_info / version_info
     struct arena *arena; // for reasons; dies after the call
 };
 
@@ -58,8 +58,8 @@ typedef void (*xds_sink_fn)(void *arg, struct xds_update *u);
 
 struct xds_client;
 
-struct xds_node {           // borrowed during xds_client_new, copied
-    struct str serialized;  // envoy.config.core.v3.Node, packed
+struct xds_node {          // borrowed during xds_client_new, copied
+    struct str serialized; // envoy.config.core.v3.Node, packed
 };
 
 struct xds_client *xds_client_new(struct loop *l, const struct xds_node *node, xds_sink_fn sink, void *arg);
@@ -76,17 +76,17 @@ void xds_on_missing(struct xds_client *c, void (*fn)(void *arg, enum xds_type t,
 
 // ---- sources ----
 struct xds_ads_opts {
-    struct str target;           // "istiod.istio-system.svc:15012"
-    bool delta;                  // DeltaAggregatedResources rather than StreamAggregatedResources
+    struct str target; // "istiod.istio-system.svc:15012"
+    bool delta;        // DeltaAggregatedResources rather than StreamAggregatedResources
     bool tls;
-    struct str root_file;        // PEM file, read again for every connection; empty = root_pem
+    struct str root_file; // PEM file, read again for every connection; empty = root_pem
     struct str root_pem;
-    struct str server_name;      // name to verify in place of the target's host
+    struct str server_name;         // name to verify in place of the target's host
     struct str cert_file, key_file; // client certificate, optional
-    struct str token_file;       // bearer token, read again for every stream, sent over TLS only; missing file = no header
+    struct str token_file;          // bearer token, read again for every stream, sent over TLS only; missing file = no header
     const struct str (*headers)[2]; // further metadata pairs
     size_t header_count;
-    int keepalive_ms, keepalive_timeout_ms; // 0 = 30 s / 10 s
+    int keepalive_ms, keepalive_timeout_ms;   // 0 = 30 s / 10 s
     uint64_t backoff_base_ms, backoff_max_ms; // 0 = 500 / 30000, full jitter
 };
 // Serves all types not yet served by another source. Starts connecting.
@@ -104,19 +104,19 @@ int xds_mem_commit(struct xds_client *c, enum xds_type t, struct err *err);
 
 // ---- status ----
 struct xds_type_status {
-    struct str version;         // of the last accepted response
+    struct str version;                   // of the last accepted response
     uint64_t updates, accepted, rejected; // responses seen, ACKed, NACKed (cds.update_attempt/success/rejected)
-    uint64_t failures;          // connection failures while subscribed
-    uint64_t last_update_ms;    // wall clock
-    struct str last_error;      // text of the last NACK, empty when none
-    bool subscribed, answered;  // answered: at least one response (or mem commit) came
+    uint64_t failures;                    // connection failures while subscribed
+    uint64_t last_update_ms;              // wall clock
+    struct str last_error;                // text of the last NACK, empty when none
+    bool subscribed, answered;            // answered: at least one response (or mem commit) came
     size_t resources;
 };
 void xds_status(const struct xds_client *c, enum xds_type t, struct xds_type_status *ret);
 struct xds_ads_status {
-    bool connected;             // the stream is up
+    bool connected; // the stream is up
     uint64_t connects, disconnects;
-    struct str last_error;      // gRPC status text of the last end
+    struct str last_error;       // gRPC status text of the last end
     uint64_t connected_since_ms; // wall clock
 };
 void xds_ads_state(const struct xds_client *c, struct xds_ads_status *ret);

@@ -42,8 +42,12 @@ static inline void fuzz_sink(void *arg, struct xds_update *u)
 
 static inline struct str fuzz_apply(struct fuzz_xds *f, struct xds_response *r)
 {
-    struct xds_apply ap = { .store = &f->stores[r->type], .sub = &f->subs[r->type], .origin = XDS_ORIGIN_ADS,
-                            .first = !f->answered[r->type], .wall_ms = 1, .sink = fuzz_sink };
+    struct xds_apply ap = { .store = &f->stores[r->type],
+                            .sub = &f->subs[r->type],
+                            .origin = XDS_ORIGIN_ADS,
+                            .first = !f->answered[r->type],
+                            .wall_ms = 1,
+                            .sink = fuzz_sink };
     f->answered[r->type] = true;
     xds_apply(&ap, r, &f->a);
     struct str nack = xds_response_nack(r, &f->a);

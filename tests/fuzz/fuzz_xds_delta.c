@@ -40,10 +40,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t op = (uint8_t)in.p[0];
         in = str_skip(in, 1);
         switch (op % FUZZ_OPS) {
-        case FUZZ_RESPONSE: respond(&f, &m, fuzz_operand(&in)); break;
-        case FUZZ_SUBSCRIBE: fuzz_subscribe(&f, (enum xds_type)(op / FUZZ_OPS % XDS_TYPE_COUNT), fuzz_operand(&in)); break;
-        case FUZZ_STREAM: xds_delta_start(&m); break;
-        default: drain(&f, &m); break;
+        case FUZZ_RESPONSE:
+            respond(&f, &m, fuzz_operand(&in));
+            break;
+        case FUZZ_SUBSCRIBE:
+            fuzz_subscribe(&f, (enum xds_type)(op / FUZZ_OPS % XDS_TYPE_COUNT), fuzz_operand(&in));
+            break;
+        case FUZZ_STREAM:
+            xds_delta_start(&m);
+            break;
+        default:
+            drain(&f, &m);
+            break;
         }
         fuzz_check(&f);
     }

@@ -21,14 +21,14 @@ struct grpc_stream {
 enum { FAKE_SENT_MAX = 64 };
 
 static struct {
-    int channels, streams;       // made so far
+    int channels, streams; // made so far
     int live_channels;
-    struct grpc_stream *stream;  // the open one
+    struct grpc_stream *stream; // the open one
     struct arena a;
     struct str sent[FAKE_SENT_MAX]; // requests of the open stream
     size_t n_sent, n_read;
     struct str root_pem, target, method; // of the last channel and stream
-    char md[512];                // "key=value;" of the last stream
+    char md[512];                        // "key=value;" of the last stream
     int send_result;
 } fake;
 

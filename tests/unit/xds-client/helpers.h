@@ -51,8 +51,8 @@ static inline Google__Protobuf__Any *any_of(struct arena *a, enum xds_type t, co
 static inline struct str delta_response(struct arena *a, enum xds_type t, const char *nonce, const struct res *res, size_t n,
                                         const char *const *removed, size_t n_removed)
 {
-    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse *m = pb_new_as(
-        a, Envoy__Service__Discovery__V3__DeltaDiscoveryResponse, envoy__service__discovery__v3__delta_discovery_response);
+    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse *m =
+        pb_new_as(a, Envoy__Service__Discovery__V3__DeltaDiscoveryResponse, envoy__service__discovery__v3__delta_discovery_response);
     m->type_url = (char *)xds_type_url(t).p;
     m->nonce = (char *)nonce;
     m->system_version_info = (char *)"v1";
@@ -69,8 +69,8 @@ static inline struct str delta_response(struct arena *a, enum xds_type t, const 
     return pb_pack(&m->base, a);
 }
 
-static inline struct str sotw_response(struct arena *a, enum xds_type t, const char *nonce, const char *version,
-                                       const struct res *res, size_t n)
+static inline struct str sotw_response(struct arena *a, enum xds_type t, const char *nonce, const char *version, const struct res *res,
+                                       size_t n)
 {
     Envoy__Service__Discovery__V3__DiscoveryResponse *m =
         pb_new_as(a, Envoy__Service__Discovery__V3__DiscoveryResponse, envoy__service__discovery__v3__discovery_response);
@@ -96,8 +96,8 @@ static inline delta_request *read_delta(struct arena *a, struct str bytes)
 {
     delta_request *q = NULL;
     struct err err = { 0 };
-    if (pb_unpack_as(Envoy__Service__Discovery__V3__DeltaDiscoveryRequest, envoy__service__discovery__v3__delta_discovery_request,
-                     bytes, a, &q, &err)) {
+    if (pb_unpack_as(Envoy__Service__Discovery__V3__DeltaDiscoveryRequest, envoy__service__discovery__v3__delta_discovery_request, bytes, a,
+                     &q, &err)) {
         fail_msg("request does not parse: %s", err.msg);
     }
     return q;
@@ -107,8 +107,8 @@ static inline sotw_request *read_sotw(struct arena *a, struct str bytes)
 {
     sotw_request *q = NULL;
     struct err err = { 0 };
-    if (pb_unpack_as(Envoy__Service__Discovery__V3__DiscoveryRequest, envoy__service__discovery__v3__discovery_request, bytes, a,
-                     &q, &err)) {
+    if (pb_unpack_as(Envoy__Service__Discovery__V3__DiscoveryRequest, envoy__service__discovery__v3__discovery_request, bytes, a, &q,
+                     &err)) {
         fail_msg("request does not parse: %s", err.msg);
     }
     return q;
@@ -177,8 +177,13 @@ static inline void world_want(struct world *w, enum xds_type t, bool wildcard, c
 
 static inline struct str world_apply(struct world *w, struct xds_response *r)
 {
-    struct xds_apply ap = { .store = &w->stores[r->type], .sub = &w->subs[r->type], .origin = XDS_ORIGIN_ADS,
-                            .first = !w->answered[r->type], .wall_ms = 5, .sink = log_sink_fn, .arg = &w->sink };
+    struct xds_apply ap = { .store = &w->stores[r->type],
+                            .sub = &w->subs[r->type],
+                            .origin = XDS_ORIGIN_ADS,
+                            .first = !w->answered[r->type],
+                            .wall_ms = 5,
+                            .sink = log_sink_fn,
+                            .arg = &w->sink };
     w->answered[r->type] = true;
     xds_apply(&ap, r, &w->a);
     return xds_response_nack(r, &w->a);

@@ -97,8 +97,12 @@ static int set_up(void **state)
     char target[32];
     struct str headers[][2] = { { STR("X-Extra"), STR("yes") } };
     snprintf(target, sizeof(target), "127.0.0.1:%d", f->port);
-    struct xds_ads_opts o = { .target = str_c(target), .delta = true, .backoff_base_ms = 20, .backoff_max_ms = 100,
-                              .headers = (const struct str(*)[2])headers, .header_count = 1 };
+    struct xds_ads_opts o = { .target = str_c(target),
+                              .delta = true,
+                              .backoff_base_ms = 20,
+                              .backoff_max_ms = 100,
+                              .headers = (const struct str(*)[2])headers,
+                              .header_count = 1 };
     assert_int_equal(xds_add_ads(f->c, &o, &err), 0);
     xds_subscribe(f->c, XDS_CLUSTER, NULL, 0);
     *state = f;
@@ -117,15 +121,15 @@ static int tear_down(void **state)
 }
 
 // Turns the loop until the condition holds.
-#define UNTIL(f, cond)                                                                                                 \
-    do {                                                                                                               \
-        uint64_t end = clock_mono_ms() + PATIENCE_MS;                                                                  \
-        while (!(cond)) {                                                                                              \
-            loop_turn((f)->loop, 20);                                                                                  \
-            if (clock_mono_ms() > end) {                                                                               \
-                fail_msg("gave up waiting for: " #cond);                                                               \
-            }                                                                                                          \
-        }                                                                                                              \
+#define UNTIL(f, cond)                                                                                                                     \
+    do {                                                                                                                                   \
+        uint64_t end = clock_mono_ms() + PATIENCE_MS;                                                                                      \
+        while (!(cond)) {                                                                                                                  \
+            loop_turn((f)->loop, 20);                                                                                                      \
+            if (clock_mono_ms() > end) {                                                                                                   \
+                fail_msg("gave up waiting for: " #cond);                                                                                   \
+            }                                                                                                                              \
+        }                                                                                                                                  \
     } while (0)
 
 static delta_request *next(struct fixture *f)

@@ -62,14 +62,16 @@ static size_t want_all(struct world *w, enum xds_type t, bool delta, struct str 
     if (delta) {
         Envoy__Service__Discovery__V3__DeltaDiscoveryResponse *m = NULL;
         assert_int_equal(pb_unpack_as(Envoy__Service__Discovery__V3__DeltaDiscoveryResponse,
-                                      envoy__service__discovery__v3__delta_discovery_response, bytes, &w->a, &m, &err), 0);
+                                      envoy__service__discovery__v3__delta_discovery_response, bytes, &w->a, &m, &err),
+                         0);
         for (; n < m->n_resources && n < 1000; n++) {
             names[n] = str_c(m->resources[n]->name);
         }
     } else {
         Envoy__Service__Discovery__V3__DiscoveryResponse *m = NULL;
-        assert_int_equal(pb_unpack_as(Envoy__Service__Discovery__V3__DiscoveryResponse,
-                                      envoy__service__discovery__v3__discovery_response, bytes, &w->a, &m, &err), 0);
+        assert_int_equal(pb_unpack_as(Envoy__Service__Discovery__V3__DiscoveryResponse, envoy__service__discovery__v3__discovery_response,
+                                      bytes, &w->a, &m, &err),
+                         0);
         for (; n < m->n_resources && n < 1000; n++) {
             ProtobufCMessage *r = NULL;
             assert_int_equal(pb_any_unpack(m->resources[n], NULL, &w->a, &r, &err), 0);

@@ -75,8 +75,8 @@ static void connect_ads(struct fixture *f)
     assert_non_null(fake.stream);
 }
 
-#define ANSWER(f, t, nonce, ...)                                                                                       \
-    fake_answer(delta_response(&(f)->a, (t), (nonce), (struct res[]){ __VA_ARGS__ },                                   \
+#define ANSWER(f, t, nonce, ...)                                                                                                           \
+    fake_answer(delta_response(&(f)->a, (t), (nonce), (struct res[]){ __VA_ARGS__ },                                                       \
                                sizeof((struct res[]){ __VA_ARGS__ }) / sizeof(struct res), NULL, 0))
 
 static void subscriptions_of_a_turn_are_one_request(void **state)
@@ -261,8 +261,13 @@ static void token_and_root_are_read_for_each_stream(void **state)
     char root[128], token[128];
     snprintf(root, sizeof(root), "%s/root", f->dir);
     snprintf(token, sizeof(token), "%s/token", f->dir);
-    struct xds_ads_opts o = { .target = STR("cp:15012"), .delta = false, .tls = true, .root_file = str_c(root),
-                              .token_file = str_c(token), .headers = (const struct str(*)[2])headers, .header_count = 1 };
+    struct xds_ads_opts o = { .target = STR("cp:15012"),
+                              .delta = false,
+                              .tls = true,
+                              .root_file = str_c(root),
+                              .token_file = str_c(token),
+                              .headers = (const struct str(*)[2])headers,
+                              .header_count = 1 };
     assert_int_equal(xds_add_ads(f->c, &o, &err), 0);
     turn(f, 0);
     assert_int_equal(fake.channels, 0); // no root: nothing is trusted

@@ -50,8 +50,8 @@ static delta_request *respond(struct fixture *f, struct str bytes)
     return read_delta(&f->w.a, take_buf(&b, &f->w.a));
 }
 
-#define RESPOND(f, t, nonce, ...)                                                                                      \
-    respond((f), delta_response(&(f)->w.a, (t), (nonce), (struct res[]){ __VA_ARGS__ },                                \
+#define RESPOND(f, t, nonce, ...)                                                                                                          \
+    respond((f), delta_response(&(f)->w.a, (t), (nonce), (struct res[]){ __VA_ARGS__ },                                                    \
                                 sizeof((struct res[]){ __VA_ARGS__ }) / sizeof(struct res), NULL, 0))
 
 static void first_requests_in_order_and_node_once(void **state)
@@ -240,7 +240,7 @@ static void reconnect_names_what_is_held(void **state)
     RESPOND(f, XDS_ENDPOINT, "n2", { .name = "e1" });
     world_want(&f->w, XDS_NAMETABLE, true, NULL, 0);
     next(f);
-    RESPOND(f, XDS_NAMETABLE, "n3", { .name = "" , .inner = "x" });
+    RESPOND(f, XDS_NAMETABLE, "n3", { .name = "", .inner = "x" });
     xds_delta_start(&f->d);
     delta_request *q = next(f);
     assert_string_equal(q->node->id, "me");
@@ -334,7 +334,11 @@ static void response_for_what_was_not_asked_is_ignored(void **state)
     struct res a = { .name = "a" };
     struct str bytes = delta_response(&f->w.a, XDS_ROUTE, "n1", &a, 1, NULL, 0);
     assert_int_equal(xds_delta_decode(&f->d, bytes, &f->w.a, &r, &err), -ENOENT);
-    assert_int_equal(xds_delta_decode(&f->d, STR("\x22\x03" "foo"), &f->w.a, &r, &err), -ENOENT);
+    assert_int_equal(xds_delta_decode(&f->d,
+                                      STR("\x22\x03"
+                                          "foo"),
+                                      &f->w.a, &r, &err),
+                     -ENOENT);
     assert_int_equal(f->d.ignored, 2);
 }
 
@@ -348,7 +352,7 @@ static void garbage_is_not_a_response(void **state)
     struct res a = { .name = "a" };
     struct str good = delta_response(&f->w.a, XDS_CLUSTER, "nonce", &a, 1, NULL, 0);
     assert_int_equal(xds_delta_decode(&f->d, STR("\xff\xff\xff garbage"), &f->w.a, &r, &err), -EBADMSG);
-    assert_int_equal(xds_delta_decode(&f->d, STR("\x08\x01"), &f->w.a, &r, &err), -EBADMSG); // version as a varint
+    assert_int_equal(xds_delta_decode(&f->d, STR("\x08\x01"), &f->w.a, &r, &err), -EBADMSG);         // version as a varint
     assert_int_equal(xds_delta_decode(&f->d, STR("\x2a\x02\xff\xff"), &f->w.a, &r, &err), -EBADMSG); // nonce not text
     assert_int_equal(xds_delta_decode(&f->d, str_n(good.p, good.n - 1), &f->w.a, &r, &err), -EBADMSG);
     // A whole envelope around a broken resource: refused in its place, the others are taken.

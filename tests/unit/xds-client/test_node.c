@@ -132,9 +132,8 @@ static void proxy_config_layers(void **state)
     static const struct fake_file pod[] = {
         { "etc/istio/config/mesh", "defaultConfig:\n  discoveryAddress: mesh:15012\n  statusPort: 1\n  tracing:\n    sampling: 5\n"
                                    "    zipkin: {address: z:1}\n  serviceCluster: from-mesh\n" },
-        { "etc/istio/pod/annotations",
-          "proxy.istio.io/config=\"control_plane_auth_policy: NONE\\ntracing: {lightstep: {address: 'l:1'}}\\n"
-          "tracingServiceName: CANONICAL_NAME_ONLY\\n\"\nstatus.sidecar.istio.io/port=\"17\"\n" },
+        { "etc/istio/pod/annotations", "proxy.istio.io/config=\"control_plane_auth_policy: NONE\\ntracing: {lightstep: {address: 'l:1'}}\\n"
+                                       "tracingServiceName: CANONICAL_NAME_ONLY\\n\"\nstatus.sidecar.istio.io/port=\"17\"\n" },
         { "etc/istio/pod/labels", "service.istio.io/canonical-name=\"canon\"\nistio-locality=\"r1.z1\"\n" },
         { NULL, NULL },
     };

@@ -48,8 +48,8 @@ static sotw_request *respond(struct fixture *f, struct str bytes)
     return read_sotw(&f->w.a, take_buf(&b, &f->w.a));
 }
 
-#define RESPOND(f, t, nonce, version, ...)                                                                             \
-    respond((f), sotw_response(&(f)->w.a, (t), (nonce), (version), (struct res[]){ __VA_ARGS__ },                      \
+#define RESPOND(f, t, nonce, version, ...)                                                                                                 \
+    respond((f), sotw_response(&(f)->w.a, (t), (nonce), (version), (struct res[]){ __VA_ARGS__ },                                          \
                                sizeof((struct res[]){ __VA_ARGS__ }) / sizeof(struct res)))
 
 static void ack_carries_version_nonce_and_all_names(void **state)
