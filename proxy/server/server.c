@@ -21,10 +21,12 @@
 #include "proxy/config/bootstrap.h"
 #include "proxy/config/config.h"
 #include "proxy/server/sidecar.h"
+#include "proxy/server/trim.h"
 #include "proxy/server/workers.h"
 
 enum {
     DRAIN_POLL_MS = 50,
+    TRIM_AFTER_MS = 2000,
     BOOTSTRAP_BYTES_MAX = 64 * 1024 * 1024,
 };
 
@@ -41,6 +43,7 @@ struct server {
     struct bootstrap boot;
     struct signal_watch signals;
     struct timer drain_poll;
+    struct timer trim;
     uint64_t start_wall_ms, drain_started_ms;
     int concurrency;
     bool applied_static;       // bootstrap_apply is done
@@ -71,11 +74,18 @@ static bool server_configured(const struct server *s)
     return cs.clusters_warming == 0 && cs.listeners_warming == 0;
 }
 
+static void trim_tick(struct timer *t)
+{
+    (void)t;
+    trim_after_start();
+}
+
 static void update_live(void *arg)
 {
     struct server *s = arg;
     if (!s->live && server_configured(s) && (!s->published || workers_applied(s->workers) >= s->published->version)) {
         s->live = true;
+        timer_set(s->loop, &s->trim, TRIM_AFTER_MS);
         log_info(LOGC_MAIN, 0, "server_live", "workers=%d after_ms=%llu", s->concurrency,
                  (unsigned long long)(clock_wall_ms() - s->start_wall_ms));
     }
@@ -343,6 +353,7 @@ static int server_start(struct server *s, struct err *err)
         return -1;
     }
     timer_init(&s->drain_poll, drain_tick);
+    timer_init(&s->trim, trim_tick);
     s->signals.on_signal = on_signal;
     const int signals[] = { SIGTERM, SIGINT, SIGUSR1 };
     struct snapshot *empty = snapshot_clone(NULL);
@@ -394,6 +405,7 @@ static void server_stop(struct server *s)
     if (s->loop) {
         signal_watch_stop(&s->signals);
         timer_cancel(&s->drain_poll);
+        timer_cancel(&s->trim);
         loop_free(s->loop);
     }
     if (s->stats) {
