@@ -39,7 +39,7 @@ integration: ## integration tests in network namespaces (T=name: only tests with
 # --- demo ---
 
 define DEMO_PREPARE
-@tests/demo/demo preflight
+@tests/demo/preflight
 @tools/install-deps build test
 @$(SUBMAKE) programs
 endef
