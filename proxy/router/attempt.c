@@ -290,10 +290,10 @@ static void decorate(struct router *r, struct http_response *resp)
     struct headers *h = &resp->headers;
     if (!r->cfg->suppress_envoy_headers) {
         headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
-                       arena_printf(r->arena, "%llu", (unsigned long long)(loop_now_ms(r->worker->loop) - r->at.start_ms)));
+                       router_number(r->arena, loop_now_ms(r->worker->loop) - r->at.start_ms));
     }
     if (r->vhost->include_attempt_in_response) {
-        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(r->arena, "%u", r->info->attempts));
+        headers_set_id(h, HDR_X_ENVOY_ATTEMPT_COUNT, router_number(r->arena, r->info->attempts));
     }
     if (r->set_cookie.n) {
         headers_add_id(h, HDR_SET_COOKIE, r->set_cookie);
@@ -470,7 +470,7 @@ static void set_for_host(struct router *r)
         r->req->host = arena_str(r->arena, str_c(h->hostname));
     }
     if (r->vhost->include_request_attempt_count) {
-        headers_set_id(&r->req->headers, HDR_X_ENVOY_ATTEMPT_COUNT, arena_printf(r->arena, "%u", r->info->attempts));
+        headers_set_id(&r->req->headers, HDR_X_ENVOY_ATTEMPT_COUNT, router_number(r->arena, r->info->attempts));
     }
 }
 

@@ -16,6 +16,9 @@ void router_request_complete(struct router *r);
 // The answer is there (in full or locally): no timer, no replay any more.
 void router_finish(struct router *r);
 
+// Decimal text in the arena; printf shows in profiles of small requests.
+struct str router_number(struct arena *a, uint64_t n);
+
 // ---- mirror.c ----
 // Starts the mirrors of the route, whose head is ready to be sent.
 void mirror_start(struct router *r);

@@ -55,6 +55,18 @@ static const struct retry_policy *policy(const struct router *r)
     return r->route->retry ? r->route->retry : r->vhost->retry;
 }
 
+struct str router_number(struct arena *a, uint64_t n)
+{
+    enum { DIGITS = 20 };
+    char *out = arena_alloc(a, DIGITS);
+    size_t at = DIGITS;
+    do {
+        out[--at] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n);
+    return str_n(out + at, DIGITS - at);
+}
+
 static void prepare_head(struct router *r)
 {
     header_ops_request(r);
@@ -65,8 +77,7 @@ static void prepare_head(struct router *r)
         timeout = p->per_try_timeout_ms;
     }
     if (timeout && !r->cfg->suppress_envoy_headers) {
-        headers_set_id(&r->req->headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-                       arena_printf(r->arena, "%llu", (unsigned long long)timeout));
+        headers_set_id(&r->req->headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, router_number(r->arena, timeout));
     }
 }
 
