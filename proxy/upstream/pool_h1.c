@@ -175,6 +175,7 @@ static void connect_closed(struct conn *c, enum conn_close why)
     const char *detail = c->close_detail; // lives until the end of the turn
     pool_conn_free(pc);
     connect_lost(p, f, detail);
+    pool_connect(p); // one waiter less each time, so this ends
 }
 
 static const struct conn_ops connect_ops = { .on_open = connect_opened, .on_close = connect_closed };

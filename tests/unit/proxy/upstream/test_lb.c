@@ -206,6 +206,20 @@ static void panic_uses_all(void **state)
     assert_int_equal(hits[0], 0);
 }
 
+// A priority below the threshold is not in panic while the next ones carry the load.
+static void no_panic_while_another_priority_serves(void **state)
+{
+    (void)state;
+    endpoints(8);
+    e[0].health = e[1].health = e[2].health = EDS_UNHEALTHY;
+    for (int i = 4; i < 8; i++) {
+        e[i].priority = 1;
+    }
+    draw(put(LB_ROUND_ROBIN, 8, 50), 10000); // 25 % × 1.4 stay
+    assert_int_equal(hits[0] + hits[1] + hits[2], 0);
+    assert_in_range(hits[3], 3200, 3800);
+}
+
 static void priorities_overflow_gradually(void **state)
 {
     (void)state;
@@ -323,6 +337,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unhealthy_hosts_are_left_out, setup, teardown),
         cmocka_unit_test_setup_teardown(all_unhealthy_without_panic_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(panic_uses_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_panic_while_another_priority_serves, setup, teardown),
         cmocka_unit_test_setup_teardown(priorities_overflow_gradually, setup, teardown),
         cmocka_unit_test_setup_teardown(localities_share_by_weight, setup, teardown),
         cmocka_unit_test_setup_teardown(health_changes_are_seen_without_a_snapshot, setup, teardown),
