@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scorecard.py --build FOLDER [--quick] [--rows tcp,http] [--products envoy,remora] [--rounds N] [--seconds S] [--json FILE]
+
+Side by side: what a unit of work costs each proxy in processor time, memory and latency. The proxy runs on one processor,
+backend and load on another, all on loopback. Products take turns within each round, and a goal is judged by the median over
+the rounds of the quotient of two products in the same round, so that other work on the machine spoils both alike.
+
+Exit status: 0 when every goal holds, 1 when one does not, 2 when one could not be measured.
+"""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import peers
+from peers import cpu_ns, memory_kb, spawn, stop, wait_port
+
+# row: (title, unit, load mode, port, load's arguments, processes whose time counts)
+CPU_ROWS = {
+    "tcp": ("TCP, kept connection, 128 bytes there and back", "echo", peers.TCP, [], ("client",)),
+    "http": ("HTTP/1.1, kept connection, 128-byte answer", "http", peers.HTTP, [], ("client",)),
+    "http_pair": ("the same through two proxies with mTLS between", "http", peers.HTTP_OUT, [], ("client", "server")),
+    "tcp_pair": ("TCP, 128 bytes, through two proxies with mTLS between", "echo", peers.TCP_OUT, [], ("client", "server")),
+    "tcp_connect": ("TCP, a new connection for each 128 bytes", "connect", peers.TCP, ["-c", "8"], ("client",)),
+    "tcp_1mib": ("TCP, 1 MiB answer", "http", peers.BULK, ["-c", "8", "-p", "/1048576"], ("client",)),
+    "handshake": ("a new mTLS connection (full handshake, P-256) with one request", "tls", peers.HTTP_IN, ["-c", "8"], ("server",)),
+}
+HELD = 2000  # idle client connections
+
+# goal: (words, row, product, compared with (None: an absolute bound), bound)
+GOALS = (
+    ("HTTP/1.1: at most 0.4 of Envoy's processor time per request", "http", "remora", "envoy", 0.4),
+    ("TCP: at most 1.2 of the bare forwarder's", "tcp", "remora", "forwarder", 1.2),
+    ("idle resident memory with the xDS client connected: at most 16 MB", "idle_xds", "remora", None, 16.0),
+)
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        self.build = os.path.abspath(args.build)
+        self.work = f"{self.build}/bench/work"
+        os.makedirs(self.work, exist_ok=True)
+        self.certs = peers.mint(self.root, self.work)
+        peers.write_bootstraps(self.work, self.certs)
+        self.values = {}   # row → product → one number per round
+        self.missing = {}  # product or (row, product) → why
+        self.versions = {}
+        self.products = []
+        for cls in peers.PRODUCTS:
+            if args.products and cls.name not in args.products:
+                self.missing[cls.name] = "left out by --products"
+                continue
+            try:
+                p = cls({"work": self.work, "certs": self.certs, "build": self.build, "root": self.root})
+                self.products.append(p)
+                self.versions[p.name] = p.version()
+                if getattr(p, "note", ""):
+                    self.missing[("tcp", p.name)] = p.note
+            except peers.Missing as e:
+                self.missing[cls.name] = str(e)
+
+    def load(self, mode, port, seconds, extra=()):
+        cmd = [f"{self.build}/bench/load", mode, str(port), "-d", str(seconds), *extra]
+        if mode == "tls":
+            cmd += ["-T", f"{self.certs}/root-cert.pem", f"{self.certs}/client/cert-chain.pem", f"{self.certs}/client/key.pem"]
+        r = subprocess.run(cmd, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {peers.LOAD_CPU}),
+                           timeout=seconds + 30, check=False)
+        if r.returncode:
+            raise RuntimeError(f"{mode} load: {r.stderr.strip()[-300:]} {r.stdout.strip()[-200:]}")
+        return json.loads(r.stdout)
+
+    def wants(self, product, row):
+        return row in product.rows and (not self.args.rows or row in self.args.rows)
+
+    def note(self, row, product, value):
+        self.values.setdefault(row, {}).setdefault(product, []).append(value)
+
+    def fails(self, row, product, why):
+        self.missing[(row, product)] = str(why)
+        print(f"  {product}: {row}: {why}", file=sys.stderr)
+
+    # --- one product's turn ---
+
+    def cpu_row(self, product, row, running):
+        _, mode, port, extra, which = CPU_ROWS[row]
+        procs = [p for w in which for p in running[w]]
+        self.load(mode, port, self.args.seconds / 5, extra)
+        before = cpu_ns(procs)
+        r = self.load(mode, port, self.args.seconds, extra)
+        time.sleep(0.03)  # the proxy sees the ends of the connections
+        self.note(row, product.name, (cpu_ns(procs) - before) / 1000 / r["requests"])
+
+    def latency(self, product):
+        r = self.load("http", peers.HTTP, self.args.seconds, ["-r", str(self.args.rate)])
+        self.note("latency_p50", product.name, r["p50_us"])
+        self.note("latency_p99", product.name, r["p99_us"])
+
+    def turn(self, product):
+        running = {}
+        try:
+            for which in ("server", "client") if product.pair else ("client",):
+                started = product.start(which)
+                running[which] = started if isinstance(started, list) else [started]
+            for row in list(CPU_ROWS) + ["latency"]:
+                if not self.wants(product, row):
+                    continue
+                try:
+                    if row == "latency":
+                        self.latency(product)
+                    else:
+                        self.cpu_row(product, row, running)
+                except (RuntimeError, subprocess.TimeoutExpired) as e:
+                    self.fails(row, product.name, e)
+        except RuntimeError as e:
+            self.fails("start", product.name, e)
+        finally:
+            stop([p for ps in running.values() for p in ps])
+
+    # --- memory ---
+
+    def hold(self, product, proc):
+        rss0, _ = memory_kb([proc])
+        h = spawn([f"{self.build}/bench/load", "hold", str(peers.HTTP), "-c", str(HELD)], peers.LOAD_CPU, f"{self.work}/hold.log",
+                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            line = h.stdout.readline()
+            if not line or json.loads(line)["requests"] != HELD:
+                raise RuntimeError(f"of {HELD} connections to hold: {line.strip()}")
+            time.sleep(0.3)
+            rss1, _ = memory_kb([proc])
+            self.note("idle_conn", product.name, (rss1 - rss0) / HELD)
+        finally:
+            h.stdin.close()
+            h.wait()
+            h.stdout.close()
+
+    def memory(self, product):
+        proc = product.start("small")
+        try:
+            time.sleep(1)
+            rss, anon = memory_kb([proc])
+            if self.wants(product, "idle"):
+                self.note("idle", product.name, rss / 1024)
+                self.note("idle_anon", product.name, anon / 1024)
+            if self.wants(product, "idle_conn"):
+                # What one busy moment leaves behind anyway (buffers, pools) is there before the count begins.
+                self.load("http", peers.HTTP, 0.3)
+                self.hold(product, proc)
+        except RuntimeError as e:
+            self.fails("memory", product.name, e)
+        finally:
+            stop([proc])
+
+    def idle_xds(self):
+        cmd = ["unshare", "-n" if os.getuid() == 0 else "-rn", sys.executable, os.path.abspath(__file__), "--build", self.build, "--idle-xds"]
+        try:
+            r = subprocess.run(cmd, capture_output=True, text=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            self.fails("idle_xds", "remora", e)
+            return
+        if r.returncode:
+            self.fails("idle_xds", "remora", r.stderr.strip()[-300:] or f"unshare ended with {r.returncode}")
+            return
+        got = json.loads(r.stdout)
+        self.note("idle_xds", "remora", got["resident_kb"] / 1024)
+        self.note("idle_xds_anon", "remora", got["anonymous_kb"] / 1024)
+
+    # --- everything ---
+
+    def run(self):
+        back_log = f"{self.work}/backend.log"
+        back = spawn([f"{self.build}/bench/backend", str(peers.BACK_HTTP), str(peers.BACK_ECHO)], peers.LOAD_CPU, back_log)
+        try:
+            wait_port(peers.BACK_HTTP, back, back_log)
+            cpu = any(not self.args.rows or r in self.args.rows for r in list(CPU_ROWS) + ["latency"])
+            for n in range(self.args.rounds if cpu else 0):
+                print(f"round {n + 1} of {self.args.rounds}", file=sys.stderr)
+                for product in self.products if n % 2 == 0 else reversed(self.products):
+                    self.turn(product)
+            for product in self.products:
+                if self.wants(product, "idle") or self.wants(product, "idle_conn"):
+                    self.memory(product)
+            if any(p.name == "remora" for p in self.products) and (not self.args.rows or "idle_xds" in self.args.rows):
+                self.idle_xds()
+        finally:
+            stop([back])
+
+    # --- results ---
+
+    def median(self, row, product):
+        v = self.values.get(row, {}).get(product)
+        return statistics.median(v) if v else None
+
+    def quotient(self, row, a, b):
+        x, y = self.values.get(row, {}).get(a, []), self.values.get(row, {}).get(b, [])
+        if not x or not y:
+            return None
+        if len(x) != len(y):
+            return statistics.median(x) / statistics.median(y)
+        return statistics.median(p / q for p, q in zip(x, y))
+
+    def verdicts(self):
+        out = []
+        for words, row, product, other, bound in GOALS:
+            got = self.quotient(row, product, other) if other else self.median(row, product)
+            out.append({"goal": words, "row": row, "bound": bound, "measured": got, "holds": None if got is None else got <= bound})
+        return out
+
+
+def cell(v, digits):
+    return "–" if v is None else f"{v:.{digits}f}"
+
+
+def print_table(b):
+    names = [c.name for c in peers.PRODUCTS]
+    rows = [(r, CPU_ROWS[r][0], "µs", 1) for r in CPU_ROWS]
+    rows += [("latency_p50", f"latency at {b.args.rate} HTTP/1.1 requests a second: median", "µs", 0),
+             ("latency_p99", "  99 of 100 are faster than", "µs", 0),
+             ("idle", "resident memory, idle, one HTTP and one TCP listener", "MB", 1), ("idle_anon", "  of it anonymous", "MB", 1),
+             ("idle_xds", "resident memory, idle, configured over xDS, stream open", "MB", 1), ("idle_xds_anon", "  of it anonymous", "MB", 1),
+             ("idle_conn", f"memory per idle HTTP/1.1 client connection ({HELD} held)", "KB", 2)]
+    print(f"\n{'':64}{'':4}" + "".join(f"{n:>11}" for n in names))
+    for row, title, unit, digits in rows:
+        if row in b.values:
+            print(f"{title:64}{unit:>4}" + "".join(f"{cell(b.median(row, n), digits):>11}" for n in names))
+    print("\nProcessor time is user + system of the proxy's processes per request (exchange, connection); medians of "
+          f"{b.args.rounds} rounds of {b.args.seconds} s.")
+    print("Measured: " + ", ".join(v for v in b.versions.values() if v) + ".")
+    for who, why in b.missing.items():
+        print(f"Not measured: {who if isinstance(who, str) else who[1] + ' ' + who[0]}: {why}")
+
+
+def print_verdicts(verdicts):
+    print()
+    for v in verdicts:
+        state = "not measured" if v["holds"] is None else f"{v['measured']:.2f}  {'holds' if v['holds'] else 'MISSED'}"
+        print(f"  {v['goal']:70} {state}")
+
+
+def machine():
+    model = ""
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {"processors": os.cpu_count(), "model": model, "kernel": platform.release(), "load_average": os.getloadavg()}
+
+
+# --- a proxy that holds an xDS stream, in a network namespace of its own: its listeners want Istio's ports ---
+
+XDS_YAML = """apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: back, namespace: bench}
+spec:
+  hosts: [back.bench]
+  addresses: [240.1.2.3]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1, ports: {http: %d}}]
+""" % peers.BACK_HTTP
+
+XDS_BOOTSTRAP = """node:
+  id: sidecar~127.0.0.1~bench.bench~bench.svc.cluster.local
+  cluster: bench
+  metadata: {NAMESPACE: bench, SERVICE_ACCOUNT: bench}
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
+dynamic_resources:
+  ads_config: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
+  cds_config: {resource_api_version: V3, ads: {}}
+  lds_config: {resource_api_version: V3, ads: {}}
+static_resources:
+  clusters:
+  - name: xds
+    type: STATIC
+    load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]}
+""" % (peers.ADMIN_C, peers.XDS)
+
+
+def idle_xds(build):
+    work = f"{build}/bench/work"
+    os.makedirs(f"{work}/xds", exist_ok=True)
+    for name, text in (("xds/service.yaml", XDS_YAML), ("xds-bootstrap.yaml", XDS_BOOTSTRAP)):
+        with open(f"{work}/{name}", "w") as f:
+            f.write(text)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    log = f"{work}/xds.log"
+    procs = [spawn([f"{build}/bin/remora-control", "serve", "--config", f"{work}/xds", "--state", f"{work}/xds-state", "--grpc-addr",
+                    f"127.0.0.1:{peers.XDS}", "--secure-addr", "off", "--http-addr", "off"], peers.LOAD_CPU, log)]
+    try:
+        wait_port(peers.XDS, procs[0], log)
+        procs.append(spawn([f"{build}/bin/remora-proxy", "-c", f"{work}/xds-bootstrap.yaml", "--concurrency", "1"], peers.PROXY_CPU, log))
+        wait_port(15001, procs[1], log)  # virtualOutbound: it came over the stream
+        time.sleep(2)
+        rss, anon = memory_kb(procs[1:])
+        print(json.dumps({"resident_kb": rss, "anonymous_kb": anon}))
+    finally:
+        stop(procs)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--build", required=True)
+    a.add_argument("--quick", action="store_true", help="under 90 seconds")
+    a.add_argument("--rows", type=lambda s: s.split(","))
+    a.add_argument("--products", type=lambda s: s.split(","))
+    a.add_argument("--rounds", type=int)
+    a.add_argument("--seconds", type=float)
+    a.add_argument("--rate", type=int, default=3000)
+    a.add_argument("--json")
+    a.add_argument("--idle-xds", action="store_true", help=argparse.SUPPRESS)
+    args = a.parse_args()
+    if args.idle_xds:
+        idle_xds(os.path.abspath(args.build))
+        return 0
+    if (os.cpu_count() or 1) < 2:
+        print("bench: needs two processors, one for the proxy and one for the load", file=sys.stderr)
+        return 2
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    args.seconds = args.seconds or (0.4 if args.quick else 1.0)
+    b = Bench(args)
+    b.run()
+    print_table(b)
+    verdicts = b.verdicts()
+    print_verdicts(verdicts)
+    out = args.json or f"{b.build}/bench/scorecard.json"
+    with open(out, "w") as f:
+        json.dump({"machine": machine(), "rounds": args.rounds, "seconds": args.seconds, "versions": b.versions, "values": b.values,
+                   "missing": {k if isinstance(k, str) else f"{k[1]} {k[0]}": v for k, v in b.missing.items()}, "goals": verdicts}, f, indent=1)
+    print(f"\nAll numbers: {os.path.relpath(out)}")
+    if any(v["holds"] is False for v in verdicts):
+        return 1
+    return 2 if any(v["holds"] is None for v in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
