@@ -19,6 +19,21 @@ static const struct retry_policy *policy(const struct router *r)
     return r->route->retry ? r->route->retry : r->vhost->retry;
 }
 
+static void cancel(struct timer *t)
+{
+    if (t->fn) {
+        timer_cancel(t);
+    }
+}
+
+// The upstream gave a sign of life.
+static void touch(struct router *r)
+{
+    if (r->per_try_idle.fn && timer_pending(&r->per_try_idle)) {
+        timer_set(r->worker->loop, &r->per_try_idle, policy(r)->per_try_idle_ms);
+    }
+}
+
 // ---- accounting ----
 
 // The current attempt's outcome. status 0: no answer; failure: the upstream's or the network's fault.
@@ -38,9 +53,8 @@ static void attempt_done(struct router *r, int status, bool failure)
         }
         upstream_retry_done(r->cw, 0);
     }
-    if (r->per_try.fn) {
-        timer_cancel(&r->per_try);
-    }
+    cancel(&r->per_try);
+    cancel(&r->per_try_idle);
     r->up_high = false;
 }
 
@@ -317,9 +331,8 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     r->responded = true;
     r->keep_body = false;
     buf_clear(&r->replay);
-    if (r->per_try.fn) {
-        timer_cancel(&r->per_try);
-    }
+    cancel(&r->per_try);
+    touch(r);
     r->info->details = "via_upstream";
     r->info->status = resp->status;
     decorate(r, resp);
@@ -334,6 +347,7 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
 static void up_data(struct codec_stream *s, struct buf *data, bool end)
 {
     struct router *r = codec_stream_owner(s);
+    touch(r);
     r->ops->data(r, data, end);
     if (end && r->at.up) {
         complete(r, r->info->status);
@@ -382,9 +396,8 @@ static const struct codec_stream_ops up_ops = {
 
 // ---- beginning ----
 
-static void on_per_try(struct timer *t)
+static void attempt_timed_out(struct router *r, const char *details)
 {
-    struct router *r = container_of(t, struct router, per_try);
     stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
     atomic_fetch_add_explicit(&r->at.picked.host->rq_timeout, 1, memory_order_relaxed);
     uint32_t flags = RF(UPSTREAM_TIMEOUT);
@@ -402,9 +415,24 @@ static void on_per_try(struct timer *t)
         schedule_retry(r);
         return;
     }
+    bool begun = r->responded;
     r->responded = true;
     router_finish(r);
-    r->ops->local_reply(r, 504, STR("upstream request timeout"), "upstream_per_try_timeout", flags, NULL);
+    if (begun) {
+        r->ops->reset(r, details, flags);
+    } else {
+        r->ops->local_reply(r, 504, STR("upstream request timeout"), details, flags, NULL);
+    }
+}
+
+static void on_per_try(struct timer *t)
+{
+    attempt_timed_out(container_of(t, struct router, per_try), "upstream_per_try_timeout");
+}
+
+static void on_per_try_idle(struct timer *t)
+{
+    attempt_timed_out(container_of(t, struct router, per_try_idle), "upstream_per_try_idle_timeout");
 }
 
 static void on_ready(struct pool_request *pr, struct codec *c, const struct conn *conn)
@@ -509,6 +537,10 @@ void attempt_begin(struct router *r)
     if (p && p->per_try_timeout_ms) {
         timer_init(&r->per_try, on_per_try);
         timer_set(r->worker->loop, &r->per_try, p->per_try_timeout_ms);
+    }
+    if (p && p->per_try_idle_ms) {
+        timer_init(&r->per_try_idle, on_per_try_idle);
+        timer_set(r->worker->loop, &r->per_try_idle, p->per_try_idle_ms);
     }
     r->at.pr.on_ready = on_ready;
     r->at.pr.on_fail = on_fail;

@@ -277,11 +277,11 @@ void router_finish(struct router *r)
 {
     r->done = true;
     timer_cancel(&r->timeout);
-    if (r->per_try.fn) {
-        timer_cancel(&r->per_try);
-    }
-    if (r->backoff.fn) {
-        timer_cancel(&r->backoff);
+    struct timer *const lazy[] = { &r->per_try, &r->per_try_idle, &r->backoff };
+    for (size_t i = 0; i < array_len(lazy); i++) {
+        if (lazy[i]->fn) { // initialised when first needed
+            timer_cancel(lazy[i]);
+        }
     }
     buf_clear(&r->replay);
     resume(r); // what the client still sends is read away

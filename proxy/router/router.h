@@ -77,7 +77,7 @@ struct router {
     struct headers *req_trailers;
     struct shadow *shadows;    // mirrors that still get the body
     struct str set_cookie;     // for the answer: ties the client to an endpoint
-    struct timer timeout, per_try, backoff;
+    struct timer timeout, per_try, per_try_idle, backoff;
     struct host *tried[PICK_TRIED_MAX]; // refs
     int tried_count;
     uint32_t retries_left;

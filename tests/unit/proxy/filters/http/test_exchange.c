@@ -354,6 +354,28 @@ static void per_try_time_out_tries_again(void **state)
     close(u2);
 }
 
+static void per_try_idle_time_out_ends_a_stalled_answer(void **state)
+{
+    (void)state;
+    mesh_log(&m, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
+    static struct retry_policy p = { .num_retries = 1, .per_try_idle_ms = 25 };
+    m.route->retry = &p;
+    mesh_go(&m, 1, 0);
+    int c = mesh_client(&m);
+    world_send(c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    int u = world_accept(&m.x, m.listen_fd[0]);
+    mesh_expect(&m, u, "GET /x");
+    world_turns(&m.x, 8);
+    world_send(u, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nab");
+    mesh_expect(&m, c, "\r\n\r\nab");
+    assert_true(mesh_closed(&m, c));
+    assert_true(mesh_closed(&m, u));
+    close(c);
+    close(u);
+    world_turns(&m.x, 3);
+    assert_string_equal(mesh_logged(&m), "200 UT upstream_per_try_idle_timeout\n");
+}
+
 static void stream_idle_time_out(void **state)
 {
     (void)state;
@@ -752,7 +774,7 @@ int main(void)
         T(head_and_204_have_no_body), T(no_route_no_cluster_no_host), T(refused_connection_is_503_and_tried_elsewhere_by_policy),
         T(retries_end), T(retry_on_status_replays_the_body), T(stale_connection_is_retried_only_when_safe),
         T(upstream_ends_before_and_inside_the_answer), T(client_gone_cancels_the_upstream), T(route_time_out),
-        T(per_try_time_out_tries_again), T(stream_idle_time_out), T(connection_time_outs), T(expect_continue), T(what_is_refused),
+        T(per_try_time_out_tries_again), T(per_try_idle_time_out_ends_a_stalled_answer), T(stream_idle_time_out), T(connection_time_outs), T(expect_continue), T(what_is_refused),
         T(early_answer_while_the_body_still_comes), T(slow_reader_stops_the_upstream), T(slow_upstream_stops_the_client),
         T(body_waits_bounded_for_a_connection), T(drain_says_close_and_ends_idle_connections), T(requests_per_connection_are_limited),
         T(redirects_and_direct_answers), T(overflow_is_503_UO), T(weights_are_kept),
