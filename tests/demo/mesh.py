@@ -20,6 +20,7 @@ CLONE_NEWNET = 0x40000000
 PROXY_UID = 1337  # Istio's; remora-init leaves this user's connections alone
 INIT_ARGS = ["-p", "15001", "-z", "15006", "-u", str(PROXY_UID), "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
              "-d", "15090,15021,15020"]
+HOSTS, HOSTS_OURS = pathlib.Path("/etc/hosts"), "# made for the network namespaces of remora, and removed with them\n"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,6 +68,8 @@ class Place:
 
     def build(self, hosts, names):
         self.names = names
+        if not HOSTS.exists():  # a minimal system; `ip netns exec` needs a file to put its own over
+            HOSTS.write_text(HOSTS_OURS)
         self._add(self.hub)
         hub = self.ns(self.hub)
         run(["ip", "-n", hub, "link", "add", "br0", "type", "bridge"])
@@ -207,6 +210,8 @@ def remove_namespaces(prefix):
             shutil.rmtree(d, ignore_errors=True)
         try:
             etc.rmdir()  # only when nobody else uses it
+            if HOSTS.read_text() == HOSTS_OURS:
+                HOSTS.unlink()
         except OSError:
             pass
 
