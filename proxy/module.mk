@@ -17,6 +17,6 @@ $(call module,proxy/filters/network,$(FILTER_USES),)
 $(call module,proxy/filters/http,$(FILTER_USES),)
 $(call module,proxy/config,proxy/filters/listener proxy/filters/network proxy/filters/http proxy/upstream proxy/access_log proxy/authz \
 	proxy/model proxy/stats proxy/core xds-client proto lib/regex $(LIBS_LOW),)
-$(call module,proxy/admin proxy/listener proxy/model proxy/stats proxy/core xds-client proto lib/regex $(LIBS_LOW),)
+$(call module,proxy/admin,proxy/access_log proxy/upstream proxy/listener proxy/model proxy/stats proxy/core xds-client proto lib/regex $(LIBS_LOW),)
 $(call module,proxy/server,proxy/admin proxy/config proxy/identity,)
 $(call program,remora-proxy,proxy/main.c,proxy/server)
