@@ -87,6 +87,47 @@ int tls_hook_verify(X509_STORE_CTX *x, void *arg)
     return 1;
 }
 
+static int nibble(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+// OpenSSL gives the secrets only this way: "LABEL CLIENT_RANDOM SECRET" in the format of key log files. Nothing is written anywhere.
+void tls_hook_keys(const SSL *ssl, const char *line)
+{
+    static const struct str labels[] = { STR_INIT("CLIENT_TRAFFIC_SECRET_0 "), STR_INIT("SERVER_TRAFFIC_SECRET_0 ") };
+    struct tls_conn *t = SSL_get_app_data(ssl);
+    for (int i = 0; t && t->hs && i < 2; i++) {
+        if (!str_starts(str_c(line), labels[i])) {
+            continue;
+        }
+        const char *hex = strrchr(line, ' ') + 1;
+        size_t n = strlen(hex) / 2;
+        bool ok = n <= RECORD13_SECRET_MAX;
+        for (size_t k = 0; ok && k < n; k++) {
+            int hi = nibble(hex[2 * k]), lo = nibble(hex[2 * k + 1]);
+            ok = hi >= 0 && lo >= 0;
+            t->hs->secret[i][k] = (uint8_t)(hi << 4 | lo);
+        }
+        t->hs->have[i] = ok;
+    }
+}
+
+void tls_hook_message(int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg)
+{
+    (void)version;
+    (void)arg;
+    struct tls_conn *t = SSL_get_app_data(ssl);
+    if (!sent || !t || !t->hs) {
+        return;
+    }
+    if (type == SSL3_RT_HEADER) {
+        t->hs->sent++;
+    } else if (type == SSL3_RT_HANDSHAKE && n > 0 && *(const unsigned char *)p == SSL3_MT_FINISHED) {
+        t->hs->sent = 0; // told after its records; what follows is under the application keys
+    }
+}
+
 int tls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len, void *arg)
 {
     (void)ssl;

@@ -15,7 +15,6 @@
 enum {
     SESSION_TTL_S = 3600,
     TICKETS_PER_HANDSHAKE = 1, // each costs a write of the client's certificate under the ticket key
-    READ_BUFFER_BYTES = 64 * 1024, // four full records per read(2); released whenever empty
     ALPN_TOTAL_MAX = 65535,
 };
 
@@ -231,8 +230,9 @@ static int set_modes(struct tls_ctx *c, const struct tls_ctx_params *p, struct e
     // An EOF without close_notify is left to the layer above, which knows from its own framing whether bytes are missing.
     SSL_CTX_set_options(s, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_read_ahead(s, 1);
-    SSL_CTX_set_default_read_buffer_len(s, READ_BUFFER_BYTES);
+    // Records after a TLS 1.3 handshake are ours (established.c).
+    SSL_CTX_set_keylog_callback(s, tls_hook_keys);
+    SSL_CTX_set_msg_callback(s, tls_hook_message);
     SSL_CTX_set_timeout(s, SESSION_TTL_S);
     SSL_CTX_set_cert_verify_callback(s, tls_hook_verify, c);
     if (c->server) {

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "lib/base/arena.h"
+#include "lib/tls/record13.h"
 #include "lib/tls/transport_tls.h"
 
 struct tls_ctx {
@@ -31,23 +32,66 @@ struct tls_peer {
     struct arena arena;
 };
 
+// What is needed during the handshake only.
+struct tls_handshake {
+    uint8_t secret[2][RECORD13_SECRET_MAX]; // application traffic secrets of client and server (RFC 8446 §7.1)
+    bool have[2];
+    uint64_t sent; // records sent since our Finished, that is under the application keys
+};
+
+// A TLS connection. First OpenSSL does the handshake. With TLS 1.3 the records are ours from then on (own) and OpenSSL's object
+// goes; a client with a session slot keeps it until the first ticket or data came. With TLS 1.2 OpenSSL stays to the end.
 struct tls_conn {
     struct transport t;
     struct tls_ctx *ctx;            // ref
-    SSL *ssl;                       // owned
+    SSL *ssl;                       // owned; NULL when no longer needed
     const struct san_matcher *sans; // borrowed
     size_t san_count;
     struct tls_session_slot *slot;  // borrowed; client
     struct tls_peer *peer;          // ref; NULL without certificate
-    struct tls_info *info;          // owned; made on first demand
+    struct tls_info *info;          // owned; made when the handshake is done
+    struct tls_handshake *hs;       // owned; NULL after the handshake
     char *detail;                   // owned; what conn->close_detail points to
+    struct buf raw;                 // received records not opened yet
     struct buf left;                // records that the kernel has not taken yet
+    struct str feed;                // borrowed: the record that OpenSSL is to look at while the records are ours
+    struct record13 rec;            // when own
     int raw_err;                    // negative errno of the last raw read or write that failed for good
+    uint32_t msg_left;              // bytes of a handshake message still to come
+    uint8_t msg_head[4];            // its type and length
+    uint8_t msg_have;               // bytes of that
+    uint8_t quiet;                  // records without data in a row
     bool raw_eof;                   // the socket ended
     bool done;                      // handshake finished
-    bool got_ticket; // a session ticket came during this read
-    bool more;                      // decrypted or undecrypted bytes may wait inside
+    bool own;                       // records are ours
+    bool sent_close, got_close;     // close_notify, when own
+    bool got_ticket;                // a session ticket came during this call
+    bool more;                      // unopened or undelivered bytes may wait inside
 };
+
+// rawio.c: between us and the socket. Records of one call are gathered and leave with one write.
+void tls_batch_begin(struct tls_conn *t);
+void tls_batch_end(struct tls_conn *t); // hands them to the kernel; what it refuses goes to t->left
+// Room for n ≤ TLS_BATCH_BYTES bytes in the batch; tls_batch_put says how many were used.
+enum { TLS_BATCH_BYTES = 64 * 1024 };
+char *tls_batch_room(struct tls_conn *t, size_t n);
+void tls_batch_put(size_t n);
+// Retries what the kernel refused before. IO_ERROR: t->raw_err is set.
+enum io tls_flush_left(struct tls_conn *t);
+BIO *tls_bio_new(struct tls_conn *t);
+
+// established.c: TLS 1.3 after the handshake, without OpenSSL's connection object.
+// Takes the records over when that is possible; t->own tells.
+void tls_take_over(struct tls_conn *t);
+enum io tls_own_read(struct tls_conn *t, struct buf *in, size_t want);
+enum io tls_own_write(struct tls_conn *t, struct buf *out); // between tls_batch_begin and _end
+void tls_own_close(struct tls_conn *t);                     // close_notify, once; between tls_batch_begin and _end
+
+// transport_tls.c
+// Says why (kept when something was said), from t->raw_err or OpenSSL's queue, which is cleared. IO_ERROR.
+enum io tls_fail(struct tls_conn *t, const char *phase);
+void tls_drop_ssl(struct tls_conn *t);
+const char *tls_alert_name(unsigned description); // RFC 8446 §6, in words
 
 // peer.c
 // Facts of c from this thread's cache, or new. A reference. NULL when out of memory.
@@ -70,6 +114,9 @@ int tls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, c
 int tls_hook_new_session(SSL *ssl, SSL_SESSION *s);
 SSL_TICKET_RETURN tls_hook_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name, size_t name_len, SSL_TICKET_STATUS st,
                                   void *arg);
+// For both: what tls_take_over needs to know.
+void tls_hook_keys(const SSL *ssl, const char *line);
+void tls_hook_message(int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg);
 // Offers the slot's session when it was made under the same context and its peer would still be accepted; else empties the slot.
 void tls_offer_session(struct tls_conn *t);
 // Sets t->detail (kept when one is set already).

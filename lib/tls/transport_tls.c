@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// OpenSSL between a connection's plain and raw bytes.
-//
-// Writing: the records of one call are gathered in a buffer of the thread and go out with one write; only what the kernel
-// refuses is kept per connection (left), so OpenSSL itself never sees a full socket. Reading: OpenSSL reads ahead into its own
-// buffer, which it frees when empty. An idle connection so holds neither.
+// TLS as a transport: OpenSSL does the handshake, and with TLS 1.2 everything; see tls_int.h for who does what when.
 #include "lib/tls/transport_tls.h"
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "lib/base/check.h"
@@ -16,149 +11,28 @@
 #include "lib/tls/tls_int.h"
 
 enum {
-    BATCH_BYTES = 64 * 1024,
-    RECORD_PLAIN_MAX = 16384,  // RFC 8446 §5.1
-    COALESCE_BELOW = 4096,     // join small slices into one record
+    COALESCE_BELOW = 4096, // join small slices into one record
     SLICE_ROOM = BUF_SLICE_BYTES - sizeof(struct slice),
 };
 
-// Untouched pages of it cost nothing in threads without TLS.
-static _Thread_local struct {
-    struct tls_conn *owner; // whose records are in it; NULL between calls
-    size_t len;
-    char bytes[BATCH_BYTES];
-} batch;
-
 static const struct transport_ops tls_ops;
 
-// ---- raw side ----
-
-static void raw_put(struct tls_conn *t, const char *p, size_t n)
-{
-    while (n && t->left.len == 0 && t->raw_err == 0) {
-        ssize_t k = conn_raw_write(t->t.conn, p, n);
-        if (k == -EAGAIN) {
-            break;
-        }
-        if (k < 0) {
-            t->raw_err = (int)k;
-            return;
-        }
-        p += k;
-        n -= (size_t)k;
-    }
-    if (t->raw_err == 0) {
-        buf_append(&t->left, p, n);
-    }
-}
-
-static void batch_flush(struct tls_conn *t)
-{
-    if (batch.len) {
-        raw_put(t, batch.bytes, batch.len);
-        batch.len = 0;
-    }
-}
-
-static void enter(struct tls_conn *t)
-{
-    DCHECK(!batch.owner);
-    batch.owner = t;
-    if (__builtin_expect(ERR_peek_error() != 0, 0)) {
-        ERR_clear_error(); // SSL_get_error looks at the queue; leave no trace of others
-    }
-}
-
-// Hands the gathered records to the kernel.
-static void leave(struct tls_conn *t)
-{
-    batch_flush(t);
-    batch.owner = NULL;
-}
-
-// Retries what the kernel refused before.
-static enum io flush_left(struct tls_conn *t)
-{
-    while (t->left.len && t->raw_err == 0) {
-        struct str s = buf_front(&t->left);
-        ssize_t k = conn_raw_write(t->t.conn, s.p, s.n);
-        if (k == -EAGAIN) {
-            return IO_AGAIN;
-        }
-        if (k < 0) {
-            t->raw_err = (int)k;
-            break;
-        }
-        buf_drain(&t->left, (size_t)k);
-    }
-    return t->raw_err ? IO_ERROR : IO_OK;
-}
-
-static int bio_write(BIO *b, const char *p, size_t n, size_t *ret)
-{
-    struct tls_conn *t = BIO_get_data(b);
-    if (batch.owner != t) {
-        buf_append(&t->left, p, n); // outside of our own calls (SSL_free); never sent
-    } else {
-        if (n > BATCH_BYTES - batch.len) {
-            batch_flush(t);
-        }
-        if (n > BATCH_BYTES) {
-            raw_put(t, p, n);
-        } else {
-            memcpy(batch.bytes + batch.len, p, n);
-            batch.len += n;
-        }
-    }
-    *ret = n;
-    return 1;
-}
-
-static int bio_read(BIO *b, char *p, size_t n, size_t *ret)
-{
-    struct tls_conn *t = BIO_get_data(b);
-    BIO_clear_retry_flags(b);
-    *ret = 0;
-    ssize_t k = conn_raw_read(t->t.conn, p, n);
-    if (k > 0) {
-        *ret = (size_t)k;
-        return 1;
-    }
-    if (k == -EAGAIN) {
-        BIO_set_retry_read(b);
-    } else if (k == 0) {
-        t->raw_eof = true;
-    } else {
-        t->raw_err = (int)k;
-    }
-    return 0;
-}
-
-static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
-{
-    (void)num;
-    (void)ptr;
-    const struct tls_conn *t = BIO_get_data(b);
-    switch (cmd) {
-    case BIO_CTRL_FLUSH: // at the end of each flight; we flush when the call ends
-        return 1;
-    case BIO_CTRL_EOF:
-        return t && t->raw_eof;
-    default:
-        return 0;
-    }
-}
-
-static BIO_METHOD *bio_method;
-static void bio_method_init(void)
-{
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection");
-    if (m && BIO_meth_set_write_ex(m, bio_write) && BIO_meth_set_read_ex(m, bio_read) && BIO_meth_set_ctrl(m, bio_ctrl)) {
-        bio_method = m;
-    }
-}
-
 // ---- words for failures ----
+
+const char *tls_alert_name(unsigned description)
+{
+    static const char *const names[256] = {
+        [0] = "close notify", [10] = "unexpected message", [20] = "bad record mac", [22] = "record overflow",
+        [40] = "handshake failure", [42] = "bad certificate", [43] = "unsupported certificate", [44] = "certificate revoked",
+        [45] = "certificate expired", [46] = "certificate unknown", [47] = "illegal parameter", [48] = "unknown CA",
+        [49] = "access denied", [50] = "decode error", [51] = "decrypt error", [70] = "protocol version",
+        [71] = "insufficient security", [80] = "internal error", [86] = "inappropriate fallback", [90] = "user canceled",
+        [109] = "missing extension", [110] = "unsupported extension", [112] = "unrecognized name",
+        [113] = "bad certificate status response", [115] = "unknown PSK identity", [116] = "certificate required",
+        [120] = "no application protocol",
+    };
+    return description < array_len(names) && names[description] ? names[description] : "unknown alert";
+}
 
 static void explain_queue(struct tls_conn *t, const char *phase)
 {
@@ -167,9 +41,7 @@ static void explain_queue(struct tls_conn *t, const char *phase)
     char text[OSSL_TEXT_MAX];
     ossl_error_text(text, sizeof(text));
     if (reason >= SSL_AD_REASON_OFFSET) {
-        // "tlsv1 alert unknown ca"; SSL_alert_desc_string_long does not know the newer ones.
-        const char *alert = strstr(text, " alert ");
-        tls_say(t, "TLS %s: peer sent the alert \"%s\"", phase, alert ? alert + 7 : text);
+        tls_say(t, "TLS %s: peer sent the alert \"%s\"", phase, tls_alert_name((unsigned)(reason - SSL_AD_REASON_OFFSET)));
         return;
     }
     switch (reason) {
@@ -188,7 +60,7 @@ static void explain_queue(struct tls_conn *t, const char *phase)
     }
 }
 
-static enum io fail(struct tls_conn *t, const char *phase)
+enum io tls_fail(struct tls_conn *t, const char *phase)
 {
     char text[OSSL_TEXT_MAX];
     if (t->raw_err) {
@@ -213,7 +85,7 @@ static enum io result(struct tls_conn *t, int ret, const char *phase)
     case SSL_ERROR_ZERO_RETURN:
         return IO_EOF;
     default:
-        return fail(t, phase);
+        return tls_fail(t, phase);
     }
 }
 
@@ -222,6 +94,25 @@ static enum io result(struct tls_conn *t, int ret, const char *phase)
 static struct tls_conn *of(struct transport *t)
 {
     return container_of(t, struct tls_conn, t);
+}
+
+void tls_drop_ssl(struct tls_conn *t)
+{
+    if (t->ssl) {
+        // Else OpenSSL would mark the session as not resumable.
+        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+        SSL_free(t->ssl);
+        t->ssl = NULL;
+    }
+}
+
+static void tls_drop_handshake(struct tls_conn *t)
+{
+    if (t->hs) {
+        OPENSSL_cleanse(t->hs, sizeof(*t->hs));
+        free(t->hs);
+        t->hs = NULL;
+    }
 }
 
 // The verify hook does not run on resumption; a session was only offered or accepted when its peer passed.
@@ -234,42 +125,48 @@ static bool take_resumed_peer(struct tls_conn *t)
     return !leaf || t->peer;
 }
 
+static struct tls_info *info_new(struct tls_conn *t);
+
+// All that the handshake was needed for is known: facts are kept, OpenSSL's object goes if it can.
+static enum io finished(struct tls_conn *t)
+{
+    if (!take_resumed_peer(t) || !(t->info = info_new(t))) {
+        tls_say(t, "TLS handshake: out of memory");
+        return tls_fail(t, "handshake");
+    }
+    t->done = true;
+    t->more = true; // data may have come in the same read as the peer's Finished
+    tls_take_over(t);
+    tls_drop_handshake(t);
+    return IO_OK;
+}
+
 static enum io tls_handshake(struct transport *tr)
 {
     struct tls_conn *t = of(tr);
-    if (flush_left(t) == IO_ERROR) {
-        return fail(t, "handshake");
+    if (tls_flush_left(t) == IO_ERROR) {
+        return tls_fail(t, "handshake");
     }
-    enter(t);
+    tls_batch_begin(t);
     int r = SSL_do_handshake(t->ssl);
     enum io io = r == 1 ? IO_OK : result(t, r, "handshake");
-    leave(t);
-    if (t->raw_err && io != IO_ERROR) {
-        io = fail(t, "handshake");
+    tls_batch_end(t);
+    if (io == IO_EOF || (t->raw_err && io != IO_ERROR)) {
+        io = tls_fail(t, "handshake");
     }
-    if (io == IO_EOF) {
-        io = fail(t, "handshake");
-    }
-    if (io == IO_OK && !take_resumed_peer(t)) {
-        tls_say(t, "TLS handshake: out of memory");
-        io = fail(t, "handshake");
+    if (io == IO_OK) {
+        io = finished(t);
     }
     if (io == IO_ERROR && t->slot) {
         tls_session_slot_fini(t->slot);
     }
-    if (io == IO_OK) {
-        t->done = true;
-        t->more = true; // data may have come in the same read as the peer's Finished
-    }
     return io;
 }
 
-static enum io tls_read(struct transport *tr, struct buf *in, size_t want)
+static enum io openssl_read(struct tls_conn *t, struct buf *in, size_t want)
 {
-    struct tls_conn *t = of(tr);
     enum io io = IO_OK;
     size_t got = 0;
-    enter(t);
     while (got < want) {
         size_t room, n = 0;
         char *p = buf_reserve(in, 1, &room);
@@ -287,34 +184,49 @@ static enum io tls_read(struct transport *tr, struct buf *in, size_t want)
         t->got_ticket = false;
         (void)SSL_free_buffers(t->ssl);
     }
-    leave(t); // key updates and alerts are answered from inside a read
     return io;
 }
 
-static enum io tls_write(struct transport *tr, struct buf *out)
+static enum io tls_read(struct transport *tr, struct buf *in, size_t want)
 {
     struct tls_conn *t = of(tr);
-    enum io io = flush_left(t);
-    if (io != IO_OK) {
-        return io == IO_ERROR ? fail(t, "write") : io;
+    tls_batch_begin(t);
+    enum io io = t->own ? tls_own_read(t, in, want) : openssl_read(t, in, want);
+    tls_batch_end(t); // key updates and alerts are answered from inside a read
+    if (io == IO_ERROR && t->own) {
+        (void)tls_fail(t, "read");
     }
-    enter(t);
+    return io;
+}
+
+static enum io openssl_write(struct tls_conn *t, struct buf *out)
+{
     while (out->len && t->left.len == 0 && t->raw_err == 0) {
         struct str s = buf_front(out);
         if (s.n < COALESCE_BELOW && s.n < out->len) {
             s = buf_pullup(out, out->len < SLICE_ROOM ? out->len : SLICE_ROOM);
         }
         size_t n = 0;
-        int r = SSL_write_ex(t->ssl, s.p, s.n < RECORD_PLAIN_MAX ? s.n : RECORD_PLAIN_MAX, &n);
+        int r = SSL_write_ex(t->ssl, s.p, s.n < RECORD13_PLAIN_MAX ? s.n : RECORD13_PLAIN_MAX, &n);
         if (r != 1) {
-            io = result(t, r, "write");
-            break;
+            return result(t, r, "write");
         }
         buf_drain(out, n);
     }
-    leave(t);
-    if (t->raw_err && io != IO_ERROR) {
-        io = fail(t, "write");
+    return IO_OK;
+}
+
+static enum io tls_write(struct transport *tr, struct buf *out)
+{
+    struct tls_conn *t = of(tr);
+    enum io io = tls_flush_left(t);
+    if (io == IO_OK) {
+        tls_batch_begin(t);
+        io = t->own ? tls_own_write(t, out) : openssl_write(t, out);
+        tls_batch_end(t);
+    }
+    if (io == IO_ERROR || t->raw_err) {
+        return tls_fail(t, "write");
     }
     return io == IO_OK && (t->left.len || out->len) ? IO_AGAIN : io;
 }
@@ -325,15 +237,15 @@ static enum io tls_shutdown(struct transport *tr)
     if (!t->done) {
         return IO_OK;
     }
-    if (!(SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN)) {
-        enter(t);
-        if (SSL_shutdown(t->ssl) < 0) {
-            ERR_clear_error();
-        }
-        leave(t);
+    tls_batch_begin(t);
+    if (t->own) {
+        tls_own_close(t);
+    } else if (!(SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN) && SSL_shutdown(t->ssl) < 0) {
+        ERR_clear_error();
     }
-    enum io io = flush_left(t);
-    return io == IO_ERROR ? fail(t, "shutdown") : io;
+    tls_batch_end(t);
+    enum io io = tls_flush_left(t);
+    return io == IO_ERROR ? tls_fail(t, "shutdown") : io;
 }
 
 static bool tls_pending(struct transport *tr)
@@ -347,14 +259,13 @@ static void tls_destroy(struct transport *tr)
     if (t->t.conn && t->t.conn->close_detail == t->detail) {
         t->t.conn->close_detail = NULL;
     }
-    if (t->ssl) {
-        // Else OpenSSL would mark the session as not resumable.
-        SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-        SSL_free(t->ssl);
-    }
+    tls_drop_ssl(t);
+    tls_drop_handshake(t);
+    record13_fini(&t->rec);
     tls_ctx_unref(t->ctx);
     tls_peer_unref(t->peer);
     buf_clear(&t->left);
+    buf_clear(&t->raw);
     free(t->info);
     free(t->detail);
     free(t);
@@ -374,8 +285,6 @@ static const struct transport_ops tls_ops = {
 
 static struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const struct san_matcher *sans, size_t san_count)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, bio_method_init);
     struct tls_conn *t = calloc(1, sizeof(*t));
     if (!t) {
         return NULL;
@@ -384,7 +293,8 @@ static struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const struct san_match
     t->ctx = tls_ctx_ref(ctx);
     t->sans = sans;
     t->san_count = san_count;
-    BIO *b = bio_method ? BIO_new(bio_method) : NULL;
+    t->hs = calloc(1, sizeof(*t->hs));
+    BIO *b = t->hs ? tls_bio_new(t) : NULL;
     t->ssl = b ? SSL_new(ctx->ssl) : NULL;
     if (!t->ssl) {
         BIO_free(b);
@@ -392,8 +302,6 @@ static struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const struct san_match
         ERR_clear_error();
         return NULL;
     }
-    BIO_set_data(b, t);
-    BIO_set_init(b, 1);
     SSL_set_bio(t->ssl, b, b);
     SSL_set_app_data(t->ssl, t);
     return t;
@@ -460,20 +368,29 @@ void tls_session_slot_fini(struct tls_session_slot *s)
     s->session = NULL;
 }
 
+// One block: the facts, and behind them the texts that OpenSSL's object owns.
 static struct tls_info *info_new(struct tls_conn *t)
 {
-    struct tls_info *i = calloc(1, sizeof(*i));
-    if (!i) {
-        return NULL;
-    }
     const unsigned char *alpn = NULL;
     unsigned alpn_len = 0;
     SSL_get0_alpn_selected(t->ssl, &alpn, &alpn_len);
+    struct str sni = str_c(SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name));
+    struct tls_info *i = malloc(sizeof(*i) + alpn_len + sni.n + 1);
+    if (!i) {
+        return NULL;
+    }
+    char *text = (char *)(i + 1);
+    if (alpn_len) {
+        memcpy(text, alpn, alpn_len);
+    }
+    if (sni.n) {
+        memcpy(text + alpn_len, sni.p, sni.n);
+    }
     *i = (struct tls_info){
         .version = SSL_get_version(t->ssl),
         .cipher = SSL_get_cipher_name(t->ssl),
-        .alpn = str_n(alpn, alpn_len),
-        .sni = str_c(SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name)),
+        .alpn = str_n(text, alpn_len),
+        .sni = str_n(text + alpn_len, sni.n),
         .resumed = SSL_session_reused(t->ssl) == 1,
         .peer_cert = t->peer && t->ctx->verify_peer,
         .local_uri = str_c(t->ctx->local_uri),
@@ -492,9 +409,5 @@ const struct tls_info *transport_tls_info(const struct conn *c)
     if (!c->transport || c->transport->ops != &tls_ops) {
         return NULL;
     }
-    struct tls_conn *t = of(c->transport);
-    if (t->done && !t->info) {
-        t->info = info_new(t);
-    }
-    return t->info;
+    return of(c->transport)->info;
 }

@@ -214,6 +214,26 @@ static void test_wrong_root(void **st)
     refused_both_ways(&foreign, "refused: unable to get local issuer certificate");
 }
 
+static void test_chain_seen_good_counts_for_one_context(void **st)
+{
+    (void)st;
+    struct pair p;
+    struct tls_client_opts co = { 0 };
+    connect_pair(&p, &co, NULL);
+    assert_open(&p);
+    pair_fini(&p);
+    // Same client certificate, but this server trusts only somebody else.
+    struct identity other = bob;
+    other.root = other_ca_cert;
+    struct tls_ctx *s = fixture_ctx(true, &other, true);
+    pair_init(&p, transport_tls_client(client_ctx, &co), transport_tls_server(s, NULL));
+    pair_handshake(&p);
+    assert_int_equal(p.server_io, IO_ERROR);
+    assert_detail(&p.server, "refused: unable to get local issuer certificate");
+    pair_fini(&p);
+    tls_ctx_unref(s);
+}
+
 static void test_insecure_client_still_checks_names(void **st)
 {
     (void)st;
@@ -588,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_no_client_certificate),
         cmocka_unit_test(test_expired),
         cmocka_unit_test(test_wrong_root),
+        cmocka_unit_test(test_chain_seen_good_counts_for_one_context),
         cmocka_unit_test(test_insecure_client_still_checks_names),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_resumption),
