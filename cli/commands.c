@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "cli/options.h"
+#include "cli/output.h"
+
+#define COMMON (OPT(OUTPUT) | OPT(HELP))
+#define TABLE (COMMON | OPT(NO_HEADERS) | OPT(COLOR))
+#define SAVED (OPT(ADDRESS) | OPT(TIMEOUT) | OPT(FILE))
+#define CLUSTERS (OPT(FQDN) | OPT(PORT) | OPT(SUBSET) | OPT(DIRECTION))
+#define LISTENERS (OPT(LISTEN_ADDRESS) | OPT(PORT) | OPT(TYPE) | OPT(VERBOSE))
+#define ROUTES (OPT(NAME) | OPT(VERBOSE))
+#define ENDPOINTS (OPT(ENDPOINT_ADDRESS) | OPT(PORT) | OPT(STATUS) | OPT(CLUSTER))
+
+static const struct command pc_commands[] = {
+    { "cluster", { "clusters", "c" }, "upstream clusters", TABLE | SAVED | CLUSTERS, cmd_pc_cluster, NULL },
+    { "listener", { "listeners", "l" }, "listeners, their filter chains and where these lead", TABLE | SAVED | LISTENERS, cmd_pc_listener, NULL },
+    { "route", { "routes", "r" }, "HTTP routes", TABLE | SAVED | ROUTES, cmd_pc_route, NULL },
+    { "endpoint", { "endpoints", "ep" }, "endpoints with their health, from /clusters?format=json", TABLE | SAVED | ENDPOINTS, cmd_pc_endpoint, NULL },
+    { "eds", { NULL, NULL }, "endpoints as configured, from a dump made with include_eds", TABLE | SAVED | ENDPOINTS, cmd_pc_eds, NULL },
+    { "secret", { "secrets", "s" }, "certificates in use", TABLE | SAVED, cmd_pc_secret, NULL },
+    { "bootstrap", { "b", NULL }, "what the proxy was started with (JSON unless -o says otherwise)", COMMON | SAVED, cmd_pc_bootstrap, NULL },
+    { "all", { "a", NULL }, "all of these in one", TABLE | SAVED | CLUSTERS | LISTENERS | ROUTES | ENDPOINTS | OPT(WITH_HEADERS), cmd_pc_all, NULL },
+    { "log", { "o", NULL }, "log levels: show, or change with --level or --reset", OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(LEVEL) | OPT(RESET), cmd_pc_log, NULL },
+    { 0 },
+};
+
+const struct command cli_commands[] = {
+    { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands },
+    { "proxy-status", { "ps", NULL }, "which proxies are connected to remora-control, and whether they took its configuration",
+      TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE), cmd_ps, NULL },
+    { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL },
+    { 0 },
+};
+
+static const struct command *find(const struct command *list, const char *name)
+{
+    for (const struct command *k = list; k->name; k++) {
+        if (strcmp(name, k->name) == 0 || (k->aliases[0] && strcmp(name, k->aliases[0]) == 0) ||
+            (k->aliases[1] && strcmp(name, k->aliases[1]) == 0)) {
+            return k;
+        }
+    }
+    return NULL;
+}
+
+static void help_list(struct buf *out, const struct command *list)
+{
+    for (const struct command *k = list; k->name; k++) {
+        char alias[32];
+        snprintf(alias, sizeof(alias), "%s%s%s", k->aliases[0] ? k->aliases[0] : "", k->aliases[1] ? ", " : "",
+                 k->aliases[1] ? k->aliases[1] : "");
+        buf_printf(out, "  %-14s %-14s %s\n", k->name, alias, k->summary);
+    }
+}
+
+static void help_all(struct buf *out)
+{
+    buf_printf(out, "remoractl looks into remora (and Envoy) proxies and remora-control.\n\n"
+                    "usage: remoractl COMMAND [OPTION…]\n\n");
+    help_list(out, cli_commands);
+    buf_printf(out, "  %-14s %-14s %s\n\nproxy-config (pc) knows:\n", "help", "", "this page, or the page of a COMMAND");
+    help_list(out, pc_commands);
+    buf_printf(out, "\nexamples:\n"
+                    "  remoractl pc cluster --fqdn reviews          of the proxy at 127.0.0.1:15000\n"
+                    "  remoractl pc endpoint --address :15000 -o json\n"
+                    "  curl -s ADMIN/config_dump | remoractl pc route -f -\n"
+                    "  remoractl ps                                 of the control plane at 127.0.0.1:15014\n"
+                    "\nexit status: 0 done, 1 failed, 2 wrong usage\n");
+}
+
+static void help_one(struct buf *out, const struct command *group, const struct command *k)
+{
+    buf_printf(out, "usage: remoractl %s%s%s %s\n\n%s\n\n", group ? group->name : "", group ? " " : "", k->name,
+               k->sub ? "COMMAND [OPTION…]" : "[OPTION…]", k->summary);
+    if (k->sub) {
+        help_list(out, k->sub);
+    } else {
+        options_help(k->options, out);
+    }
+}
+
+static int usage(struct cli *c, const char *text)
+{
+    buf_printf(&c->notes, "error: %s\n", text);
+    return CLI_USAGE;
+}
+
+// remoractl help [COMMAND [COMMAND]]
+static int cmd_help(struct cli *c, int argc, char **argv)
+{
+    const struct command *group = NULL, *k = argc > 0 ? find(cli_commands, argv[0]) : NULL;
+    if (k && k->sub && argc > 1) {
+        group = k;
+        k = find(group->sub, argv[1]);
+    }
+    if (argc == 0) {
+        help_all(&c->out);
+    } else if (k) {
+        help_one(&c->out, group, k);
+    } else {
+        return usage(c, "there is no such command; remoractl help lists them");
+    }
+    return CLI_OK;
+}
+
+// What is no option: remoractl has no pods, so istioctl's POD argument gets a word on what to do instead.
+static int stray(const char *word, const char *command, struct err *err)
+{
+    return err_set(err, -EINVAL, "%s: %s takes no names. For a pod, first: kubectl port-forward %s 15000; then --address 127.0.0.1:15000 (the default)",
+                   word, command, word);
+}
+
+static int parse(struct cli *c, const struct command *k, const char *full_name, int argc, char **argv, struct err *err)
+{
+    uint64_t given = 0;
+    for (int i = 0; i < argc;) {
+        if (argv[i][0] != '-') {
+            return stray(argv[i], full_name, err);
+        }
+        given |= options_bit(argv[i]);
+        int r = options_take(&c->o, k->options, full_name, argc, argv, &i, err);
+        if (r) {
+            return r;
+        }
+    }
+    return options_finish(&c->o, given, err);
+}
+
+static int run(struct cli *c, const struct command *group, const struct command *k, int argc, char **argv)
+{
+    struct err err = { 0 };
+    char full_name[64];
+    snprintf(full_name, sizeof(full_name), "remoractl %s%s%s", group ? group->name : "", group ? " " : "", k->name);
+    if (parse(c, k, full_name, argc, argv, &err)) {
+        return usage(c, err.msg);
+    }
+    if (c->o.help) {
+        help_one(&c->out, group, k);
+        return CLI_OK;
+    }
+    if (c->o.color.n && !str_is(c->o.color, "auto")) {
+        c->color = str_is(c->o.color, "always");
+    }
+    if (k->run(c, &err)) {
+        buf_printf(&c->notes, "error: %s\n", err.msg);
+        return CLI_FAILED;
+    }
+    return CLI_OK;
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+int cli_main(int argc, char **argv, struct cli *c)
+{
+    options_init(&c->o);
+    if (argc < 2) {
+        help_all(&c->notes);
+        return CLI_USAGE;
+    }
+    if (is_help(argv[1])) {
+        return cmd_help(c, argc - 2, argv + 2);
+    }
+    const struct command *group = NULL, *k = find(cli_commands, strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+    int used = 2;
+    if (k && k->sub) {
+        group = k;
+        if (argc < 3 || is_help(argv[2])) {
+            help_one(argc < 3 ? &c->notes : &c->out, NULL, group);
+            return argc < 3 ? CLI_USAGE : CLI_OK;
+        }
+        k = find(group->sub, argv[used++]);
+    }
+    if (!k) {
+        char text[160];
+        snprintf(text, sizeof(text), "there is no command %.100s; remoractl help lists them", argv[used - 1]);
+        return usage(c, text);
+    }
+    return run(c, group, k, argc - used, argv + used);
+}
