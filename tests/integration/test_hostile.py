@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peers that break the rules, on purpose or not: the defined answer, nothing leaked to the other side, nothing kept, no spinning."""
+
+import socket
+import time
+
+import pytest
+
+from harness import ask, cluster, connect, eventually, free_port, hcm, listener, read_answer, read_message, route, send_raw, tcp_proxy, web
+
+HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\n"
+
+# what: (bytes, statuses that are right). A request that is refused must not reach the application, nor what follows it.
+SMUGGLING = {
+    "length and chunked": (HEAD + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n", {400}),
+    "chunked and length": (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n", {400}),
+    "two lengths": (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", {400}),
+    "length with a sign": (HEAD + b"Content-Length: +5\r\n\r\nhello", {400}),
+    "length list": (HEAD + b"Content-Length: 5,5\r\n\r\nhello", {400}),
+    "length too large": (HEAD + b"Content-Length: 99999999999999999999999\r\n\r\nhello", {400}),
+    "unknown transfer coding": (HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", {400, 501}),
+    "chunked twice": (HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", {400, 501}),
+    "chunked not last": (HEAD + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", {400, 501}),
+    "vertical tab before chunked": (HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", {400, 501}),
+    "chunked in HTTP/1.0": (b"POST /x HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400, 426}),
+    "bare LF line ends": (b"GET /x HTTP/1.1\nHost: h\n\n", {400}),
+    "bare LF in a header": (HEAD + b"A: b\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", {400}),
+    "bare CR in a header": (HEAD + b"A: b\rC: d\r\nContent-Length: 0\r\n\r\n", {400}),
+    "folded header": (HEAD + b"A: b\r\n Content-Length: 5\r\nContent-Length: 0\r\n\r\n", {400}),
+    "folded first header": (b"GET /x HTTP/1.1\r\n Host: h\r\n\r\n", {400}),
+    "NUL in a value": (HEAD + b"A: b\x00c\r\nContent-Length: 0\r\n\r\n", {400}),
+    "NUL in a name": (HEAD + b"A\x00b: c\r\nContent-Length: 0\r\n\r\n", {400}),
+    "space before the colon": (HEAD + b"Content-Length : 5\r\n\r\nhello", {400}),
+    "no colon": (HEAD + b"nonsense\r\n\r\n", {400}),
+    "empty name": (HEAD + b": x\r\n\r\n", {400}),
+    "no host": (b"GET /x HTTP/1.1\r\n\r\n", {400}),
+    "two hosts": (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", {400}),
+    "space in the target": (b"GET /x y HTTP/1.1\r\nHost: h\r\n\r\n", {400}),
+    "two spaces": (b"GET  /x HTTP/1.1\r\nHost: h\r\n\r\n", {400}),
+    "no version": (b"GET /x\r\nHost: h\r\n\r\n", {400}),
+    "version 1.2x": (b"GET /x HTTP/1.2x\r\nHost: h\r\n\r\n", {400, 505}),
+    "lower-case method with brackets": (b"g{et /x HTTP/1.1\r\nHost: h\r\n\r\n", {400}),
+    "chunk size with 0x": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", {400}),
+    "chunk size too large": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello\r\n0\r\n\r\n", {400}),
+    "chunk longer than it says": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhello\r\n0\r\n\r\n", {400}),
+    "chunk line ended by LF": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", {400}),
+    "chunk extension with LF": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n", {400}),
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    from harness import BIN, Backend, Proxy
+    if not (BIN / "remora-proxy").exists():
+        pytest.skip(f"{BIN / 'remora-proxy'} is not built")
+    with Backend(web()) as b:
+        port = free_port()
+        http = hcm([route("a")], request_headers_timeout="0.5s", max_request_headers_kb=60)
+        with Proxy(tmp_path_factory.mktemp("hostile"), [listener(port, http)], [cluster("a", [b.port])]) as p:
+            yield p, port, b
+
+
+@pytest.mark.parametrize("what", SMUGGLING)
+def test_ambiguous_requests_are_refused(site, what):
+    p, port, b = site
+    raw, right = SMUGGLING[what]
+    before = [m[0] for m in b.seen]
+    data, closed = send_raw(port, raw, 1.5)
+    assert data, "closed without an answer"
+    assert int(data.split()[1]) in right, data[:200]
+    assert closed
+    assert data.count(b"HTTP/1.1 ") == 1, "more than one answer"
+    time.sleep(0.02)
+    assert not [m for m in b.seen[len(before):] if "evil" in m[0]]
+    assert p.p.poll() is None
+
+
+def test_head_of_1_mib_is_431(site):
+    p, port, b = site
+    n = len(b.seen)
+    before = p.resident_kib()
+    data, closed = send_raw(port, b"GET / HTTP/1.1\r\nHost: h\r\nX-Big: " + b"a" * (1 << 20) + b"\r\n\r\n")
+    assert closed and (not data or data.split()[1] == b"431")
+    data, closed = send_raw(port, b"GET / HTTP/1.1\r\nHost: h\r\nX-Big: " + b"a" * 70000 + b"\r\n\r\n")
+    assert closed and data.split()[1] == b"431"
+    assert len(b.seen) == n
+    assert p.resident_kib() - before < 4096
+
+
+def test_too_many_headers_is_431(site):
+    _, port, b = site
+    n = len(b.seen)
+    data, closed = send_raw(port, b"GET / HTTP/1.1\r\nHost: h\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(1000)) + b"\r\n")
+    assert data.split()[1] == b"431" and closed
+    assert len(b.seen) == n
+
+
+def test_half_a_request_times_out(site):
+    p, port, b = site
+    n = len(b.seen)
+    start = time.monotonic()
+    data, closed = send_raw(port, b"GET / HTTP/1.1\r\nHos", 4)
+    assert closed and 0.3 < time.monotonic() - start < 3
+    assert not data or data.split()[1] == b"408"
+    assert len(b.seen) == n
+
+
+def test_half_a_body_then_gone_leaves_nothing(site):
+    p, port, b = site
+    for _ in range(20):
+        with connect(port) as s:
+            s.sendall(HEAD + b"Content-Length: 100\r\n\r\nhalf")
+            time.sleep(0.005)
+    eventually(lambda: p.stat("http.in.downstream_cx_active") == 0, what="the connections to be gone")
+    eventually(lambda: p.stat("http.in.downstream_rq_active") == 0, what="the requests to be gone")
+    eventually(lambda: p.stat("cluster.a.upstream_rq_active") == 0, what="the upstream requests to be gone")
+    assert ask(port).status == 200
+
+
+def test_one_byte_at_a_time(site):
+    _, port, _ = site
+    with connect(port) as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for c in b"POST /slow HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n":
+            s.sendall(bytes([c]))
+        assert read_answer(s.makefile("rb")).status == 200
+
+
+RESPONSES = {
+    "length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+    "folded header": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 5\r\n\r\nhello",
+    "NUL": b"HTTP/1.1 200 OK\r\nA: b\x00\r\nContent-Length: 5\r\n\r\nhello",
+    "no HTTP at all": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "status of two digits": b"HTTP/1.1 20 OK\r\nContent-Length: 5\r\n\r\nhello",
+    "endless head": b"HTTP/1.1 200 OK\r\nA: " + b"a" * 300000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", RESPONSES)
+def test_ambiguous_answers_become_502_or_503(proxy, backend, what):
+    def fn(c, b):
+        read_message(c.makefile("rb"))
+        b.seen.append(1)
+        c.sendall(RESPONSES[what])
+        time.sleep(0.2)
+    b = backend(fn)
+    port = free_port()
+    proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])])
+    with connect(port) as s:
+        f = s.makefile("rb")
+        for _ in range(2):
+            s.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            r = read_answer(f)
+            assert r.status in (502, 503), r
+    assert b.connections == 2, "the connection must not be used again"
+
+
+def test_answer_nobody_asked_for_is_not_given_to_the_next(proxy, backend):
+    """Bytes after a complete answer: the connection is dropped, the next request does not get them."""
+    def fn(c, b):
+        f = c.makefile("rb")
+        while read_message(f):
+            c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngoodHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    b = backend(fn)
+    port = free_port()
+    proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])])
+    bodies = []
+    for _ in range(5):
+        r = ask(port)
+        bodies.append((r.status, r.body))
+        time.sleep(0.02)
+    assert (200, b"evil") not in bodies and (200, b"good") in bodies
+
+
+def test_out_of_file_descriptors_does_not_spin(proxy, backend):
+    b = backend(web())
+    port = free_port()
+    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])], limits=64)
+    socks = [connect(port) for _ in range(120)]
+    time.sleep(0.3)
+    start = p.cpu_seconds()
+    time.sleep(1.5)
+    used = p.cpu_seconds() - start
+    assert used < 0.3, f"{used:.2f} s of CPU in 1.5 s"
+    assert p.p.poll() is None
+    for s in socks:
+        s.close()
+
+    def works():
+        r = ask(port)
+        return r and r.status == 200
+    eventually(works, 5, "service after the flood")
+
+
+def test_tcp_flood_of_half_open_connections(proxy, backend):
+    b = backend(lambda c, b: c.recv(1))
+    port = free_port()
+    p = proxy([listener(port, tcp_proxy("a"))], [cluster("a", [b.port])])
+    socks = [connect(port) for _ in range(300)]
+    eventually(lambda: b.connections == 300, what="all of them to arrive")
+    for s in socks:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        s.close()
+    eventually(lambda: p.stat("cluster.a.upstream_cx_active") == 0, what="all of them to be gone")
