@@ -370,9 +370,6 @@ void stream_send_response(struct stream *s, struct http_response *resp)
     response_headers_prepare(resp, s);
     s->resp = *resp;
     s->response_complete = resp->end_stream;
-    if (s->hc->draining) {
-        codec_drain(s->hc->codec);
-    }
     codec_send_response(s->down, resp);
 }
 

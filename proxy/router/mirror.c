@@ -29,16 +29,13 @@ static struct shadow *shadow_of(struct router *r)
 static void end(struct loop_task *t)
 {
     struct shadow *s = container_of(t, struct shadow, end);
-    if (s->attached) {
-        return; // the original still points here; it lets go with its own end
-    }
     router_destroy(&s->r);
     route_table_unref(s->table);
     arena_fini(&s->arena);
     free(s);
 }
 
-// Never inside the router's own call.
+// Never inside the router's own call, and not while the original still points here: it lets go with its own end.
 static void end_later(struct shadow *s)
 {
     s->ending = true;
