@@ -94,9 +94,11 @@ struct str xfcc_element(const struct http_manager_cfg *cfg, const struct tls_inf
 void response_headers_prepare(struct http_response *resp, const struct stream *s);
 struct str http_date(struct http_worker *hw, uint64_t wall_ms);
 
-// ---- upgrade.c ----
-// NULL: go on (req->upgrade is cleared when it is to be ignored). Otherwise the details of a 403.
-const char *upgrade_refused(struct http_request *req);
+// ---- upgrade.c: pure ----
+// Forgets an upgrade that is to be ignored.
+void upgrade_prepare(struct http_request *req);
+// Whether the upgrade that req asks for (if any) may go to the upstream. route: NULL = none.
+bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route);
 
 // ---- manager.c ----
 // The connection's timer must look again at this moment at the latest.

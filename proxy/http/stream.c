@@ -236,12 +236,7 @@ static bool prepare(struct stream *s)
         stream_local_reply(s, 307, str_n(NULL, 0), "path_normalization_failed", 0, &extra);
         return false;
     }
-    const char *details = upgrade_refused(req);
-    if (details) {
-        stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
-        refuse(s, 403, NULL, details, 0);
-        return false;
-    }
+    upgrade_prepare(req);
     return true;
 }
 
@@ -274,8 +269,13 @@ void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request
     if (prepare(s)) {
         find_table(s);
         stream_select_route(s);
-        answer_expect(s);
-        chain_start(s);
+        if (upgrade_allowed(&s->req, s->cfg, s->route)) {
+            answer_expect(s);
+            chain_start(s);
+        } else {
+            stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
+            refuse(s, 403, NULL, "upgrade_failed", 0);
+        }
     }
     if (s->down && !s->response_complete) {
         arm(s);
@@ -370,6 +370,9 @@ void stream_send_response(struct stream *s, struct http_response *resp)
     response_headers_prepare(resp, s);
     s->resp = *resp;
     s->response_complete = resp->end_stream;
+    if (resp->status == 101) { // a tunnel from here on: the client sends again
+        s->request_complete = false;
+    }
     codec_send_response(s->down, resp);
 }
 

@@ -1,19 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Protocol upgrades. None is carried yet: they are refused before anything of them reaches an upstream. Where they will be accepted, the
-// answer 101 turns stream and attempt into a tunnel (codec_send_response with 101 does so on our side).
+// Protocol upgrades (RFC 9110 §7.8): those that the connection manager or the route names are passed to the upstream, which decides; with its
+// 101 both sides become a tunnel, and not before: what the client sends early waits in its connection (threat class T9).
 #include "proxy/http/internal.h"
 
-const char *upgrade_refused(struct http_request *req)
+static bool named(const struct str *v, size_t n, struct str what)
 {
-    if (!req->upgrade.n) {
-        return NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq_nocase(v[i], what)) {
+            return true;
+        }
     }
-    // RFC 9113 §3.1 took h2c away; a proxy that passes it on opens a tunnel past its own policy (threat class T10). Ignoring it is what
-    // RFC 9110 §7.8 allows any server to do.
-    if (str_eq_nocase(req->upgrade, STR("h2c"))) {
+    return false;
+}
+
+void upgrade_prepare(struct http_request *req)
+{
+    // RFC 9113 §3.1 took h2c away; a proxy that passes it on opens a tunnel past its own policy (threat class T10). Ignoring an upgrade is
+    // what RFC 9110 §7.8 allows any server to do.
+    if (req->upgrade.n && str_eq_nocase(req->upgrade, STR("h2c"))) {
         req->upgrade = str_n(NULL, 0);
         headers_remove_id(&req->headers, HDR_HTTP2_SETTINGS);
-        return NULL;
     }
-    return "upgrade_failed";
+}
+
+bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route)
+{
+    return !req->upgrade.n || named(cfg->upgrades, cfg->upgrade_count, req->upgrade) ||
+           (route && named(route->upgrades, route->upgrade_count, req->upgrade));
 }

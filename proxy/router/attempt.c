@@ -276,7 +276,7 @@ static void complete(struct router *r, int status)
 {
     r->info->upstream_end_ns = now_ns(r);
     stat_record(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIME, loop_now_ms(r->worker->loop) - r->at.start_ms);
-    detach(r, false);
+    detach(r, r->tunnel && !r->body_end); // a tunnel that its upstream left is over, whatever the client still says
     attempt_done(r, status, false);
     router_finish(r);
 }
@@ -335,6 +335,11 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     touch(r);
     r->info->details = "via_upstream";
     r->info->status = resp->status;
+    if (resp->status == 101) {
+        r->tunnel = true;
+        r->body_end = false;
+        timer_cancel(&r->timeout); // a conversation is not measured against the time of an answer
+    }
     decorate(r, resp);
     bool end = resp->end_stream;
     int status = resp->status;

@@ -126,7 +126,7 @@ void router_start(struct router *r)
 void router_request_complete(struct router *r)
 {
     uint64_t ms = route_timeout_ms(r->route);
-    if (ms && !r->done && !timer_pending(&r->timeout)) {
+    if (ms && !r->tunnel && !r->done && !timer_pending(&r->timeout)) {
         timer_set(r->worker->loop, &r->timeout, ms);
     }
 }

@@ -84,6 +84,7 @@ struct router {
     uint8_t stale_retries;
     bool keep_body;            // replay may still be needed after it was sent
     bool body_end;             // the request is complete
+    bool tunnel;               // the upstream switched protocols: bytes both ways until both ends
     bool paused;               // the owner was asked to pause
     bool up_high;              // the upstream connection is above its mark
     bool responded;            // the answer's head went out (or a local answer)

@@ -252,11 +252,24 @@ static void hosts(void **state)
 static void upgrades(void **state)
 {
     (void)state;
-    req.upgrade = STR("websocket");
-    assert_string_equal(upgrade_refused(&req), "upgrade_failed");
+    struct str ws[] = { STR("websocket") };
+    struct route route = { 0 };
+    assert_true(upgrade_allowed(&req, &cfg, NULL));
+    req.upgrade = STR("WebSocket");
+    upgrade_prepare(&req);
+    assert_false(upgrade_allowed(&req, &cfg, NULL));
+    assert_false(upgrade_allowed(&req, &cfg, &route));
+    route.upgrades = ws;
+    route.upgrade_count = 1;
+    assert_true(upgrade_allowed(&req, &cfg, &route));
+    cfg.upgrades = ws;
+    cfg.upgrade_count = 1;
+    assert_true(upgrade_allowed(&req, &cfg, NULL));
+    req.upgrade = STR("websocket, h2c");
+    assert_false(upgrade_allowed(&req, &cfg, NULL));
     req.upgrade = STR("H2C");
     add("HTTP2-Settings", "AAMAAABkAAQAAP__");
-    assert_null(upgrade_refused(&req));
+    upgrade_prepare(&req);
     assert_int_equal(req.upgrade.n, 0);
     assert_string_equal(get("http2-settings"), "(none)");
 }

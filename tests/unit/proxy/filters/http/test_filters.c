@@ -225,7 +225,6 @@ static void faults(void **state)
     int c = mesh_client(&m);
     world_send(c, "GET /abort HTTP/1.1\r\nHost: h\r\nwho: me\r\n\r\n");
     mesh_expect(&m, c, "HTTP/1.1 418 ");
-    (void)mesh_until(&m, c, "fault filter abort");
     world_send(c, "GET /abort HTTP/1.1\r\nHost: h\r\nwho: you\r\n\r\n");
     int u = world_accept(&m.x, m.listen_fd[0]);
     mesh_expect(&m, u, "\r\n\r\n");
