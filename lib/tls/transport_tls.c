@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "lib/base/check.h"
+#include "lib/tls/libctx.h"
 #include "lib/tls/ossl.h"
 #include "lib/tls/tls_int.h"
 
@@ -148,7 +149,9 @@ static enum io tls_handshake(struct transport *tr)
         return tls_fail(t, "handshake");
     }
     tls_batch_begin(t);
+    OSSL_LIB_CTX *before = tls_libctx_enter();
     int r = SSL_do_handshake(t->ssl);
+    tls_libctx_leave(before);
     enum io io = r == 1 ? IO_OK : result(t, r, "handshake");
     tls_batch_end(t);
     if (io == IO_EOF || (t->raw_err && io != IO_ERROR)) {

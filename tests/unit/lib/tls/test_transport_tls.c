@@ -234,6 +234,63 @@ static void test_chain_seen_good_counts_for_one_context(void **st)
     tls_ctx_unref(s);
 }
 
+// Certificates and key exchanges other than the usual ones, as handshakes run in a trimmed library context.
+static void test_kinds_of_keys_and_parameters(void **st)
+{
+    (void)st;
+    static const struct {
+        enum key_type key;
+        const char *curve, *cipher;
+        enum tls_version v;
+    } cases[] = {
+        { KEY_RSA_2048, "X25519", NULL, TLS_V1_3 },
+        { KEY_RSA_2048, "P-256", "ECDHE-RSA-AES128-GCM-SHA256", TLS_V1_2 },
+        { KEY_RSA_2048, "P-256", "AES128-GCM-SHA256", TLS_V1_2 },
+        { KEY_RSA_2048, "P-521", "ECDHE-RSA-AES128-SHA", TLS_V1_2 },
+        { KEY_RSA_2048, "X25519", "ECDHE-RSA-CHACHA20-POLY1305", TLS_V1_2 },
+        { KEY_ECDSA_P384, "P-384", NULL, TLS_V1_3 },
+        { KEY_ECDSA_P256, "X448", NULL, TLS_V1_3 },
+        { KEY_ECDSA_P384, "P-384", "ECDHE-ECDSA-AES256-GCM-SHA384", TLS_V1_2 },
+    };
+    for (size_t i = 0; i < array_len(cases); i++) {
+        struct err err = { 0 };
+        struct str key, csr, cert;
+        assert_int_equal(cert_new_key(cases[i].key, &mem, &key, &err), 0);
+        assert_int_equal(cert_new_csr(key, STR(ALICE), &mem, &csr, &err), 0);
+        struct cert_sign_opts o = { .uri_san = STR(ALICE), .ttl_s = 600 };
+        assert_int_equal(cert_sign_csr(csr, ca_cert, ca_key, &o, &mem, &cert, &err), 0);
+        struct tls_ctx_params p = { .cert_chain_pem = cert, .key_pem = key, .ca_pem = ca_cert, .verify_peer = true, .require_peer_cert = true };
+        p.curves = str_c(cases[i].curve);
+        p.ciphers = str_c(cases[i].cipher);
+        p.max_version = cases[i].v;
+        struct tls_ctx *c, *s;
+        assert_int_equal(tls_ctx_new(&p, &c, &err), 0);
+        p.server = true;
+        assert_int_equal(tls_ctx_new(&p, &s, &err), 0);
+        struct tls_session_slot slot = { 0 };
+        for (int round = 0; round < 2; round++) {
+            struct pair pr;
+            struct tls_client_opts co = { .session = &slot };
+            pair_init(&pr, transport_tls_client(c, &co), transport_tls_server(s, NULL));
+            pair_handshake(&pr);
+            assert_open(&pr);
+            assert_true(str_is(transport_tls_info(&pr.server.c)->peer_uri, ALICE));
+            assert_int_equal(transport_tls_info(&pr.server.c)->resumed, round == 1);
+            if (cases[i].cipher) {
+                assert_string_equal(transport_tls_info(&pr.server.c)->cipher, cases[i].cipher);
+            }
+            assert_int_equal(side_write(&pr.server, "hello", 5), IO_OK);
+            expect_bytes(&pr.client, "hello");
+            assert_int_equal(side_write(&pr.client, "there", 5), IO_OK);
+            expect_bytes(&pr.server, "there");
+            pair_fini(&pr);
+        }
+        tls_session_slot_fini(&slot);
+        tls_ctx_unref(c);
+        tls_ctx_unref(s);
+    }
+}
+
 static void test_insecure_client_still_checks_names(void **st)
 {
     (void)st;
@@ -609,6 +666,7 @@ int main(void)
         cmocka_unit_test(test_expired),
         cmocka_unit_test(test_wrong_root),
         cmocka_unit_test(test_chain_seen_good_counts_for_one_context),
+        cmocka_unit_test(test_kinds_of_keys_and_parameters),
         cmocka_unit_test(test_insecure_client_still_checks_names),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_resumption),
