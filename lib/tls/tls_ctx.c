@@ -90,6 +90,7 @@ static int load_roots(struct tls_ctx *c, struct str pem, struct err *err)
         if (X509_STORE_add_cert(store, x) != 1 || (c->server && SSL_CTX_add_client_CA(c->ssl, x) != 1)) {
             return ossl_err(err, -EINVAL, "trusted roots");
         }
+        (void)X509_check_purpose(x, -1, 0); // fills its caches now rather than in the first handshakes of several workers at once
         n++;
     }
     if (broken) {

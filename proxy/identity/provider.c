@@ -100,7 +100,7 @@ void identity_failed(struct identity *i, const struct err *err)
 {
     i->status.failures++;
     snprintf(i->status.last_error, sizeof(i->status.last_error), "%.*s", (int)sizeof(i->status.last_error) - 1, err->msg);
-    log_warn(LOGC_SECRET, 0, "identity_failed", "source=%s error=\"%s\"", i->provider->name, err->msg);
+    log_debug(LOGC_SECRET, 0, "identity_failed", "source=%s error=\"%s\"", i->provider->name, err->msg);
     if (i->ops->on_failure) {
         i->ops->on_failure(i->owner, err);
     }
