@@ -83,7 +83,7 @@ static void shuffle(struct sorter *s, size_t a, size_t b)
         seed ^= seed >> 7;
         seed ^= seed << 17;
         uint64_t other = seed & mask;
-        swap(s, middle - 2 + i, a + (other >= n ? other - n : other));
+        swap(s, middle - 1 + i, a + (other >= n ? other - n : other));
     }
 }
 

@@ -87,15 +87,13 @@ struct call {
 
 static int call(struct cli *c, const struct call *q, struct str *ret, struct err *err)
 {
-    struct http_client_req r = { .method = q->method, .host = q->at, .path = str_c(q->path),
-                                 .timeout_ms = (int)c->o.timeout_ms, .max_bytes = BYTES_MAX };
+    struct http_client_req r = { .method = q->method, .path = str_c(q->path), .timeout_ms = (int)c->o.timeout_ms, .max_bytes = BYTES_MAX };
+    char host[ADDR_TEXT_MAX];
     int status = resolve(c->arena, q->at, q->option, &r.to, err);
     if (status) {
         return status;
     }
-    if (r.to.family == AF_UNIX) {
-        r.host = STR("localhost");
-    }
+    r.host = r.to.family == AF_UNIX ? STR("localhost") : str_c(addr_text(&r.to, host));
     status = http_client_do(&r, c->arena, ret, err);
     if (status < 0) {
         if (err->code == -ECONNREFUSED || err->code == -ENOENT) {
