@@ -32,6 +32,7 @@ const struct command cli_commands[] = {
     { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands },
     { "proxy-status", { "ps", NULL }, "which proxies are connected to remora-control, and whether they took its configuration",
       TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE), cmd_ps, NULL },
+    { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL },
     { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL },
     { 0 },
 };

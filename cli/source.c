@@ -37,7 +37,19 @@ static int read_stdin(struct arena *a, struct str *ret, struct err *err)
     return 0;
 }
 
-static int read_file(struct cli *c, struct json **ret, struct err *err)
+// In a `remoractl dump` the page that path asks for: its member of that name. Otherwise n itself.
+static struct json *page_of(struct json *n, const char *path)
+{
+    struct str rest = str_c(path + 1), name = str_split(&rest, '?');
+    for (struct json *m = json_get(n, "server_info") ? n->first : NULL; m; m = m->next) {
+        if (str_eq(m->key, name)) {
+            return m;
+        }
+    }
+    return n;
+}
+
+static int read_file(struct cli *c, const char *page, struct json **ret, struct err *err)
 {
     struct str text;
     bool is_stdin = str_is(c->o.file, "-");
@@ -49,8 +61,13 @@ static int read_file(struct cli *c, struct json **ret, struct err *err)
     if (!str_trim(text).n) {
         return err_set(err, -EINVAL, "%s is empty; save a dump with: curl ADMIN/config_dump", path);
     }
-    r = json_or_yaml_parse(text, c->arena, ret, err);
-    return r ? err_wrap(err, "%s is neither JSON nor YAML", path) : 0;
+    struct json *root;
+    r = json_or_yaml_parse(text, c->arena, &root, err);
+    if (r) {
+        return err_wrap(err, "%s is neither JSON nor YAML", path);
+    }
+    *ret = page_of(root, page);
+    return 0;
 }
 
 // Names are looked up; addr_parse knows the rest.
@@ -127,16 +144,22 @@ static int fetch(struct cli *c, const struct call *q, struct json **ret, struct 
 int source_admin(struct cli *c, const char *path, struct json **ret, struct err *err)
 {
     if (c->o.file.n) {
-        return read_file(c, ret, err);
+        return read_file(c, path, ret, err);
     }
     const struct call q = { .method = "GET", .path = path, .at = c->o.address, .option = "--address", .hint = admin_hint };
     return fetch(c, &q, ret, err);
 }
 
+int source_text(struct cli *c, const char *path, struct str *ret, struct err *err)
+{
+    const struct call q = { .method = "GET", .path = path, .at = c->o.address, .option = "--address", .hint = admin_hint };
+    return call(c, &q, ret, err);
+}
+
 int source_control(struct cli *c, const char *path, struct json **ret, struct err *err)
 {
     if (c->o.file.n) {
-        return read_file(c, ret, err);
+        return read_file(c, path, ret, err);
     }
     const struct call q = { .method = "GET", .path = path, .at = c->o.control, .option = "--control",
                             .hint = "is remora-control running? --control HOST:PORT names another monitoring address" };
