@@ -297,13 +297,13 @@ class Sidecars:
         if p.returncode:
             raise MeshError(f"remora-init in {self.place.ns(name)} failed ({p.returncode}): {(p.stderr or p.stdout).strip()}")
 
-    def start_proxy(self, name, app, version, account, extra_env=None):
+    def start_proxy(self, name, app, version, account, token=None):
         """The environment and the files that Istio's injector gives to a sidecar; the working directory stands for "/"."""
         home = self.folder / "proxies" / name
         tokens = home / "var/run/secrets/tokens"
         tokens.mkdir(parents=True, exist_ok=True)
-        token = run([self.bin / "remora-control", "token", "--state", self.state, "--namespace", "default",
-                     "--service-account", account])
+        token = token or run([self.bin / "remora-control", "token", "--state", self.state, "--namespace", "default",
+                              "--service-account", account])
         (tokens / "istio-token").write_text(token.strip())
         root = home / "root-cert.pem"
         shutil.copy(self.state / "root-cert.pem", root)
@@ -315,7 +315,7 @@ class Sidecars:
                "INSTANCE_IP": self.place.hosts[name], "POD_IP": self.place.hosts[name], "SERVICE_ACCOUNT": account,
                "ISTIO_META_CLUSTER_ID": "Kubernetes", "ISTIO_METAJSON_LABELS": json.dumps({"app": app, "version": version}),
                "PROXY_CONFIG": json.dumps({"discoveryAddress": control}), "CA_ADDR": control, "XDS_ROOT_CA": str(root),
-               "CA_ROOT_CA": str(root), **(extra_env or {})}
+               "CA_ROOT_CA": str(root)}
         for k in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             if k in os.environ:
                 env[k] = os.environ[k]
