@@ -386,9 +386,11 @@ static void test_deadline(void **st)
     (void)st;
     struct grpc_chan *c = plain();
     struct unary_got u = { 0 };
-    grpc_unary(c, "/test.T/Hold", NULL, 0, STR("x"), 50, unary_done, &u);
+    unsigned seen = calls_seen;
+    grpc_unary(c, "/test.T/Hold", NULL, 0, STR("x"), 100, unary_done, &u);
     WAIT_FOR(u.n);
     assert_int_equal(u.status, 4);
+    WAIT_FOR(calls_seen > seen);
     WAIT_FOR(calls_open == 0); // the server learns of it too
     grpc_chan_free(c);
 }
@@ -517,6 +519,7 @@ static void test_queue_is_bounded(void **st)
     }
     assert_int_equal(r, -ENOBUFS);
     assert_int_equal(n, GRPC_QUEUE_MAX + 1);
+    WAIT_FOR(calls_open == 1); // else the server might see the call only during the next test
     grpc_stream_cancel(s);
     WAIT_FOR(calls_open == 0);
     grpc_chan_free(c);
