@@ -56,7 +56,8 @@ static void collect(struct cli *c, const struct json *statuses, struct rows *ret
         const struct json *hosts = dump_get(m, "host_statuses");
         size_t before = ret->n;
         for (const struct json *h = hosts ? hosts->first : NULL; h; h = h->next) {
-            struct row r = { .cluster = dump_str(m, "name"), .status = describe_health(dump_str(h, "health_status.eds_health_status")),
+            struct row r = { .cluster = dump_str(m, "name"),
+                             .status = describe_health(dump_str(h, "health_status.eds_health_status")),
                              .failed = dump_bool(h, "health_status.failed_outlier_check") };
             r.address = describe_address(dump_get(h, "address"), "unix://", &r.port, c->arena);
             if (is_wanted(&c->o, &r)) {
@@ -97,8 +98,9 @@ int cmd_pc_endpoint(struct cli *c, struct err *err)
     }
     const struct json *statuses = answer->type == JSON_ARRAY ? answer : dump_get(answer, "cluster_statuses");
     if (!statuses && dump_get(answer, "configs")) {
-        return err_set(err, -EINVAL, "this is a config dump; endpoints and their health are in curl 'ADMIN/clusters?format=json' "
-                                     "(endpoints as configured: remoractl pc eds)");
+        return err_set(err, -EINVAL,
+                       "this is a config dump; endpoints and their health are in curl 'ADMIN/clusters?format=json' "
+                       "(endpoints as configured: remoractl pc eds)");
     }
     if (!statuses && c->o.file.n && answer->count) {
         return err_set(err, -EINVAL, "this has no \"cluster_statuses\"; save them with: curl 'ADMIN/clusters?format=json'");

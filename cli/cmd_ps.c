@@ -74,7 +74,8 @@ int cmd_ps(struct cli *c, struct err *err)
     }
     const struct json *proxies = dump_get(answer, "proxies");
     if (!proxies || proxies->type != JSON_ARRAY) {
-        return err_set(err, -EINVAL, "the answer has no \"proxies\"; is this remora-control's monitoring address? (an istiod needs: istioctl ps)");
+        return err_set(err, -EINVAL,
+                       "the answer has no \"proxies\"; is this remora-control's monitoring address? (an istiod needs: istioctl ps)");
     }
     if (c->o.format == FORMAT_TABLE) {
         write_table(c, answer, proxies);

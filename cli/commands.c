@@ -14,24 +14,26 @@
 #define LISTENERS (OPT(LISTEN_ADDRESS) | OPT(PORT) | OPT(TYPE) | OPT(VERBOSE))
 #define ROUTES (OPT(NAME) | OPT(VERBOSE))
 #define ENDPOINTS (OPT(ENDPOINT_ADDRESS) | OPT(PORT) | OPT(STATUS) | OPT(CLUSTER))
+#define ALL (CLUSTERS | LISTENERS | ROUTES | ENDPOINTS | OPT(WITH_HEADERS))
+#define STATUS (TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE))
+#define LOG (OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(LEVEL) | OPT(RESET))
 
 static const struct command pc_commands[] = {
     { "cluster", { "clusters", "c" }, "upstream clusters", TABLE | SAVED | CLUSTERS, cmd_pc_cluster, NULL },
-    { "listener", { "listeners", "l" }, "listeners, their filter chains and where these lead", TABLE | SAVED | LISTENERS, cmd_pc_listener, NULL },
+    { "listener", { "listeners", "l" }, "listeners and where their filter chains lead", TABLE | SAVED | LISTENERS, cmd_pc_listener, NULL },
     { "route", { "routes", "r" }, "HTTP routes", TABLE | SAVED | ROUTES, cmd_pc_route, NULL },
-    { "endpoint", { "endpoints", "ep" }, "endpoints with their health, from /clusters?format=json", TABLE | SAVED | ENDPOINTS, cmd_pc_endpoint, NULL },
-    { "eds", { NULL, NULL }, "endpoints as configured, from a dump made with include_eds", TABLE | SAVED | ENDPOINTS, cmd_pc_eds, NULL },
+    { "endpoint", { "endpoints", "ep" }, "endpoints in use, with their health", TABLE | SAVED | ENDPOINTS, cmd_pc_endpoint, NULL },
+    { "eds", { NULL, NULL }, "endpoints as configured", TABLE | SAVED | ENDPOINTS, cmd_pc_eds, NULL },
     { "secret", { "secrets", "s" }, "certificates in use", TABLE | SAVED, cmd_pc_secret, NULL },
-    { "bootstrap", { "b", NULL }, "what the proxy was started with (JSON unless -o says otherwise)", COMMON | SAVED, cmd_pc_bootstrap, NULL },
-    { "all", { "a", NULL }, "all of these in one", TABLE | SAVED | CLUSTERS | LISTENERS | ROUTES | ENDPOINTS | OPT(WITH_HEADERS), cmd_pc_all, NULL },
-    { "log", { "o", NULL }, "log levels: show, or change with --level or --reset", OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(LEVEL) | OPT(RESET), cmd_pc_log, NULL },
+    { "bootstrap", { "b", NULL }, "what the proxy was started with, as JSON", COMMON | SAVED, cmd_pc_bootstrap, NULL },
+    { "all", { "a", NULL }, "all of these in one", TABLE | SAVED | ALL, cmd_pc_all, NULL },
+    { "log", { "o", NULL }, "log levels: shows them, or sets them", LOG, cmd_pc_log, NULL },
     { 0 },
 };
 
 const struct command cli_commands[] = {
     { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands },
-    { "proxy-status", { "ps", NULL }, "which proxies are connected to remora-control, and whether they took its configuration",
-      TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE), cmd_ps, NULL },
+    { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL },
     { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL },
     { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL },
     { 0 },
@@ -111,7 +113,8 @@ static int cmd_help(struct cli *c, int argc, char **argv)
 // What is no option: remoractl has no pods, so istioctl's POD argument gets a word on what to do instead.
 static int stray(const char *word, const char *command, struct err *err)
 {
-    return err_set(err, -EINVAL, "%s: %s takes no names. For a pod, first: kubectl port-forward %s 15000; then --address 127.0.0.1:15000 (the default)",
+    return err_set(err, -EINVAL,
+                   "%s: %s takes no names. For a pod, first: kubectl port-forward %s 15000; then --address 127.0.0.1:15000 (the default)",
                    word, command, word);
 }
 

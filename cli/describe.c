@@ -66,7 +66,8 @@ static const struct json *only_cluster(const struct json *route_config)
 {
     const struct json *hosts = dump_get(route_config, "virtual_hosts");
     const struct json *host = hosts && hosts->count == 1 ? hosts->first : NULL, *routes = dump_get(host, "routes");
-    if (!is_any_domain(dump_get(host, "domains")) || !routes || routes->count != 1 || !str_is(dump_str(routes->first, "match.prefix"), "/")) {
+    if (!is_any_domain(dump_get(host, "domains")) || !routes || routes->count != 1 ||
+        !str_is(dump_str(routes->first, "match.prefix"), "/")) {
         return NULL;
     }
     return dump_path(routes->first, "route.cluster");

@@ -19,7 +19,8 @@ static const struct option_def {
     const char *help;
 } defs[OPT_COUNT] = {
 #define AT(member) offsetof(struct cli_options, member)
-    [OPT_ADDRESS] = { "address", 'a', KIND_TEXT, AT(address), 0, "HOST:PORT", "admin address of the proxy (127.0.0.1:15000; unix:///PATH too)" },
+    [OPT_ADDRESS] = { "address", 'a', KIND_TEXT, AT(address), 0, "HOST:PORT",
+                      "admin address of the proxy (127.0.0.1:15000; unix:///PATH too)" },
     [OPT_CONTROL] = { "control", 0, KIND_TEXT, AT(control), 0, "HOST:PORT", "monitoring address of remora-control (127.0.0.1:15014)" },
     [OPT_FILE] = { "file", 'f', KIND_TEXT, AT(file), 0, "FILE", "read a saved answer instead; - is standard input" },
     [OPT_OUTPUT] = { "output", 'o', KIND_TEXT, AT(output), 0, "FORMAT", "table (or short), json, yaml" },

@@ -80,9 +80,7 @@ static int resolve(struct arena *a, struct str text, const char *option, struct 
     uint64_t port;
     if (!str_to_u64(rest, 65535, &port) || port == 0) {
         return err_set(err, -EINVAL, "%s %.*s: write HOST:PORT or unix:///PATH%s", option, STR_FMT(text),
-                       strcmp(option, "--address") == 0
-                           ? " (to filter by address: --listen-address, --endpoint-address)"
-                           : "");
+                       strcmp(option, "--address") == 0 ? " (to filter by address: --listen-address, --endpoint-address)" : "");
     }
     const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
     struct addrinfo *list = NULL;
@@ -161,7 +159,10 @@ int source_control(struct cli *c, const char *path, struct json **ret, struct er
     if (c->o.file.n) {
         return read_file(c, path, ret, err);
     }
-    const struct call q = { .method = "GET", .path = path, .at = c->o.control, .option = "--control",
+    const struct call q = { .method = "GET",
+                            .path = path,
+                            .at = c->o.control,
+                            .option = "--control",
                             .hint = "is remora-control running? --control HOST:PORT names another monitoring address" };
     return fetch(c, &q, ret, err);
 }

@@ -107,8 +107,8 @@ static void test_color(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_usage, done),            cmocka_unit_test_teardown(test_sources, done),
-        cmocka_unit_test_teardown(test_help, done),             cmocka_unit_test_teardown(test_forms_of_options, done),
+        cmocka_unit_test_teardown(test_usage, done), cmocka_unit_test_teardown(test_sources, done),
+        cmocka_unit_test_teardown(test_help, done),  cmocka_unit_test_teardown(test_forms_of_options, done),
         cmocka_unit_test_teardown(test_color, done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

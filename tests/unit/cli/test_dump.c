@@ -51,7 +51,9 @@ static void test_section(void **state)
 
 static void test_resources(void **state)
 {
-    static const struct dump_kind kind = { .section = "XConfigDump", .what = "x", .lists = { { "dynamic_x", "state.x" }, { "static_x", "x" } } };
+    static const struct dump_kind kind = { .section = "XConfigDump",
+                                           .what = "x",
+                                           .lists = { { "dynamic_x", "state.x" }, { "static_x", "x" } } };
     struct dump_list l = { 0 };
     struct err err = { 0 };
     (void)state;
@@ -71,7 +73,8 @@ static void test_subset_key(void **state)
 {
     struct subset_key k = dump_subset_key(STR("outbound|9080|v1|reviews.default"));
     (void)state;
-    assert_true(k.parsed && str_is(k.direction, "outbound") && k.port == 9080 && str_is(k.subset, "v1") && str_is(k.fqdn, "reviews.default"));
+    assert_true(k.parsed && str_is(k.direction, "outbound") && k.port == 9080 && str_is(k.subset, "v1") &&
+                str_is(k.fqdn, "reviews.default"));
     k = dump_subset_key(STR("inbound|9080||"));
     assert_true(k.parsed && k.port == 9080 && k.subset.n == 0 && k.fqdn.n == 0);
     k = dump_subset_key(STR("a|b|c"));
@@ -92,7 +95,8 @@ static void test_management(void **state)
     };
     (void)state;
     for (size_t i = 0; i < array_len(cases); i++) {
-        const struct json *n = parse(arena_printf(&a, "{\"metadata\":{\"filter_metadata\":{\"istio\":{\"config\":\"%s\"}}}}", cases[i].config).p);
+        const struct json *n =
+            parse(arena_printf(&a, "{\"metadata\":{\"filter_metadata\":{\"istio\":{\"config\":\"%s\"}}}}", cases[i].config).p);
         struct str got = dump_management(n, &a);
         assert_true(str_is(got, cases[i].want));
     }

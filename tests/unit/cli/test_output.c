@@ -97,8 +97,12 @@ static void test_without_type(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout),         cmocka_unit_test(test_width_is_in_characters), cmocka_unit_test(test_no_escapes_from_names),
-        cmocka_unit_test(test_color_changes_no_width), cmocka_unit_test(test_many_rows),      cmocka_unit_test(test_without_type),
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_width_is_in_characters),
+        cmocka_unit_test(test_no_escapes_from_names),
+        cmocka_unit_test(test_color_changes_no_width),
+        cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_without_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,7 +84,8 @@ static int done(void **state)
 static void test_masks(void **state)
 {
     static const char *const answers[] = {
-        OK_JSON("{\"configs\":[{\"@type\":\"t/envoy.admin.v3.ClustersConfigDump\",\"static_clusters\":[{\"cluster\":{\"name\":\"c1\"}}]}]}"),
+        OK_JSON(
+            "{\"configs\":[{\"@type\":\"t/envoy.admin.v3.ClustersConfigDump\",\"static_clusters\":[{\"cluster\":{\"name\":\"c1\"}}]}]}"),
         OK_JSON("{\"cluster_statuses\":[]}"), NULL
     };
     struct server s;
@@ -138,7 +139,8 @@ static void test_rejected_listener_is_said(void **state)
 {
     static const char *const answers[] = {
         OK_JSON("{\"configs\":[{\"@type\":\"t/envoy.admin.v3.ListenersConfigDump\",\"dynamic_listeners\":[{\"name\":\"l1\","
-                "\"error_state\":{\"details\":\"no such filter\"}}]}]}"), NULL
+                "\"error_state\":{\"details\":\"no such filter\"}}]}]}"),
+        NULL
     };
     struct server s;
     (void)state;
@@ -154,9 +156,14 @@ static void test_rejected_listener_is_said(void **state)
 static void test_dump(void **state)
 {
     static const char *const answers[] = {
-        OK_JSON("{\"version\":\"v\"}"), OK_JSON("{\"configs\":[{\"@type\":\"t.ClustersConfigDump\",\"static_clusters\":[{\"cluster\":{\"name\":\"c1\"}}]}]}"),
+        OK_JSON("{\"version\":\"v\"}"),
+        OK_JSON("{\"configs\":[{\"@type\":\"t.ClustersConfigDump\",\"static_clusters\":[{\"cluster\":{\"name\":\"c1\"}}]}]}"),
         OK_JSON("{\"cluster_statuses\":[{\"name\":\"c1\",\"host_statuses\":[{\"address\":{\"pipe\":{\"path\":\"/p\"}}}]}]}"),
-        OK_JSON("{}"), "404 Not Found\r\n\r\nnone", OK_JSON("{}"), OK_JSON("a: 1\nb: 2\n"), NULL
+        OK_JSON("{}"),
+        "404 Not Found\r\n\r\nnone",
+        OK_JSON("{}"),
+        OK_JSON("a: 1\nb: 2\n"),
+        NULL
     };
     struct server s;
     struct err err;
@@ -189,12 +196,9 @@ static void test_nobody_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_masks, done),
-        cmocka_unit_test_teardown(test_bad_answers, done),
-        cmocka_unit_test_teardown(test_log, done),
-        cmocka_unit_test_teardown(test_rejected_listener_is_said, done),
-        cmocka_unit_test_teardown(test_dump, done),
-        cmocka_unit_test_teardown(test_nobody_there, done),
+        cmocka_unit_test_teardown(test_masks, done), cmocka_unit_test_teardown(test_bad_answers, done),
+        cmocka_unit_test_teardown(test_log, done),   cmocka_unit_test_teardown(test_rejected_listener_is_said, done),
+        cmocka_unit_test_teardown(test_dump, done),  cmocka_unit_test_teardown(test_nobody_there, done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
