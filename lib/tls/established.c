@@ -8,16 +8,12 @@
 #include "lib/tls/tls_int.h"
 
 enum {
-    READ_BYTES = 64 * 1024,
     QUIET_MAX = 32,            // records without data in a row: more is a peer that only wants us to work
     MESSAGE_MAX = 64 * 1024,   // a session ticket with its extensions
     MSG_TICKET = 4, MSG_KEY_UPDATE = 24,
     ALERT_CLOSE_NOTIFY = 0, ALERT_USER_CANCELED = 90, ALERT_ILLEGAL_PARAMETER = 47, ALERT_DECODE_ERROR = 50,
     LEVEL_WARNING = 1, LEVEL_FATAL = 2,
 };
-
-// Between two calls only the beginning of one record can be left, and that is kept by its connection.
-static _Thread_local char received[READ_BYTES + RECORD13_MAX];
 
 void tls_take_over(struct tls_conn *t)
 {
@@ -252,7 +248,7 @@ static enum io take_record(struct tls_conn *t, struct buf *in, const char *recor
 }
 
 // Opens the whole records in received[0…*n); what is left moves to the front.
-static enum io take_records(struct tls_conn *t, struct buf *in, size_t *n)
+static enum io take_records(struct tls_conn *t, struct buf *in, char *received, size_t *n)
 {
     enum io io = IO_OK;
     size_t at = 0;
@@ -275,17 +271,19 @@ static enum io take_records(struct tls_conn *t, struct buf *in, size_t *n)
 
 enum io tls_own_read(struct tls_conn *t, struct buf *in, size_t want)
 {
+    char *received = tls_scratch_get()->received;
+    const size_t room = sizeof(((struct tls_scratch *)0)->received);
     size_t before = in->len;
-    size_t n = buf_peek(&t->raw, 0, received, sizeof(received));
+    size_t n = buf_peek(&t->raw, 0, received, room);
     CHECK(n == t->raw.len); // at most one slice from the handshake, or the beginning of a record
     buf_clear(&t->raw);
     enum io io = t->got_close ? IO_EOF : IO_OK;
     while (io == IO_OK) {
-        io = take_records(t, in, &n);
+        io = take_records(t, in, received, &n);
         if (io != IO_OK || in->len - before >= want) {
             break;
         }
-        ssize_t k = conn_raw_read(t->t.conn, received + n, sizeof(received) - n);
+        ssize_t k = conn_raw_read(t->t.conn, received + n, room - n);
         if (k > 0) {
             n += (size_t)k;
         } else if (k == -EAGAIN) {

@@ -6,18 +6,40 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "lib/base/check.h"
+#include "lib/base/mem.h"
 #include "lib/tls/tls_int.h"
 
 enum { DIRECT_FROM = 4096 }; // reads of this size need no copy
 
-// Untouched pages of it cost nothing in threads without TLS.
 static _Thread_local struct {
     struct tls_conn *owner; // whose records are in it; NULL between calls
     size_t len;
-    char bytes[TLS_BATCH_BYTES];
+    char *bytes; // TLS_BATCH_BYTES in the thread's scratch memory
 } batch;
+
+// Not thread-local arrays: the C library writes zeros over those of each thread that starts, and gRPC starts many.
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static pthread_key_t scratch_key; // its destructor frees a thread's scratch
+static _Thread_local struct tls_scratch *scratch;
+
+static void scratch_init(void)
+{
+    CHECK(pthread_key_create(&scratch_key, free) == 0);
+}
+
+struct tls_scratch *tls_scratch_get(void)
+{
+    if (__builtin_expect(!scratch, 0)) {
+        pthread_once(&scratch_once, scratch_init);
+        scratch = mem_alloc(sizeof(*scratch));
+        batch.bytes = scratch->batch;
+        pthread_setspecific(scratch_key, scratch);
+    }
+    return scratch;
+}
 
 static void raw_put(struct tls_conn *t, const char *p, size_t n)
 {
@@ -49,6 +71,7 @@ static void batch_flush(struct tls_conn *t)
 void tls_batch_begin(struct tls_conn *t)
 {
     DCHECK(!batch.owner);
+    (void)tls_scratch_get();
     batch.owner = t;
     if (__builtin_expect(ERR_peek_error() != 0, 0)) {
         ERR_clear_error(); // SSL_get_error looks at the queue; leave no trace of others

@@ -69,11 +69,19 @@ struct tls_conn {
     bool more;                      // unopened or undelivered bytes may wait inside
 };
 
+// Memory that every thread with TLS has once, made on first use and freed with the thread; what is in it is over when a call
+// returns. received: between two calls only the beginning of one record can be left, and that is kept by its connection.
+enum { TLS_BATCH_BYTES = 64 * 1024, TLS_READ_BYTES = 64 * 1024 };
+struct tls_scratch {
+    char batch[TLS_BATCH_BYTES];
+    char received[TLS_READ_BYTES + RECORD13_MAX];
+};
+
 // rawio.c: between us and the socket. Records of one call are gathered and leave with one write.
+struct tls_scratch *tls_scratch_get(void); // never NULL
 void tls_batch_begin(struct tls_conn *t);
 void tls_batch_end(struct tls_conn *t); // hands them to the kernel; what it refuses goes to t->left
 // Room for n ≤ TLS_BATCH_BYTES bytes in the batch; tls_batch_put says how many were used.
-enum { TLS_BATCH_BYTES = 64 * 1024 };
 char *tls_batch_room(struct tls_conn *t, size_t n);
 void tls_batch_put(size_t n);
 // Retries what the kernel refused before. IO_ERROR: t->raw_err is set.
