@@ -181,13 +181,24 @@ struct found { // fields that decide something; NULL = absent
     struct hdr *xff, *proto, *id, *xfcc, *via, *port;
 };
 
+// Several fields of a list are one list; nobody must see only one of them.
+static void join(struct headers *h, struct hdr **first, struct hdr *x)
+{
+    if (!*first) {
+        *first = x;
+        return;
+    }
+    (*first)->value = arena_printf(h->arena, "%.*s,%.*s", STR_FMT((*first)->value), STR_FMT(x->value));
+    drop(h, x);
+}
+
 static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct found *f)
 {
     bool underscores = cfg->headers_with_underscores_drop || cfg->headers_with_underscores_reject;
     for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
         switch (x->id) {
         case HDR_X_FORWARDED_FOR:
-            f->xff = x; // the last one: addresses at its end are the nearest
+            join(h, &f->xff, x);
             break;
         case HDR_X_FORWARDED_PROTO:
             f->proto = x;
@@ -199,12 +210,7 @@ static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct f
             f->id = x;
             break;
         case HDR_X_FORWARDED_CLIENT_CERT:
-            if (f->xfcc) { // several: one list
-                f->xfcc->value = arena_printf(h->arena, "%.*s,%.*s", STR_FMT(f->xfcc->value), STR_FMT(x->value));
-                drop(h, x);
-            } else {
-                f->xfcc = x;
-            }
+            join(h, &f->xfcc, x);
             break;
         case HDR_VIA:
             f->via = x;
@@ -264,6 +270,10 @@ static void forwarded_for(struct headers *h, const struct http_manager_cfg *cfg,
     }
     if (cfg->xff_trusted_hops && xff && xff_address(xff->value, cfg->xff_trusted_hops - 1, &a)) {
         *ret_remote = a;
+    }
+    if (ret_remote->family == AF_INET || ret_remote->family == AF_INET6) {
+        char text[ADDR_TEXT_MAX];
+        headers_add_id(h, HDR_X_ENVOY_EXTERNAL_ADDRESS, arena_str(h->arena, str_c(addr_ip_text(ret_remote, text))));
     }
     if (!cfg->skip_xff_append && (p->remote.family == AF_INET || p->remote.family == AF_INET6)) {
         char text[ADDR_TEXT_MAX];

@@ -4,9 +4,9 @@
 
 #include "proxy/http/internal.h"
 
-static bool is_grpc(const struct http_request *req)
+bool stream_is_grpc(const struct stream *s)
 {
-    struct str t = headers_value_id(&req->headers, HDR_CONTENT_TYPE);
+    struct str t = headers_value_id(&s->req.headers, HDR_CONTENT_TYPE);
     return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+' || t.p[16] == ';');
 }
 
@@ -74,7 +74,7 @@ void stream_local_reply(struct stream *s, int status, struct str body, const cha
     s->info.details = details;
     struct http_response r = { .status = (uint16_t)status, .version = HTTP_11, .content_length = (int64_t)body.n };
     headers_init(&r.headers, &s->arena);
-    bool grpc = is_grpc(&s->req);
+    bool grpc = stream_is_grpc(s);
     if (grpc) {
         r.status = 200;
         headers_add_id(&r.headers, HDR_CONTENT_TYPE, STR("application/grpc"));

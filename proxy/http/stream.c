@@ -119,8 +119,11 @@ void stream_select_route(struct stream *s)
     }
     s->idle_limit_ms = s->cfg->stream_idle_ms;
     s->max_limit_ms = s->cfg->max_stream_ms;
+    s->info.upstream_cluster = str_n(NULL, 0);
     if (s->route) {
         s->info.route_name = s->route->name;
+        // For logs of requests that a filter answers; the router says so again.
+        s->info.upstream_cluster = s->route->weighted_count ? route_pick_weighted(s->route, s->random)->name : s->route->cluster;
         s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
         s->max_limit_ms = s->route->max_stream_ms >= 0 ? (uint64_t)s->route->max_stream_ms : s->max_limit_ms;
     }
@@ -216,6 +219,10 @@ static bool prepare(struct stream *s)
         refuse(s, 404, NULL, "route_not_found", RF(NO_ROUTE));
         return false;
     }
+    if (req->path.p[0] != '/') { // "OPTIONS *"
+        refuse(s, 404, NULL, "absolute_path_rejected", 0);
+        return false;
+    }
     enum path_verdict v = request_path_prepare(req, s->cfg);
     if (v == PATH_REFUSED) {
         refuse(s, 400, NULL, "path_normalization_failed", 0);
@@ -274,6 +281,7 @@ void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request
             chain_start(s);
         } else {
             stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
+            codec_drain(s->hc->codec); // what follows may be no HTTP any more
             refuse(s, 403, NULL, "upgrade_failed", 0);
         }
     }
@@ -426,6 +434,7 @@ void stream_reset(struct stream *s, const char *details, uint32_t flags)
     s->info.flags |= flags;
     s->info.details = details;
     s->response_complete = true; // nothing more may follow
+    codec_flush(s->hc->codec);   // but what was sent so far is the client's
     stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TX_RESET);
     codec_stream_reset(s->down, CODEC_RESET_LOCAL);
 }

@@ -59,6 +59,8 @@ struct stream {
 void stream_select_route(struct stream *s);
 // Per-route configuration of a filter: route, then weighted cluster, then virtual host. NULL when none. name: as configured.
 const void *stream_per_filter(const struct stream *s, struct str filter_name);
+// By its content type (gRPC over HTTP/2, "Content-Type").
+bool stream_is_grpc(const struct stream *s);
 // Answers from here: status, text body, optional extra headers by the caller in extra (may be NULL); details are stable text for the log. gRPC
 // requests get a gRPC answer. Does nothing when the response has begun (resets instead).
 void stream_local_reply(struct stream *s, int status, struct str body, const char *details, uint32_t flags, const struct headers *extra);

@@ -157,12 +157,12 @@ struct failure {
 static void answer_failure(struct router *r, const struct failure *f)
 {
     bool detail = f->detail && f->detail[0];
-    struct str body = arena_printf(r->arena, "upstream connect error or disconnect/reset before headers. %s: %s%s%s",
-                                   r->retried ? "retried and the latest reset reason" : "reset reason", f->reason,
-                                   detail ? ", transport failure reason: " : "", detail ? f->detail : "");
+    // What exactly failed between the proxies is for the log, not for the client.
+    struct str body = arena_printf(r->arena, "upstream connect error or disconnect/reset before headers. %s: %s",
+                                   r->retried ? "retried and the latest reset reason" : "reset reason", f->reason);
     struct str details = arena_printf(r->arena, "upstream_reset_before_response_started{%s%s%s}", f->reason, detail ? "|" : "",
                                       detail ? f->detail : "");
-    if (detail) {
+    if (detail && (f->flags & RF(UPSTREAM_CONNECT_FAILURE))) {
         r->info->transport_failure = arena_str(r->arena, str_c(f->detail));
     }
     struct headers extra;
@@ -515,6 +515,7 @@ void attempt_begin(struct router *r)
         r->retrying = false;
     }
     r->cw = cw;
+    r->info->attempts++;
     if (!cw) {
         answer_local(r, 503, str_n(NULL, 0), "cluster_not_found", RF(NO_CLUSTER));
         return;
@@ -533,7 +534,6 @@ void attempt_begin(struct router *r)
         answer_failure(r, &(struct failure){ .status = 503, .flags = RF(UPSTREAM_OVERFLOW), .reason = "overflow" });
         return;
     }
-    r->info->attempts++;
     r->at.begun = true;
     r->at.state = ATTEMPT_WAITING;
     r->at.start_ms = loop_now_ms(r->worker->loop);

@@ -47,6 +47,9 @@ static void set_host(struct router *r, struct str host)
         headers_set_id(h, HDR_X_FORWARDED_HOST,
                        old.n ? arena_printf(r->arena, "%.*s,%.*s", STR_FMT(old), STR_FMT(r->req->host)) : r->req->host);
     }
+    if (!r->cfg->suppress_envoy_headers && !str_eq(host, r->req->host)) {
+        headers_set(h, STR("x-envoy-original-host"), r->req->host);
+    }
     r->req->host = host;
 }
 

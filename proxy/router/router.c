@@ -107,6 +107,7 @@ void router_start(struct router *r)
     r->keep_body = !r->body_end && (r->retries_left || method_is_idempotent(r->req->method));
     if (!r->cluster.n || !upstream_cluster(r->worker, r->cluster)) {
         stat_inc(r->http_stats, STAT_ID_HTTP_NO_CLUSTER);
+        r->info->upstream_cluster = str_n(NULL, 0);
         local(r, r->route->cluster_not_found_status ? r->route->cluster_not_found_status : 503, str_n(NULL, 0), "cluster_not_found",
               RF(NO_CLUSTER), NULL);
         return;

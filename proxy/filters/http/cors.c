@@ -64,6 +64,9 @@ static void add_common(struct headers *h, const struct cors_state *st)
     if (st->policy->credentials) {
         headers_set(h, STR("access-control-allow-credentials"), STR("true"));
     }
+    if (st->policy->expose.n) {
+        headers_set(h, STR("access-control-expose-headers"), st->policy->expose);
+    }
 }
 
 static void answer_preflight(struct http_filter *f, const struct http_request *req)
@@ -121,9 +124,6 @@ static void cors_on_response(struct http_filter *f, struct http_response *resp)
     const struct cors_state *st = f->state;
     if (st->origin.n) {
         add_common(&resp->headers, st);
-        if (st->policy->expose.n) {
-            headers_set(&resp->headers, STR("access-control-expose-headers"), st->policy->expose);
-        }
     }
 }
 

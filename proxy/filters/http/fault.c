@@ -118,6 +118,11 @@ static bool number(const struct http_request *req, struct str name, uint64_t max
 
 static void reply_grpc(struct http_filter *f, int status)
 {
+    if (!stream_is_grpc(f->stream)) { // nobody there who would look at grpc-status; Envoy answers so
+        const struct fault_state *st = f->state;
+        stream_local_reply(f->stream, 200, st->cfg->body, "fault_filter_abort", RF(FAULT_INJECTED), NULL);
+        return;
+    }
     struct headers h;
     headers_init(&h, &f->stream->arena);
     headers_add_id(&h, HDR_CONTENT_TYPE, STR("application/grpc"));

@@ -232,12 +232,15 @@ static void faults(void **state)
     mesh_expect(&m, c, "\r\n\r\nok");
     uint64_t before = loop_now_ms(m.x.w.loop);
     world_send(c, "GET /delay HTTP/1.1\r\nHost: h\r\n\r\n");
-    mesh_expect(&m, c, "grpc-status: 14\r\n");
+    mesh_expect(&m, c, "fault filter abort"); // no gRPC client: plain
     assert_true(loop_now_ms(m.x.w.loop) - before >= 19);
+    world_send(c, "POST /delay HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc+proto\r\nContent-Length: 0\r\n\r\n");
+    mesh_expect(&m, c, "grpc-status: 14\r\n");
     close(c);
     close(u);
     world_turns(&m.x, 3);
-    assert_string_equal(mesh_logged(&m), "418 FI fault_filter_abort\n200 - via_upstream\n200 DI,FI fault_filter_abort\n");
+    assert_string_equal(mesh_logged(&m), "418 FI fault_filter_abort\n200 - via_upstream\n200 DI,FI fault_filter_abort\n"
+                                         "200 DI,FI fault_filter_abort\n");
     assert_null(fault("{\"response_rate_limit\":{\"fixed_limit\":{\"limit_kbps\":1}}}"));
     assert_null(fault("{\"abort\":{\"http_status\":100}}"));
     assert_null(fault("{\"delay\":{}}"));
