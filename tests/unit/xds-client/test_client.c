@@ -134,8 +134,10 @@ static void response_is_acked_and_counted(void **state)
 
 static bool add_name(void *arg, const struct xds_resource *r)
 {
-    strcat(arg, r->name.p);
-    return strlen(arg) < 2;
+    char *names = arg; // 16 bytes
+    size_t n = strlen(names);
+    snprintf(names + n, 16 - n, "%s", r->name.p);
+    return strlen(names) < 2;
 }
 
 static void each_goes_in_order_and_stops(void **state)
