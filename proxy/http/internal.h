@@ -9,7 +9,7 @@
 
 enum {
     STREAM_ARENA_BYTES = 8192,   // first block of a stream's arena: a usual request and its answer fit
-    STREAMS_KEPT_MAX = 128,      // free streams a worker keeps
+    STREAMS_KEPT_MAX = 32,       // free streams a worker keeps: 9 KB each
     HTTP_DATE_MAX = 32,
 };
 

@@ -258,6 +258,15 @@ void stats_register_text(struct stats_store *s, const char *name, struct str (*f
     registered_new(s, name, arg)->text = fn;
 }
 
+static void reset_codes(struct stat_block *b)
+{
+    struct stat_codes *c = atomic_load_explicit(&b->codes, memory_order_acquire);
+    unsigned n = c ? atomic_load_explicit(&c->count, memory_order_acquire) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        c->v[i].zero = atomic_load_explicit(&c->v[i].n, memory_order_relaxed);
+    }
+}
+
 void stats_reset_counters(struct stats_store *s)
 {
     for (int i = 0; i < s->shard_count; i++) {
@@ -272,6 +281,7 @@ void stats_reset_counters(struct stats_store *s)
                     b->zero[k] = atomic_load_explicit(&b->cells[k], memory_order_relaxed);
                 }
             }
+            reset_codes(b);
         }
         pthread_mutex_unlock(&s->shards[i].lock);
     }
@@ -400,7 +410,7 @@ size_t stats_group_codes(const struct stats_group *g, unsigned *codes, uint64_t 
         unsigned n = c ? atomic_load_explicit(&c->count, memory_order_acquire) : 0;
         for (unsigned k = 0; k < n; k++) {
             all[atomic_load_explicit(&c->v[k].code, memory_order_relaxed)] +=
-                atomic_load_explicit(&c->v[k].n, memory_order_relaxed);
+                atomic_load_explicit(&c->v[k].n, memory_order_relaxed) - c->v[k].zero;
         }
     }
     size_t n = 0;

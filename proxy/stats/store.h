@@ -53,6 +53,7 @@ struct stat_codes { // upstream_rq_<code>; the shard's thread appends, readers s
     struct {
         atomic_uint code;
         atomic_ullong n;
+        uint64_t zero; // n at the last stats_reset_counters; control thread
     } v[STAT_CODES_MAX];
 };
 

@@ -40,8 +40,16 @@ static void sums_over_shards(void **state)
     assert_int_equal(stats_sum(s, STAT_HTTP, STR("c"), STAT_ID_HTTP_RQ_TOTAL), 0);
     stat_inc(NULL, STAT_ID_HTTP_RQ_TOTAL);
     stat_record(NULL, STAT_ID_HTTP_RQ_TIME, 1);
+    stat_cluster_status(cluster(s, 0, "c"), 204);
     stats_reset_counters(s);
     assert_int_equal(stats_sum(s, STAT_CLUSTER, STR("c"), STAT_ID_CLUSTER_UPSTREAM_RQ_TOTAL), 0);
+    struct buf out = { 0 };
+    stats_dump_text(s, NULL, &out);
+    assert_false(has(&out, "upstream_rq_204"));
+    stat_cluster_status(cluster(s, 0, "c"), 204);
+    stats_dump_text(s, NULL, &out);
+    assert_true(has(&out, "upstream_rq_204: 1\n"));
+    buf_clear(&out);
     stat_inc(cluster(s, 0, "c"), STAT_ID_CLUSTER_UPSTREAM_RQ_TOTAL);
     assert_int_equal(stats_sum(s, STAT_CLUSTER, STR("c"), STAT_ID_CLUSTER_UPSTREAM_RQ_TOTAL), 1);
     stats_store_free(s);
