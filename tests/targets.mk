@@ -10,7 +10,7 @@
 
 NO_PACKAGES := help clean deps demo-down format lint
 ifneq ($(filter-out $(NO_PACKAGES),$(or $(MAKECMDGOALS),all)),)
-ifeq ($(findstring n,$(firstword -$(MAKEFLAGS))),)
+ifeq ($(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),)
 -include $(B)/.packages
 endif
 endif

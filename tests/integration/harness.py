@@ -103,7 +103,7 @@ def mint(folder, out, identity):
 class Proxy:
     """remora-proxy -c FILE. Waits until it is ready; stop() ends it and checks that it ended by itself with status 0."""
 
-    def __init__(self, folder, listeners, clusters, *, concurrency=1, wait=True, limits=None, args=(), env=None, as_yaml=False, **bootstrap):
+    def __init__(self, folder, listeners, clusters, *, concurrency=1, wait=True, limits=None, args=("--drain-time-s", "1"), env=None, as_yaml=False, **bootstrap):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.admin_port = free_port()

@@ -266,7 +266,7 @@ def test_sigterm_finishes_what_is_under_way(proxy, backend):
         return None
     b = backend(web("a", slow))
     port = free_port()
-    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])])
+    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])], args=["--drain-time-s", "5"])
     got = []
     t = threading.Thread(target=lambda: got.append(ask(port)))
     t.start()

@@ -190,6 +190,7 @@ def test_strict_refuses_no_certificate_foreign_certificate_and_plaintext(proxy, 
     eventually(lambda: p.stat_like("ssl.fail_verify") + p.stat_like("ssl.connection_error") >= 2, what="the failures to be counted")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_tls_is_refused(proxy, backend, ids):
     b = backend(web())
     port = free_port()
