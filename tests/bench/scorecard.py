@@ -12,10 +12,12 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 
 import peers
 from peers import cpu_ns, memory_kb, spawn, stop, wait_port
@@ -31,6 +33,7 @@ CPU_ROWS = {
     "handshake": ("a new mTLS connection (full handshake, P-256) with one request", "tls", peers.HTTP_IN, ["-c", "8"], ("server",)),
 }
 HELD = 2000  # idle client connections
+SETTLE_S = 3   # before memory is read: products give start-up memory back
 ENOUGH, TRIES = 30, 3  # a run with fewer requests says nothing and is done again
 
 # goal: (words, row, product, compared with (None: an absolute bound), bound)
@@ -159,7 +162,7 @@ class Bench:
             line = h.stdout.readline()
             if not line or json.loads(line)["requests"] != HELD:
                 raise RuntimeError(f"of {HELD} connections to hold: {line.strip()}")
-            time.sleep(0.3)
+            time.sleep(1)
             rss1, _ = memory_kb(procs)
             self.note("idle_conn", product.name, (rss1 - rss0) / HELD)
         finally:
@@ -171,14 +174,17 @@ class Bench:
         procs = []
         try:
             procs = product.start("small")
-            time.sleep(1)
+            time.sleep(SETTLE_S)
             rss, anon = memory_kb(procs)
             if self.wants(product, "idle"):
                 self.note("idle", product.name, rss / 1024)
                 self.note("idle_anon", product.name, anon / 1024)
+            # What one busy moment leaves behind anyway (code, buffers, pools) is there before connections are counted.
+            self.load(product, "http", peers.HTTP, 0.5, check=False)
+            time.sleep(SETTLE_S)
+            if self.wants(product, "idle"):
+                self.note("idle_after", product.name, memory_kb(procs)[0] / 1024)
             if self.wants(product, "idle_conn"):
-                # What one busy moment leaves behind anyway (buffers, pools) is there before the count begins.
-                self.load(product, "http", peers.HTTP, 0.3, check=False)
                 self.hold(product, procs)
         except RuntimeError as e:
             self.fails("memory", product.name, e)
@@ -198,6 +204,7 @@ class Bench:
         got = json.loads(r.stdout)
         self.note("idle_xds", "remora", got["resident_kb"] / 1024)
         self.note("idle_xds_anon", "remora", got["anonymous_kb"] / 1024)
+        self.note("idle_xds_peak", "remora", got["peak_kb"] / 1024)
 
     # --- everything ---
 
@@ -254,8 +261,9 @@ def print_table(b):
     rows = [(r, CPU_ROWS[r][0], "µs", 1) for r in CPU_ROWS]
     rows += [("latency_p50", f"latency at {b.args.rate} HTTP/1.1 requests a second: median", "µs", 0),
              ("latency_p99", "  99 of 100 are faster than", "µs", 0),
-             ("idle", "resident memory, idle, one HTTP and one TCP listener", "MB", 1), ("idle_anon", "  of it anonymous", "MB", 1),
-             ("idle_xds", "resident memory, idle, configured over xDS, stream open", "MB", 1), ("idle_xds_anon", "  of it anonymous", "MB", 1),
+             ("idle", "resident memory, idle, an HTTP and a TCP listener", "MB", 1), ("idle_anon", "  of it anonymous", "MB", 1),
+             ("idle_after", "  and after half a second of full HTTP/1.1 load", "MB", 1),
+             ("idle_xds", "resident memory, idle sidecar: xDS over mTLS, 2 workers", "MB", 1), ("idle_xds_anon", "  of it anonymous", "MB", 1), ("idle_xds_peak", "  the most since its start", "MB", 1),
              ("idle_conn", f"memory per idle HTTP/1.1 client connection ({HELD} held)", "KB", 2)]
     print(f"\n{'':64}{'':4}" + "".join(f"{n:>11}" for n in names))
     for row, title, unit, digits in rows:
@@ -285,53 +293,63 @@ def machine():
     return {"processors": os.cpu_count(), "model": model, "kernel": platform.release(), "load_average": os.getloadavg()}
 
 
-# --- a proxy that holds an xDS stream, in a network namespace of its own: its listeners want Istio's ports ---
+# --- a sidecar as in a pod: certificate from the CA, configuration over mTLS. It wants Istio's ports, so it gets a network namespace ---
 
-XDS_YAML = """apiVersion: networking.istio.io/v1
+ADDRESS = "10.211.0.1"
+XDS_YAML = f"""apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: back, namespace: bench}
+metadata: {{name: back, namespace: bench}}
 spec:
   hosts: [back.bench]
   addresses: [240.1.2.3]
-  ports: [{number: 80, name: http, protocol: HTTP}]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
   resolution: STATIC
-  endpoints: [{address: 127.0.0.1, ports: {http: %d}}]
-""" % peers.BACK_HTTP
+  endpoints: [{{address: {ADDRESS}, ports: {{http: {peers.BACK_HTTP}}}}}]
+"""
 
-XDS_BOOTSTRAP = """node:
-  id: sidecar~127.0.0.1~bench.bench~bench.svc.cluster.local
-  cluster: bench
-  metadata: {NAMESPACE: bench, SERVICE_ACCOUNT: bench}
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}
-dynamic_resources:
-  ads_config: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
-  cds_config: {resource_api_version: V3, ads: {}}
-  lds_config: {resource_api_version: V3, ads: {}}
-static_resources:
-  clusters:
-  - name: xds
-    type: STATIC
-    load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}]}]}
-""" % (peers.ADMIN_C, peers.XDS)
+
+def ready(proc):
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:15021/healthz/ready", timeout=1) as r:
+            return r.status == 200
+    except OSError:
+        return proc.poll() is not None
 
 
 def idle_xds(build):
     work = f"{build}/bench/work"
+    shutil.rmtree(f"{work}/pod", ignore_errors=True)
+    os.makedirs(f"{work}/pod/var/run/secrets/tokens")
     os.makedirs(f"{work}/xds", exist_ok=True)
-    for name, text in (("xds/service.yaml", XDS_YAML), ("xds-bootstrap.yaml", XDS_BOOTSTRAP)):
-        with open(f"{work}/{name}", "w") as f:
-            f.write(text)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    log = f"{work}/xds.log"
-    procs = [spawn([f"{build}/bin/remora-control", "serve", "--config", f"{work}/xds", "--state", f"{work}/xds-state", "--grpc-addr",
-                    f"127.0.0.1:{peers.XDS}", "--secure-addr", "off", "--http-addr", "off"], peers.LOAD_CPU, log)]
+    with open(f"{work}/xds/service.yaml", "w") as f:
+        f.write(XDS_YAML)
+    for args in (["link", "set", "lo", "up"], ["addr", "add", f"{ADDRESS}/32", "dev", "lo"]):
+        subprocess.run(["ip", *args], check=True)
+    log, control = f"{work}/xds.log", f"127.0.0.1:{peers.XDS}"
+    exe = f"{build}/bin/remora-control"
+    procs = [spawn([exe, "serve", "--config", f"{work}/xds", "--state", f"{work}/xds-state", "--grpc-addr", "off", "--secure-addr",
+                    control, "--http-addr", "off"], peers.LOAD_CPU, log)]
     try:
         wait_port(peers.XDS, procs[0], log)
-        procs.append(spawn([f"{build}/bin/remora-proxy", "-c", f"{work}/xds-bootstrap.yaml", "--concurrency", "1"], peers.PROXY_CPU, log))
-        wait_port(15001, procs[1], log)  # virtualOutbound: it came over the stream
-        time.sleep(2)
-        rss, anon = memory_kb(procs[1:])
-        print(json.dumps({"resident_kb": rss, "anonymous_kb": anon}))
+        token = subprocess.run([exe, "token", "--state", f"{work}/xds-state", "--namespace", "bench", "--service-account", "bench"],
+                               capture_output=True, text=True, check=True).stdout
+        with open(f"{work}/pod/var/run/secrets/tokens/istio-token", "w") as f:
+            f.write(token.strip())
+        root = f"{work}/xds-state/root-cert.pem"
+        env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "POD_NAME": "bench", "POD_NAMESPACE": "bench", "INSTANCE_IP": ADDRESS,
+               "POD_IP": ADDRESS, "SERVICE_ACCOUNT": "bench", "ISTIO_META_CLUSTER_ID": "Kubernetes", "CA_ADDR": control,
+               "PROXY_CONFIG": json.dumps({"discoveryAddress": control}), "XDS_ROOT_CA": root, "CA_ROOT_CA": root}
+        proxy = spawn([f"{build}/bin/remora-proxy", "sidecar", "--concurrency", "2"], peers.PROXY_CPU, log, env=env, cwd=f"{work}/pod")
+        procs.append(proxy)
+        until = time.time() + 20
+        while not ready(proxy) and time.time() < until:
+            time.sleep(0.05)
+        if proxy.poll() is not None or time.time() >= until:
+            with open(log) as f:
+                raise RuntimeError(f"the sidecar is not ready: {f.read()[-300:]}")
+        time.sleep(SETTLE_S)
+        rss, anon = memory_kb([proxy])
+        print(json.dumps({"resident_kb": rss, "anonymous_kb": anon, "peak_kb": peers.peak_kb(proxy)}))
     finally:
         stop(procs)
 
