@@ -382,6 +382,9 @@ void stream_send_response(struct stream *s, struct http_response *resp)
         s->request_complete = false;
     }
     codec_send_response(s->down, resp);
+    if (resp->end_stream) {
+        codec_flush(s->hc->codec);
+    }
 }
 
 void stream_send_informational(struct stream *s, struct http_response *resp)
@@ -407,6 +410,9 @@ void stream_send_data(struct stream *s, struct buf *data, bool end)
     s->info.bytes_sent += data->len;
     s->response_complete = end;
     codec_send_data(s->down, data, end);
+    if (end) {
+        codec_flush(s->hc->codec); // the client need not wait for the end of this turn
+    }
 }
 
 void stream_send_trailers(struct stream *s, struct headers *trailers)

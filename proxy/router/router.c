@@ -251,6 +251,9 @@ void attempt_send_request(struct router *r)
     if (r->req_trailers) {
         codec_send_trailers(up, r->req_trailers);
     }
+    if (r->body_end) {
+        codec_flush(codec_stream_codec(up)); // complete: the upstream may begin while this turn's other requests are read
+    }
     if (!r->up_high) {
         resume(r);
     }
