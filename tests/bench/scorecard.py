@@ -263,7 +263,8 @@ def print_table(b):
              ("latency_p99", "  99 of 100 are faster than", "µs", 0),
              ("idle", "resident memory, idle, an HTTP and a TCP listener", "MB", 1), ("idle_anon", "  of it anonymous", "MB", 1),
              ("idle_after", "  and after half a second of full HTTP/1.1 load", "MB", 1),
-             ("idle_xds", "resident memory, idle sidecar: xDS over mTLS, 2 workers", "MB", 1), ("idle_xds_anon", "  of it anonymous", "MB", 1), ("idle_xds_peak", "  the most since its start", "MB", 1),
+             ("idle_xds", "resident memory, idle sidecar: xDS over mTLS, 2 workers", "MB", 1),
+             ("idle_xds_anon", "  of it anonymous", "MB", 1), ("idle_xds_peak", "  the most since its start", "MB", 1),
              ("idle_conn", f"memory per idle HTTP/1.1 client connection ({HELD} held)", "KB", 2)]
     print(f"\n{'':64}{'':4}" + "".join(f"{n:>11}" for n in names))
     for row, title, unit, digits in rows:
