@@ -89,7 +89,8 @@ static int ads_tls(const cluster_msg *c, struct bootstrap *b, struct err *err)
 
 static int take_ads(const bootstrap_msg *m, const Envoy__Config__Core__V3__ApiConfigSource *a, struct bootstrap *b, struct err *err)
 {
-    if (a->n_grpc_services == 0 || !a->grpc_services[0]->envoy_grpc) {
+    if (a->n_grpc_services == 0 ||
+        a->grpc_services[0]->target_specifier_case != ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
         return cfg_fail(err, "grpc_services", "one entry with envoy_grpc.cluster_name is needed");
     }
     const char *name = a->grpc_services[0]->envoy_grpc->cluster_name;
@@ -118,20 +119,28 @@ static const char *source_path(const source_msg *s)
 }
 
 // lds_config or cds_config: a path, the ADS stream, or a gRPC service of its own (taken as the ADS stream when there is none).
-static int take_source(const bootstrap_msg *m, const source_msg *s, const char *field, struct bootstrap *b, const char **ret_path,
+static int take_source(const bootstrap_msg *m, const source_msg *s, const char *field, struct bootstrap *b, const char **ret_path, bool *ret_ads,
                        struct err *err)
 {
     if (!s) {
         return 0;
     }
     *ret_path = source_path(s);
-    if (*ret_path || s->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS) {
-        return 0;
+    if (*ret_path) {
+        return **ret_path ? 0 : cfg_fail(err, field, "the path is empty");
     }
-    if (s->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE && !b->has_ads) {
-        return take_ads(m, s->api_config_source, b, err) ? cfg_in(err, "dynamic_resources.%s.api_config_source", field) : 0;
+    *ret_ads = true;
+    switch (s->config_source_specifier_case) {
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS:
+        return b->has_ads ? 0 : cfg_fail(err, field, "ads is asked for, but there is no ads_config");
+    case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_API_CONFIG_SOURCE:
+        if (b->has_ads) {
+            return cfg_fail(err, field, "a stream of its own beside another one is not supported; give ads");
+        }
+        return take_ads(m, s->api_config_source, b, err) ? cfg_in(err, "%s.api_config_source", field) : 0;
+    default:
+        return cfg_fail(err, field, "one of ads, path, path_config_source is needed");
     }
-    return cfg_fail(err, field, "one of ads, path, path_config_source is needed");
 }
 
 static int check_known(const bootstrap_msg *m, struct err *err)
@@ -163,9 +172,9 @@ static int take_all(struct bootstrap *b, struct err *err)
     if (d->ads_config && take_ads(m, d->ads_config, b, err)) {
         return cfg_in(err, "dynamic_resources.ads_config");
     }
-    return take_source(m, d->lds_config, "lds_config", b, &b->lds_path, err) ||
-                   take_source(m, d->cds_config, "cds_config", b, &b->cds_path, err)
-               ? err->code
+    return take_source(m, d->lds_config, "lds_config", b, &b->lds_path, &b->lds_ads, err) ||
+                   take_source(m, d->cds_config, "cds_config", b, &b->cds_path, &b->cds_ads, err)
+               ? cfg_in(err, "dynamic_resources")
                : 0;
 }
 
@@ -240,14 +249,11 @@ int bootstrap_apply(const struct bootstrap *b, struct xds_client *x, struct err 
     if (b->lds_path && xds_add_file(x, XDS_LISTENER, b->lds_path, err)) {
         return err->code;
     }
-    if (!b->has_ads) {
-        return 0;
-    }
-    if (!b->cds_path) {
+    if (b->cds_ads || b->cds_path) {
         xds_subscribe(x, XDS_CLUSTER, NULL, 0);
     }
-    if (!b->lds_path) {
+    if (b->lds_ads || b->lds_path) {
         xds_subscribe(x, XDS_LISTENER, NULL, 0);
     }
-    return xds_add_ads(x, &b->ads, err);
+    return b->has_ads ? xds_add_ads(x, &b->ads, err) : 0;
 }

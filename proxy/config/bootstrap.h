@@ -14,6 +14,7 @@ struct bootstrap {
     Envoy__Config__Bootstrap__V3__Bootstrap *msg; // in arena
     struct addr admin;          // family 0 = no admin
     bool has_ads;
+    bool cds_ads, lds_ads;      // clusters, listeners are asked for over it
     struct xds_ads_opts ads;    // views in arena
     // path_config_source of LDS and CDS, NULL = none
     const char *lds_path, *cds_path;

@@ -6,6 +6,7 @@
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/config/core/v3/address.pb-c.h"
 #include "envoy/config/core/v3/base.pb-c.h"
+#include "envoy/config/core/v3/config_source.pb-c.h"
 #include "envoy/config/endpoint/v3/endpoint.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "envoy/config/route/v3/route.pb-c.h"
@@ -45,6 +46,9 @@ int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *
 // Upstream or downstream transport socket. *ret NULL = raw_buffer. m NULL = raw.
 int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,
                            struct err *err);
+// Where resources of a type (enum xds_type) come from. A file becomes a source of its own (ctx->add_source). *ret_remote: a source of the
+// xds-client delivers them; false for api_config_source, a gRPC service of their own: what Istio calls sds-grpc is this process.
+int build_config_source(struct config_ctx *ctx, const Envoy__Config__Core__V3__ConfigSource *m, int type, bool *ret_remote, struct err *err);
 // The view of a protobuf string copied into the arena.
 static inline struct str build_str(struct arena *a, const char *s)
 {

@@ -7,6 +7,7 @@
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
 #include "proxy/upstream/lb/lb.h"
+#include "xds-client/xds_client.h"
 
 typedef Envoy__Config__Cluster__V3__Cluster cluster;
 
@@ -283,6 +284,16 @@ static int build_original_dst(const cluster *m, struct cluster_cfg *c, struct er
     return 0;
 }
 
+static int build_eds_source(struct config_ctx *ctx, const cluster *m, struct err *err)
+{
+    bool remote = true;
+    if (m->eds_cluster_config && m->eds_cluster_config->eds_config &&
+        build_config_source(ctx, m->eds_cluster_config->eds_config, XDS_ENDPOINT, &remote, err)) {
+        return cfg_in(err, "eds_cluster_config.eds_config");
+    }
+    return remote ? 0 : cfg_fail(err, "eds_cluster_config.eds_config.api_config_source", "not supported; give ads or path_config_source");
+}
+
 static int build_discovery(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
 {
     static const enum dns_lookup lookups[] = { DNS_LOOKUP_AUTO, DNS_LOOKUP_V4, DNS_LOOKUP_V6, DNS_LOOKUP_V4_PREFERRED, DNS_LOOKUP_ALL };
@@ -299,7 +310,7 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
         return build_original_dst(m, c, err);
     }
     if (c->type == CLUSTER_EDS) {
-        return 0;
+        return build_eds_source(ctx, m, err);
     }
     if (!m->load_assignment && dns) {
         return cfg_fail(err, "load_assignment", "missing");

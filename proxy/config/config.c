@@ -5,6 +5,9 @@
 // new listener when its routes and certificates are there. Until then the former version serves. A resource that is waited for longer than
 // the initial fetch time-out is no longer waited for: the cluster then has no endpoints, the listener answers without routes, TLS without its
 // secret refuses (fail closed).
+//
+// Make before break: routes and listeners that name a new cluster wait for it; a cluster that is removed, and the routes of a listener that is
+// gone, stay for a moment, since what refers to them changes in another response, and connections of the old listener are still being drained.
 #include "proxy/config/config.h"
 
 #include <stdlib.h>
@@ -15,62 +18,20 @@
 #include "lib/base/mem.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
-#include "proxy/config/secrets.h"
+#include "proxy/config/config_int.h"
 #include "proxy/listener/listener.h"
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/discovery.h"
 
-// A cluster by name: what serves, and what is on its way.
-struct cluster_rec {
-    struct config *c;
-    struct str name;                // owned
-    struct cluster_cfg *cfg;        // newest accepted; ref
-    struct tls_slot **slots;        // of cfg, in its arena
-    size_t slot_count;
-    struct cluster_snap *active;    // in the snapshot; ref; NULL while warming for the first time
-    struct endpoint_set *endpoints; // newest for cfg; ref; NULL = not known yet
-    struct host_table *hosts;       // owned
-    struct dns_cluster *dns;        // owned; DNS clusters
-    struct cluster_shared *shared;  // ref
-    uint64_t since_ms;              // warming since
-    bool dirty;                     // cfg or endpoints differ from active
-};
+enum { CLUSTER_LINGER_MS = 2000 }; // a removed cluster: routes that no longer name it come in a later response
 
-struct listener_rec {
-    struct str name;               // owned
-    struct listener_cfg *active;   // ref; NULL = none yet
-    struct listener_cfg *warming;  // ref; NULL = none
-    struct str *rds_names;         // of the newest, in its arena
-    size_t rds_count;
-    struct tls_slot **slots;
-    size_t slot_count;
-    uint64_t since_ms;
-    bool is_static;
-    bool bind_failed;
-};
-
-struct config {
-    struct config_opts o;
-    struct xds_client *xds;        // borrowed
-    struct secret_store secrets;
-    struct map clusters;           // name → struct cluster_rec *
-    struct map listeners;          // name → struct listener_rec *
-    struct map routes;             // name → struct route_table *; refs
-    struct map eds_gave_up;        // service names whose first fetch timed out
-    struct map rds_gave_up;
-    struct snapshot *snap;         // published last; ref
-    struct loop_task commit;
-    struct timer warm_timer;       // re-check of what is waited for
-    bool listeners_changed, clusters_changed, routes_changed;
-    struct config_status status;
-};
-
-static void commit_task(struct loop_task *t);
 static void warm_tick(struct timer *t);
 
-static void schedule(struct config *c)
+void config_schedule(struct config *c)
 {
-    loop_defer(c->o.loop, &c->commit);
+    if (!c->stopped) {
+        loop_defer(c->o.loop, &c->commit);
+    }
 }
 
 struct config *config_new(const struct config_opts *o)
@@ -80,11 +41,19 @@ struct config *config_new(const struct config_opts *o)
     c->o.initial_fetch_timeout_ms = o->initial_fetch_timeout_ms ? o->initial_fetch_timeout_ms : 15000;
     secret_store_init(&c->secrets);
     c->secrets.validate_only = o->validate_only;
-    loop_task_init(&c->commit, commit_task);
+    loop_task_init(&c->commit, config_commit);
     timer_init(&c->warm_timer, warm_tick);
     c->snap = snapshot_clone(NULL);
     c->snap->home = o->loop;
     return c;
+}
+
+void config_route_free(struct route_rec *r)
+{
+    route_table_unref(r->active);
+    route_table_unref(r->next);
+    free((char *)r->name.p);
+    free(r);
 }
 
 static void cluster_rec_free(struct cluster_rec *r)
@@ -109,11 +78,17 @@ static void listener_rec_free(struct listener_rec *r)
     free(r);
 }
 
+void config_stop(struct config *c)
+{
+    c->stopped = true;
+    loop_task_cancel(&c->commit);
+    timer_cancel(&c->warm_timer);
+}
+
 void config_free(struct config *c)
 {
     struct map_entry *e;
-    loop_task_cancel(&c->commit);
-    timer_cancel(&c->warm_timer);
+    config_stop(c);
     for (size_t i = 0; (e = map_next(&c->clusters, &i));) {
         cluster_rec_free(e->val);
     }
@@ -121,107 +96,19 @@ void config_free(struct config *c)
         listener_rec_free(e->val);
     }
     for (size_t i = 0; (e = map_next(&c->routes, &i));) {
-        route_table_unref(e->val);
+        config_route_free(e->val);
     }
     map_fini(&c->clusters);
     map_fini(&c->listeners);
     map_fini(&c->routes);
+    map_fini(&c->leaving);
+    map_fini(&c->missed);
+    map_fini(&c->sources);
     map_fini(&c->eds_gave_up);
     map_fini(&c->rds_gave_up);
     snapshot_unref(c->snap);
     secret_store_fini(&c->secrets);
     free(c);
-}
-
-// ---- what is waited for ----
-
-static bool waited_too_long(const struct config *c, uint64_t since_ms)
-{
-    return loop_now_ms(c->o.loop) - since_ms >= c->o.initial_fetch_timeout_ms;
-}
-
-static bool slots_ready(struct tls_slot *const *slots, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (!atomic_load_explicit(&slots[i]->ctx, memory_order_acquire)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool cluster_ready(const struct config *c, const struct cluster_rec *r)
-{
-    return (r->endpoints && slots_ready(r->slots, r->slot_count)) || waited_too_long(c, r->since_ms);
-}
-
-static bool listener_ready(const struct config *c, const struct listener_rec *r)
-{
-    if (waited_too_long(c, r->since_ms)) {
-        return true;
-    }
-    for (size_t i = 0; i < r->rds_count; i++) {
-        if (!map_get(&c->routes, r->rds_names[i]) && !map_get(&c->rds_gave_up, r->rds_names[i])) {
-            return false;
-        }
-    }
-    return slots_ready(r->slots, r->slot_count);
-}
-
-// ---- subscriptions that follow from resources ----
-
-static void subscribe_set(struct config *c, enum xds_type t, struct map *names)
-{
-    struct str *v = mem_zalloc(sizeof(*v) * (names->count + 1));
-    size_t n = 0;
-    struct map_entry *e;
-    for (size_t i = 0; (e = map_next(names, &i));) {
-        v[n++] = e->key;
-    }
-    xds_subscribe(c->xds, t, v, n);
-    free(v);
-}
-
-static void update_subscriptions(struct config *c, bool eds, bool rds, bool sds)
-{
-    struct map names = { 0 };
-    struct map_entry *e;
-    if (eds) {
-        for (size_t i = 0; (e = map_next(&c->clusters, &i));) {
-            struct cluster_rec *r = e->val;
-            if (r->cfg->type == CLUSTER_EDS) {
-                map_put(&names, r->cfg->eds_service_name, r);
-            }
-        }
-        subscribe_set(c, XDS_ENDPOINT, &names);
-        map_fini(&names);
-        names = (struct map){ 0 };
-    }
-    if (rds) {
-        for (size_t i = 0; (e = map_next(&c->listeners, &i));) {
-            struct listener_rec *r = e->val;
-            for (size_t k = 0; k < r->rds_count; k++) {
-                map_put(&names, r->rds_names[k], r);
-            }
-        }
-        subscribe_set(c, XDS_ROUTE, &names);
-        // Tables nobody refers to any more leave with their subscription.
-        for (size_t i = 0; (e = map_next(&c->routes, &i));) {
-            if (!map_get(&names, e->key)) {
-                struct route_table *t = map_del(&c->routes, e->key);
-                route_table_unref(t);
-                c->routes_changed = true;
-            }
-        }
-        map_fini(&names);
-    }
-    if (sds && c->secrets.wanted_changed) {
-        size_t n;
-        struct str *v = secret_wanted(&c->secrets, &n);
-        xds_subscribe(c->xds, XDS_SECRET, v, n);
-        free(v);
-        c->secrets.wanted_changed = false;
-    }
 }
 
 // ---- clusters ----
@@ -232,7 +119,7 @@ static void cluster_set_endpoints(struct cluster_rec *r, struct endpoint_set *se
     r->endpoints = set;
     r->dirty = true;
     r->c->clusters_changed = true;
-    schedule(r->c);
+    config_schedule(r->c);
 }
 
 static void dns_changed(void *arg, struct endpoint_set *set)
@@ -283,19 +170,26 @@ static void cluster_find_endpoints(struct cluster_rec *r)
     }
 }
 
+// A point in time as the value of a map; never NULL.
+static void *moment(const struct config *c, uint64_t from_now_ms)
+{
+    return (void *)(uintptr_t)(loop_now_ms(c->o.loop) + from_now_ms);
+}
+
 static void cluster_remove(struct config *c, struct str name)
 {
     struct cluster_rec *r = map_del(&c->clusters, name);
     if (r) {
         c->status.clusters_removed++;
         c->clusters_changed = true;
+        map_put(r->active ? &c->leaving : &c->missed, name, moment(c, CLUSTER_LINGER_MS));
         cluster_rec_free(r);
     }
 }
 
 static int cluster_accept(struct config *c, struct xds_update_item *it, struct arena *scratch, struct err *err)
 {
-    struct config_ctx ctx = { .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6 };
+    struct config_ctx ctx = config_build_ctx(c, scratch);
     struct cluster_cfg *cfg = NULL;
     if (build_cluster(&ctx, it->bytes, &cfg, err)) {
         return err->code;
@@ -344,7 +238,8 @@ static void sink_clusters(struct config *c, struct xds_update *u)
         }
         arena_fini(&scratch);
     }
-    update_subscriptions(c, true, false, true);
+    config_subscribe_endpoints(c);
+    config_subscribe_secrets(c);
 }
 
 static void sink_endpoints(struct config *c, struct xds_update *u)
@@ -353,6 +248,11 @@ static void sink_endpoints(struct config *c, struct xds_update *u)
     struct map by_name = { 0 };
     for (size_t i = 0; i < u->count; i++) {
         map_put(&by_name, u->items[i].name, &u->items[i]);
+        if (u->items[i].bytes.p) {
+            map_del(&c->eds_gave_up, u->items[i].name);
+        } else {
+            map_put(&c->eds_gave_up, u->items[i].name, c);
+        }
     }
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&c->clusters, &i));) {
@@ -360,6 +260,9 @@ static void sink_endpoints(struct config *c, struct xds_update *u)
         struct xds_update_item *it = r->cfg->type == CLUSTER_EDS ? map_get(&by_name, r->cfg->eds_service_name) : NULL;
         if (!it || it->refused.p) {
             continue;
+        }
+        if (!it->bytes.p && r->endpoints) {
+            continue; // as Envoy: the endpoints go with their cluster, or when an assignment without any comes
         }
         struct err err = { 0 };
         struct endpoint_set *set =
@@ -375,24 +278,39 @@ static void sink_endpoints(struct config *c, struct xds_update *u)
 
 // ---- routes ----
 
+int config_route_accept(struct config *c, struct str name, struct str bytes, struct err *err)
+{
+    struct arena scratch = { 0 };
+    struct config_ctx ctx = config_build_ctx(c, &scratch);
+    struct route_table *t = NULL;
+    int rc = build_route_table_bytes(&ctx, bytes, &t, err);
+    arena_fini(&scratch);
+    if (rc) {
+        return rc;
+    }
+    struct route_rec *r = map_get(&c->routes, name);
+    if (!r) {
+        r = mem_new(struct route_rec);
+        r->name = str_n(str_dup(name), name.n);
+        map_put(&c->routes, r->name, r);
+    }
+    route_table_unref(r->next);
+    r->next = t;
+    map_del(&c->rds_gave_up, name);
+    return 0;
+}
+
 static void sink_routes(struct config *c, struct xds_update *u)
 {
     for (size_t i = 0; i < u->count; i++) {
         struct xds_update_item *it = &u->items[i];
-        struct arena scratch = { 0 };
         struct err err = { 0 };
-        struct config_ctx ctx = { .scratch = &scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6 };
-        struct route_table *t = NULL;
         if (!it->bytes.p) {
-            route_table_unref(map_del(&c->routes, it->name));
-            c->routes_changed = true;
-        } else if (build_route_table_bytes(&ctx, it->bytes, &t, &err)) {
+            // As Envoy: routes stay as long as a listener names them. Not there from the start: nothing to wait for.
+            map_put(&c->rds_gave_up, it->name, c);
+        } else if (config_route_accept(c, it->name, it->bytes, &err)) {
             refuse(u, it, &err);
-        } else {
-            route_table_unref(map_put(&c->routes, it->name, t));
-            c->routes_changed = true;
         }
-        arena_fini(&scratch);
     }
 }
 
@@ -408,17 +326,62 @@ static void listener_remove(struct config *c, struct str name)
     }
 }
 
+static bool same_address(const struct listener_cfg *a, const struct listener_cfg *b, struct addr *ret)
+{
+    for (size_t i = 0; a && i < a->address_count; i++) {
+        for (size_t k = 0; k < b->address_count; k++) {
+            // Port 0 is a different one each time.
+            if (addr_eq(&a->addresses[i], &b->addresses[k]) && (a->addresses[i].port || a->addresses[i].family == AF_UNIX)) {
+                *ret = a->addresses[i];
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// Two listeners on one address would share its connections at random: the sockets are bound with SO_REUSEPORT.
+static int listener_check_address(const struct config *c, struct str name, const struct listener_cfg *l, struct err *err)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&c->listeners, &i));) {
+        const struct listener_rec *r = e->val;
+        const struct listener_cfg *newest = r->warming ? r->warming : r->active;
+        struct addr a;
+        char text[ADDR_TEXT_MAX];
+        if (!str_eq(r->name, name) && newest && newest->bind_to_port == l->bind_to_port && same_address(newest, l, &a)) {
+            return cfg_fail(err, "address", "%s is the address of listener \"%.*s\"", addr_text(&a, text), STR_FMT(r->name));
+        }
+    }
+    return 0;
+}
+
+// Tries to bind what this process does not serve yet. A second socket on an address of ours would take its share of the new connections with it
+// when it is closed.
+static int listener_check_new_address(const struct config *c, struct str name, const struct listener_cfg *l, struct err *err)
+{
+    const struct listener_rec *r = map_get(&c->listeners, name);
+    struct addr a;
+    struct err e = { 0 };
+    bool ours = r && r->active && r->active->bind_to_port && same_address(r->active, l, &a);
+    if (!l->bind_to_port || c->o.validate_only || ours || !listener_check_bind(l, &e)) {
+        return 0;
+    }
+    return cfg_fail(err, "address", "%.900s", e.msg);
+}
+
 static int listener_accept(struct config *c, struct xds_update_item *it, struct arena *scratch, struct err *err)
 {
-    struct config_ctx ctx = { .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6 };
+    struct config_ctx ctx = config_build_ctx(c, scratch);
     struct listener_cfg *l = NULL;
     if (build_listener(&ctx, it->bytes, &l, err)) {
         return err->code;
     }
     l->is_static = it->is_static;
-    struct err e = { 0 };
-    if (l->bind_to_port && !c->o.validate_only && listener_check_bind(l, &e)) {
-        cfg_fail(err, "address", "%.900s", e.msg);
+    if (!l->name.n) { // a static one without a name: the bootstrap gave it one
+        l->name = arena_str(&l->arena, it->name);
+    }
+    if (listener_check_address(c, it->name, l, err) || listener_check_new_address(c, it->name, l, err)) {
         listener_cfg_unref(l);
         return err->code;
     }
@@ -433,34 +396,36 @@ static int listener_accept(struct config *c, struct xds_update_item *it, struct 
     }
     listener_cfg_unref(r->warming);
     r->warming = l;
-    r->rds_names = ctx.rds_names;
-    r->rds_count = ctx.rds_count;
-    r->slots = ctx.slots;
-    r->slot_count = ctx.slot_count;
-    r->is_static = it->is_static;
+    r->warming_refs = (struct listener_refs){ .rds = ctx.rds_names, .rds_count = ctx.rds_count, .clusters = ctx.cluster_names,
+                                              .cluster_count = ctx.cluster_count, .slots = ctx.slots, .slot_count = ctx.slot_count };
     r->since_ms = loop_now_ms(c->o.loop);
     return 0;
 }
 
 static void sink_listeners(struct config *c, struct xds_update *u)
 {
+    // What goes first: an address may pass from one listener to another in one response.
+    for (size_t i = 0; i < u->count; i++) {
+        if (!u->items[i].bytes.p) {
+            listener_remove(c, u->items[i].name);
+        }
+    }
     for (size_t i = 0; i < u->count; i++) {
         struct xds_update_item *it = &u->items[i];
         struct arena scratch = { 0 };
         struct err err = { 0 };
-        if (!it->bytes.p) {
-            listener_remove(c, it->name);
-        } else if (listener_accept(c, it, &scratch, &err)) {
+        if (it->bytes.p && listener_accept(c, it, &scratch, &err)) {
             refuse(u, it, &err);
         }
         arena_fini(&scratch);
     }
-    update_subscriptions(c, false, true, true);
+    config_subscribe_routes(c);
+    config_subscribe_secrets(c);
 }
 
 // ---- secrets ----
 
-static int secret_accept(struct config *c, struct xds_update_item *it, struct arena *scratch, struct err *err)
+int config_secret_accept(struct config *c, const struct xds_update_item *it, struct arena *scratch, struct err *err)
 {
     Envoy__Extensions__TransportSockets__Tls__V3__Secret *m = NULL;
     struct str none = str_n(NULL, 0), chain = none, key = none, ca = none, crl = none;
@@ -469,18 +434,30 @@ static int secret_accept(struct config *c, struct xds_update_item *it, struct ar
         return err->code;
     }
     if (m->type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE) {
+        if (CFG_KNOWN(m->tls_certificate, err, "certificate_chain", "private_key")) {
+            return cfg_in(err, "tls_certificate");
+        }
         if (build_data_source(m->tls_certificate->certificate_chain, scratch, &chain, err)) {
             return cfg_in(err, "tls_certificate.certificate_chain");
         }
         if (build_data_source(m->tls_certificate->private_key, scratch, &key, err)) {
             return cfg_in(err, "tls_certificate.private_key");
         }
+        if (!chain.n || !key.n) {
+            return cfg_fail(err, chain.n ? "tls_certificate.private_key" : "tls_certificate.certificate_chain", "missing");
+        }
     } else if (m->type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_VALIDATION_CONTEXT) {
+        if (CFG_KNOWN(m->validation_context, err, "trusted_ca", "crl")) {
+            return cfg_in(err, "validation_context");
+        }
         if (build_data_source(m->validation_context->trusted_ca, scratch, &ca, err)) {
             return cfg_in(err, "validation_context.trusted_ca");
         }
         if (build_data_source(m->validation_context->crl, scratch, &crl, err)) {
             return cfg_in(err, "validation_context.crl");
+        }
+        if (!ca.n) {
+            return cfg_fail(err, "validation_context.trusted_ca", "missing");
         }
     } else {
         return cfg_fail(err, "type", "only tls_certificate and validation_context are supported");
@@ -500,7 +477,7 @@ static void sink_secrets(struct config *c, struct xds_update *u)
         struct err err = { 0 };
         if (!it->bytes.p) {
             secret_del(&c->secrets, it->name);
-        } else if (secret_accept(c, it, &scratch, &err)) {
+        } else if (config_secret_accept(c, it, &scratch, &err)) {
             refuse(u, it, &err);
         }
         arena_fini(&scratch);
@@ -512,7 +489,7 @@ int config_set_secret(struct config *c, struct str name, struct str chain_pem, s
     struct str none = str_n(NULL, 0);
     bool root = key_pem.n == 0;
     int rc = secret_put(&c->secrets, name, root ? none : chain_pem, key_pem, root ? chain_pem : none, none, none, false, err);
-    schedule(c);
+    config_schedule(c);
     return rc;
 }
 
@@ -554,7 +531,7 @@ void config_sink(void *arg, struct xds_update *u)
     default:
         break; // name tables and proxy configuration are the sidecar's business
     }
-    schedule(c);
+    config_schedule(c);
 }
 
 static void missing(void *arg, enum xds_type t, struct str name)
@@ -566,7 +543,7 @@ static void missing(void *arg, enum xds_type t, struct str name)
     } else if (t == XDS_ROUTE) {
         map_put(&c->rds_gave_up, name, c);
     }
-    schedule(c);
+    config_schedule(c);
 }
 
 void config_set_client(struct config *c, struct xds_client *x)
@@ -575,151 +552,10 @@ void config_set_client(struct config *c, struct xds_client *x)
     xds_on_missing(x, missing, c, c->o.initial_fetch_timeout_ms);
 }
 
-static void free_shared(struct cluster_shared *s)
-{
-    cluster_shared_unref(s);
-}
-
-// Moves ready clusters into `active`. Returns how many are still warming.
-static size_t promote_clusters(struct config *c)
-{
-    size_t warming = 0;
-    struct map_entry *e;
-    for (size_t i = 0; (e = map_next(&c->clusters, &i));) {
-        struct cluster_rec *r = e->val;
-        if (!r->dirty) {
-            continue;
-        }
-        if (!cluster_ready(c, r)) {
-            warming++;
-            continue;
-        }
-        if (!r->endpoints) {
-            r->endpoints = endpoint_set_build(r->hosts, r->cfg, NULL, 0);
-        }
-        struct cluster_snap *s = mem_new(struct cluster_snap);
-        refs_init(&s->refs);
-        s->cfg = cluster_cfg_ref(r->cfg);
-        s->endpoints = endpoint_set_ref(r->endpoints);
-        refs_get(&r->shared->refs);
-        s->shared = r->shared;
-        s->shared_unref = free_shared;
-        cluster_snap_unref(r->active);
-        r->active = s;
-        r->dirty = false;
-        c->clusters_changed = true;
-    }
-    return warming;
-}
-
-static size_t promote_listeners(struct config *c)
-{
-    size_t warming = 0;
-    struct map_entry *e;
-    for (size_t i = 0; (e = map_next(&c->listeners, &i));) {
-        struct listener_rec *r = e->val;
-        if (!r->warming) {
-            continue;
-        }
-        if (!listener_ready(c, r)) {
-            warming++;
-            continue;
-        }
-        listener_cfg_unref(r->active);
-        r->active = r->warming;
-        r->warming = NULL;
-        c->listeners_changed = true;
-    }
-    return warming;
-}
-
-static void apply_clusters(struct config *c, struct snapshot *s)
-{
-    struct map_entry *e;
-    for (size_t i = 0; (e = map_next(&c->snap->clusters, &i));) {
-        if (!map_get(&c->clusters, e->key)) {
-            snapshot_del_cluster(s, e->key);
-        }
-    }
-    for (size_t i = 0; (e = map_next(&c->clusters, &i));) {
-        struct cluster_rec *r = e->val;
-        if (r->active && snapshot_cluster(c->snap, r->name) != r->active) {
-            snapshot_put_cluster(s, r->active);
-        }
-    }
-}
-
-static void apply_routes(struct config *c, struct snapshot *s)
-{
-    struct map_entry *e;
-    for (size_t i = 0; (e = map_next(&c->snap->routes, &i));) {
-        if (!map_get(&c->routes, e->key)) {
-            snapshot_del_route(s, e->key);
-        }
-    }
-    for (size_t i = 0; (e = map_next(&c->routes, &i));) {
-        if (snapshot_route(c->snap, e->key) != e->val) {
-            snapshot_put_route(s, e->val);
-        }
-    }
-}
-
-static void apply_listeners(struct config *c, struct snapshot *s)
-{
-    struct listener_cfg **v = mem_zalloc(sizeof(*v) * (c->listeners.count + 1));
-    struct map_entry **sorted = map_sorted(&c->listeners);
-    size_t n = 0;
-    for (size_t i = 0; i < c->listeners.count; i++) {
-        struct listener_rec *r = sorted[i]->val;
-        if (r->active) {
-            v[n++] = r->active;
-        }
-    }
-    snapshot_set_listeners(s, v, n);
-    c->status.listeners_active = n;
-    free(sorted);
-    free(v);
-}
-
-static void commit_task(struct loop_task *t)
-{
-    struct config *c = container_of(t, struct config, commit);
-    c->status.clusters_warming = promote_clusters(c);
-    // Make before break: while clusters are on their way, listeners that came with them wait too.
-    c->status.listeners_warming = promote_listeners(c);
-    c->status.clusters_active = c->clusters.count - c->status.clusters_warming;
-    if (c->status.clusters_warming + c->status.listeners_warming) {
-        timer_set(c->o.loop, &c->warm_timer, 250);
-    }
-    if (!c->clusters_changed && !c->routes_changed && !c->listeners_changed && !c->secrets.changed) {
-        return;
-    }
-    struct snapshot *s = snapshot_clone(c->snap);
-    s->home = c->o.loop;
-    if (c->clusters_changed) {
-        apply_clusters(c, s);
-    }
-    if (c->routes_changed) {
-        apply_routes(c, s);
-    }
-    if (c->listeners_changed) {
-        apply_listeners(c, s);
-    }
-    c->clusters_changed = c->routes_changed = c->listeners_changed = c->secrets.changed = false;
-    // What this snapshot replaces dies with the one before it, when no worker uses that any more.
-    secret_take_garbage(&c->secrets, &c->snap->garbage);
-    struct snapshot *old = c->snap;
-    c->snap = s;
-    c->status.snapshot_version = s->version;
-    c->o.publish(c->o.arg, snapshot_ref(s));
-    snapshot_unref(old);
-    secret_store_gc(&c->secrets);
-}
-
 static void warm_tick(struct timer *t)
 {
     struct config *c = container_of(t, struct config, warm_timer);
-    schedule(c);
+    config_schedule(c);
 }
 
 void config_status(const struct config *c, struct config_status *ret)

@@ -24,6 +24,8 @@ struct config_opts {
     bool validate_only;     // --mode validate: no sockets are bound, no names resolved, no files watched
 };
 struct config *config_new(const struct config_opts *o);
+// No snapshot is published any more, whatever comes: what publish would reach may go.
+void config_stop(struct config *c);
 void config_free(struct config *c);
 // The client that feeds this configuration: config subscribes to what resources refer to (EDS, RDS, SDS, ECDS names). Before the first update.
 void config_set_client(struct config *c, struct xds_client *x);

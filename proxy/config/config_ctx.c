@@ -117,3 +117,17 @@ void config_ctx_add_rds(struct config_ctx *ctx, struct str name)
     grow(ctx->arena, (void **)&ctx->rds_names, &ctx->rds_cap, ctx->rds_count, sizeof(*ctx->rds_names));
     ctx->rds_names[ctx->rds_count++] = name;
 }
+
+void config_ctx_add_cluster(struct config_ctx *ctx, struct str name)
+{
+    if (!ctx->names_arena || !name.n) {
+        return;
+    }
+    for (size_t i = 0; i < ctx->cluster_count; i++) {
+        if (str_eq(ctx->cluster_names[i], name)) {
+            return;
+        }
+    }
+    grow(ctx->names_arena, (void **)&ctx->cluster_names, &ctx->cluster_cap, ctx->cluster_count, sizeof(*ctx->cluster_names));
+    ctx->cluster_names[ctx->cluster_count++] = arena_str(ctx->names_arena, name);
+}

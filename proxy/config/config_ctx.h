@@ -23,6 +23,15 @@ struct config_ctx {
     size_t slot_count, slot_cap;
     struct str *rds_names;
     size_t rds_count, rds_cap;
+    // Clusters that a listener sends traffic to; collected when names_arena is set (the listener's: route tables inside it have their own).
+    struct arena *names_arena;
+    struct str *cluster_names;
+    size_t cluster_count, cluster_cap;
+    // Files that serve EDS, RDS or SDS, named by config sources. NULL = no such source can be added (tests of one builder).
+    // Makes the file at path a source of the type (enum xds_type); the same file twice is one. path NULL: 0 when the type may come over
+    // ADS, else negative: files serve it already.
+    int (*add_source)(void *arg, int type, const char *path, struct err *err);
+    void *add_source_arg;
 };
 
 // "field: reason" with code -EINVAL. Returns the code.
@@ -41,5 +50,7 @@ int cfg_known(const ProtobufCMessage *m, const char *const *known, size_t n, str
 // Remember a slot / RDS name the object needs (duplicates are dropped).
 void config_ctx_add_slot(struct config_ctx *ctx, struct tls_slot *slot);
 void config_ctx_add_rds(struct config_ctx *ctx, struct str name);
+// Remember a cluster that the object sends traffic to, when the context wants to know.
+void config_ctx_add_cluster(struct config_ctx *ctx, struct str name);
 
 #endif

@@ -8,6 +8,7 @@
 #include "proxy/config/build.h"
 #include "proxy/filters/http/registry.h"
 #include "proxy/http/http_filter.h"
+#include "xds-client/xds_client.h"
 
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter filter_msg;
@@ -117,11 +118,18 @@ static void drop_routes(void *t)
 
 static int build_routes(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
 {
+    bool remote = true;
     switch (m->route_specifier_case) {
     case ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_RDS:
         h->rds_name = build_str(ctx->arena, m->rds->route_config_name);
         if (!h->rds_name.n) {
             return cfg_fail(err, "rds.route_config_name", "missing");
+        }
+        if (m->rds->config_source && build_config_source(ctx, m->rds->config_source, XDS_ROUTE, &remote, err)) {
+            return cfg_in(err, "rds.config_source");
+        }
+        if (!remote) {
+            return cfg_fail(err, "rds.config_source.api_config_source", "not supported; give ads or path_config_source");
         }
         config_ctx_add_rds(ctx, h->rds_name);
         return 0;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
@@ -17,6 +18,7 @@ typedef Envoy__Config__Listener__V3__FilterChain chain_msg;
 typedef Envoy__Config__Listener__V3__FilterChainMatch match_msg;
 typedef Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate predicate_msg;
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
+typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy tcp_msg;
 
 enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16 };
 
@@ -46,6 +48,18 @@ static int parse_ext(struct config_ctx *ctx, const struct ext_ops *ops, const Pr
     return 0;
 }
 
+// Which clusters a TCP proxy needs before its listener may begin.
+static void note_tcp_clusters(struct config_ctx *ctx, const tcp_msg *m)
+{
+    if (m->cluster_specifier_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_CLUSTER) {
+        config_ctx_add_cluster(ctx, str_c(m->cluster));
+    } else if (m->cluster_specifier_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS) {
+        for (size_t i = 0; i < m->weighted_clusters->n_clusters; i++) {
+            config_ctx_add_cluster(ctx, str_c(m->weighted_clusters->clusters[i]->name));
+        }
+    }
+}
+
 static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Listener__V3__Filter *m, struct ext *ret, struct err *err)
 {
     if (m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
@@ -71,6 +85,9 @@ static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Lis
         }
         *ret = (struct ext){ .ops = &ops->ext, .cfg = h, .name = build_str(ctx->arena, m->name) };
         return 0;
+    }
+    if (msg && msg->descriptor == &envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor) {
+        note_tcp_clusters(ctx, (const tcp_msg *)(const void *)msg);
     }
     return parse_ext(ctx, &ops->ext, msg, m->name, ret, err);
 }
@@ -155,7 +172,9 @@ static int build_criteria(struct config_ctx *ctx, const match_msg *m, struct cha
     c->transport_protocol = build_str(a, m->transport_protocol);
     c->source_type = (enum source_type)m->source_type; // same numbers
     uint32_t *ports = arena_array(a, uint32_t, m->n_source_ports + 1);
-    memcpy(ports, m->source_ports, m->n_source_ports * sizeof(*ports));
+    for (size_t i = 0; i < m->n_source_ports; i++) {
+        ports[i] = m->source_ports[i];
+    }
     c->source_ports = ports;
     c->source_port_count = m->n_source_ports;
     return 0;
@@ -357,7 +376,7 @@ int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg
     refs_init(&l->refs);
     arena_init(&l->arena, 4096, 0);
     l->hash = hash_content(bytes.p, bytes.n);
-    ctx->arena = &l->arena;
+    ctx->arena = ctx->names_arena = &l->arena;
     int rc = fill(ctx, m, l, err);
     if (rc) {
         listener_cfg_unref(l);

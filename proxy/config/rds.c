@@ -221,6 +221,7 @@ static int build_weighted(struct config_ctx *ctx, const Envoy__Config__Route__V3
             return cfg_in(err, "weighted_clusters.clusters[%zu]", i);
         }
         c->name = build_str(ctx->arena, w->name);
+        config_ctx_add_cluster(ctx, c->name);
         c->weight = pb_u32_or(w->weight, 0);
         if (w->host_rewrite_specifier_case ==
             ENVOY__CONFIG__ROUTE__V3__WEIGHTED_CLUSTER__CLUSTER_WEIGHT__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL) {
@@ -321,6 +322,7 @@ static int build_action_target(struct config_ctx *ctx, const route_action *m, st
     switch (m->cluster_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER:
         r->cluster = build_str(ctx->arena, m->cluster);
+        config_ctx_add_cluster(ctx, r->cluster);
         return 0;
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__CLUSTER_SPECIFIER_CLUSTER_HEADER:
         r->cluster_header = build_str(ctx->arena, m->cluster_header);
@@ -352,7 +354,7 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, struct r
     if (CFG_KNOWN(m, err, "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
                   "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "append_x_forwarded_host",
                   "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority", "hash_policy", "max_grpc_timeout",
-                  "upgrade_configs", "max_stream_duration", "internal_redirect_action") ||
+                  "upgrade_configs", "max_stream_duration") ||
         build_action_target(ctx, m, r, err) || build_rewrites(m, ctx->arena, r, err) || build_retry(m->retry_policy, ctx->arena, &r->retry, err) ||
         build_mirrors(m, ctx->arena, r, err) || build_hash(m, ctx->arena, r, err) || build_upgrades(m, ctx->arena, r, err)) {
         return cfg_in(err, "route");

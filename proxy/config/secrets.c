@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/config/secrets.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,6 +194,10 @@ static int secret_from_files(struct secret_store *s, struct str name, struct err
         rc = file_read(path, SECRET_BYTES_MAX, &a, &one, err);
         rc = rc ? rc : secret_put(s, name, str_n(NULL, 0), str_n(NULL, 0), one, str_n(NULL, 0), str_n(NULL, 0), true, err);
     }
+    if (!rc) {
+        secret_find(s, name)->from_file = true;
+        s->gc_due = true;
+    }
     if (two.n) {
         explicit_bzero((char *)two.p, two.n);
     }
@@ -217,6 +222,7 @@ static int secret_want(struct secret_store *s, struct str name, bool from_xds, s
     }
     x->from_xds = from_xds;
     s->wanted_changed |= from_xds;
+    s->gc_due = true;
     return 0;
 }
 
@@ -256,7 +262,18 @@ int secret_slot_get(struct secret_store *s, const struct slot_params *p, bool ce
 static bool uses(const struct tls_slot *slot, struct str name)
 {
     const struct slot_ctl *c = slot->control;
-    return str_eq(c->p.cert_name, name) || str_eq(c->p.ca_name, name);
+    return name.n && (str_eq(c->p.cert_name, name) || str_eq(c->p.ca_name, name));
+}
+
+// A certificate where roots are wanted, or the other way round: the slot would be emptied.
+static int check_kind(const struct tls_slot *slot, const struct secret *with, struct err *err)
+{
+    const struct slot_ctl *c = slot->control;
+    bool as_cert = str_eq(c->p.cert_name, with->name), as_ca = str_eq(c->p.ca_name, with->name);
+    if (as_cert && !with->chain.n) {
+        return err_set(err, -EINVAL, "it is used as a certificate, but holds none");
+    }
+    return as_ca && !with->ca.n ? err_set(err, -EINVAL, "it is used as roots, but holds none") : 0;
 }
 
 // Refills every slot that uses name as if `with` were stored. First pass (fill false) only checks.
@@ -269,7 +286,8 @@ static int refill(struct secret_store *s, struct str name, const struct secret *
         if (!uses(slot, name)) {
             continue;
         }
-        int rc = slot_make(s, &((struct slot_ctl *)slot->control)->p, with, &ctx, err);
+        int rc = with ? check_kind(slot, with, err) : 0;
+        rc = rc ? rc : slot_make(s, &((struct slot_ctl *)slot->control)->p, with, &ctx, err);
         if (rc) {
             return rc;
         }
@@ -282,11 +300,24 @@ static int refill(struct secret_store *s, struct str name, const struct secret *
     return 0;
 }
 
+// Whether the texts are good in themselves, used or not: a certificate that waits for its roots is not to be found bad when those come.
+static int check_alone(struct str chain, struct str key, struct str ca, struct str crl, struct err *err)
+{
+    struct tls_ctx_params p = { .cert_chain_pem = chain, .key_pem = key, .ca_pem = ca, .crl_pem = crl, .verify_peer = ca.n != 0 };
+    struct tls_ctx *ctx = NULL;
+    int rc = tls_ctx_new(&p, &ctx, err);
+    if (!rc) {
+        tls_ctx_unref(ctx);
+    }
+    return rc;
+}
+
 int secret_put(struct secret_store *s, struct str name, struct str chain, struct str key, struct str ca, struct str crl, struct str version,
                bool is_static, struct err *err)
 {
     struct secret candidate = { .name = name, .chain = chain, .key = key, .ca = ca, .crl = crl, .present = true };
-    int rc = refill(s, name, &candidate, false, err);
+    int rc = check_alone(chain, key, ca, crl, err);
+    rc = rc ? rc : refill(s, name, &candidate, false, err);
     if (rc) {
         return rc;
     }
@@ -335,6 +366,35 @@ struct str *secret_wanted(const struct secret_store *s, size_t *ret_n)
     return v;
 }
 
+static void mark_used(const struct secret_store *s, struct str name)
+{
+    struct secret *x = secret_find(s, name);
+    if (x) {
+        x->used = true;
+    }
+}
+
+// Names come and go with the resources of a control plane; what nobody refers to any more is neither kept nor asked for.
+static void drop_unused(struct secret_store *s)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&s->slots, &i));) {
+        const struct slot_ctl *c = ((struct tls_slot *)e->val)->control;
+        mark_used(s, c->p.cert_name);
+        mark_used(s, c->p.ca_name);
+    }
+    for (size_t i = 0; (e = map_next(&s->secrets, &i));) {
+        struct secret *x = e->val;
+        if ((x->from_xds || x->from_file) && !x->used) {
+            s->wanted_changed |= x->from_xds;
+            map_del(&s->secrets, e->key);
+            secret_free(x);
+        } else {
+            x->used = false;
+        }
+    }
+}
+
 void secret_store_gc(struct secret_store *s)
 {
     struct map_entry *e;
@@ -343,7 +403,12 @@ void secret_store_gc(struct secret_store *s)
         if (atomic_load_explicit(&slot->refs.n, memory_order_acquire) == 1) {
             map_del(&s->slots, e->key);
             tls_slot_unref(slot);
+            s->gc_due = true;
         }
+    }
+    if (s->gc_due) {
+        s->gc_due = false;
+        drop_unused(s);
     }
 }
 

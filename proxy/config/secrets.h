@@ -13,6 +13,8 @@ struct secret {
     struct str name, chain, key, ca, crl, version; // owned PEM texts; chain+key or ca
     bool is_root, is_static, present;
     bool from_xds;        // comes over SDS from a source of the xDS client; otherwise this process resolves it
+    bool from_file;       // its name is a path: read when it was first named
+    bool used;            // scratch of secret_store_gc
     uint64_t updated_ms;
 };
 
@@ -23,6 +25,7 @@ struct secret_store {
     size_t garbage_count, garbage_cap;
     bool changed;         // a slot was refilled since the last publish
     bool wanted_changed;  // the set of names wanted from xDS changed
+    bool gc_due;          // a slot went, or a name came: secrets that nobody uses may be there
     bool validate_only;
 };
 
@@ -49,7 +52,7 @@ int secret_put(struct secret_store *s, struct str name, struct str chain, struct
 void secret_del(struct secret_store *s, struct str name);
 // Names that slots want from xDS, into a heap array (caller frees); borrowed views.
 struct str *secret_wanted(const struct secret_store *s, size_t *ret_n);
-// Drops slots that nobody else refers to.
+// Drops slots that nobody else refers to, and then secrets that were only wanted for them (names over SDS, paths).
 void secret_store_gc(struct secret_store *s);
 // The contexts replaced since the last call, handed to arena cleanups: they die with that arena (the retired snapshot's garbage).
 void secret_take_garbage(struct secret_store *s, struct arena *garbage);

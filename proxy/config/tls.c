@@ -7,6 +7,7 @@
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
 #include "proxy/config/secrets.h"
+#include "xds-client/xds_client.h"
 
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext common_tls;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext validation;
@@ -34,6 +35,9 @@ static int build_params(const common_tls *c, struct arena *a, struct slot_params
     }
     if (CFG_KNOWN(t, err, "tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves")) {
         return cfg_in(err, "tls_params");
+    }
+    if ((unsigned)t->tls_minimum_protocol_version > TLS_V1_3 || (unsigned)t->tls_maximum_protocol_version > TLS_V1_3) {
+        return cfg_fail(err, "tls_params", "a protocol version is unknown");
     }
     p->min_version = (enum tls_version)t->tls_minimum_protocol_version; // same numbers
     p->max_version = (enum tls_version)t->tls_maximum_protocol_version;
@@ -104,7 +108,7 @@ static int build_validation(const validation *v, struct config_ctx *ctx, struct 
         return 0;
     }
     if (CFG_KNOWN(v, err, "trusted_ca", "system_root_certs", "match_subject_alt_names", "match_typed_subject_alt_names", "crl",
-                  "trust_chain_verification", "watched_directory")) {
+                  "trust_chain_verification")) {
         return err->code;
     }
     if (build_data_source(v->trusted_ca, ctx->scratch, &p->ca_pem, err)) {
@@ -119,10 +123,15 @@ static int build_validation(const validation *v, struct config_ctx *ctx, struct 
     return build_sans(v, ctx->arena, t, err);
 }
 
-// Whether a secret's source is the xDS client; what Istio calls sds-grpc is this process itself.
-static bool sds_from_xds(const sds_config *s)
+// Name and source of a secret. Without a source it is a static one of the bootstrap.
+static int build_sds(struct config_ctx *ctx, const sds_config *s, struct str *ret_name, bool *ret_xds, struct err *err)
 {
-    return s->sds_config && s->sds_config->config_source_specifier_case == ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS;
+    if (!s->name[0]) {
+        return cfg_fail(err, "name", "missing");
+    }
+    *ret_name = build_str(ctx->scratch, s->name);
+    *ret_xds = false;
+    return s->sds_config && build_config_source(ctx, s->sds_config, XDS_SECRET, ret_xds, err) ? cfg_in(err, "sds_config") : 0;
 }
 
 static int build_certificates(const common_tls *c, struct config_ctx *ctx, struct slot_params *p, bool *ret_xds, struct err *err)
@@ -131,15 +140,15 @@ static int build_certificates(const common_tls *c, struct config_ctx *ctx, struc
         return cfg_fail(err, "tls_certificates", "more than one certificate is not supported yet");
     }
     if (c->n_tls_certificate_sds_secret_configs) {
-        p->cert_name = build_str(ctx->scratch, c->tls_certificate_sds_secret_configs[0]->name);
-        *ret_xds = sds_from_xds(c->tls_certificate_sds_secret_configs[0]);
-        return 0;
+        return build_sds(ctx, c->tls_certificate_sds_secret_configs[0], &p->cert_name, ret_xds, err)
+                   ? cfg_in(err, "tls_certificate_sds_secret_configs[0]")
+                   : 0;
     }
     if (!c->n_tls_certificates) {
         return 0;
     }
     const Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate *t = c->tls_certificates[0];
-    if (CFG_KNOWN(t, err, "certificate_chain", "private_key", "watched_directory")) {
+    if (CFG_KNOWN(t, err, "certificate_chain", "private_key")) {
         return cfg_in(err, "tls_certificates[0]");
     }
     if (build_data_source(t->certificate_chain, ctx->scratch, &p->cert_pem, err)) {
@@ -155,7 +164,7 @@ static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_
 {
     const validation *v = NULL;
     const sds_config *sds = NULL;
-    const char *field = "validation_context";
+    const char *field = "validation_context", *sds_field = "validation_context_sds_secret_config";
     switch (c->validation_context_type_case) {
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT:
         v = c->validation_context;
@@ -164,9 +173,13 @@ static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_
         sds = c->validation_context_sds_secret_config;
         break;
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT:
+        if (CFG_KNOWN(c->combined_validation_context, err, "default_validation_context", "validation_context_sds_secret_config")) {
+            return cfg_in(err, "combined_validation_context");
+        }
         v = c->combined_validation_context->default_validation_context;
         sds = c->combined_validation_context->validation_context_sds_secret_config;
         field = "combined_validation_context.default_validation_context";
+        sds_field = "combined_validation_context.validation_context_sds_secret_config";
         break;
     default:
         return 0;
@@ -175,8 +188,9 @@ static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_
         return cfg_in(err, "%s", field);
     }
     if (sds) {
-        p->ca_name = build_str(ctx->scratch, sds->name);
-        *ret_xds = sds_from_xds(sds);
+        if (build_sds(ctx, sds, &p->ca_name, ret_xds, err)) {
+            return cfg_in(err, "%s", sds_field);
+        }
     }
     bool untrusted = v && v->trust_chain_verification ==
                               ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED;

@@ -65,7 +65,7 @@ static bool server_configured(const struct server *s)
     if (!s->applied_static) {
         return false;
     }
-    bool cds = s->boot.has_ads || s->boot.cds_path, lds = s->boot.has_ads || s->boot.lds_path;
+    bool cds = s->boot.cds_ads || s->boot.cds_path, lds = s->boot.lds_ads || s->boot.lds_path;
     if ((cds && !type_answered(s, XDS_CLUSTER)) || (lds && !type_answered(s, XDS_LISTENER))) {
         return false;
     }
@@ -83,7 +83,7 @@ static void trim_tick(struct timer *t)
 static void update_live(void *arg)
 {
     struct server *s = arg;
-    if (!s->live && server_configured(s) && (!s->published || workers_applied(s->workers) >= s->published->version)) {
+    if (!s->live && !s->exiting && server_configured(s) && (!s->published || workers_applied(s->workers) >= s->published->version)) {
         s->live = true;
         timer_set(s->loop, &s->trim, TRIM_AFTER_MS);
         log_info(LOGC_MAIN, 0, "server_live", "workers=%d after_ms=%llu", s->concurrency,
@@ -166,6 +166,9 @@ static void admin_health(void *arg, bool fail)
 static void on_signal(struct signal_watch *w, int signo)
 {
     struct server *s = container_of(w, struct server, signals);
+    if (s->exiting) {
+        return;
+    }
     if (signo == SIGUSR1) {
         access_log_reopen();
     } else if (signo == SIGINT && s->draining) {
@@ -311,6 +314,9 @@ static int start_config(struct server *s, struct err *err)
     struct xds_node node = { .serialized = node_bytes(s) };
     s->xds = xds_client_new(s->loop, &node, config_sink, s->config);
     config_set_client(s->config, s->xds);
+    if (co.validate_only) {
+        s->boot.has_ads = false; // looking at a file is no reason to call anybody
+    }
     int rc = bootstrap_apply(&s->boot, s->xds, err);
     s->applied_static = rc == 0;
     return rc;
@@ -339,6 +345,8 @@ static void apply_log_options(const struct options *o)
 static int server_start(struct server *s, struct err *err)
 {
     s->start_wall_ms = clock_wall_ms();
+    timer_init(&s->drain_poll, drain_tick);
+    timer_init(&s->trim, trim_tick);
     s->loop = loop_new(err);
     if (!s->loop || load_bootstrap(s, err)) {
         return -1;
@@ -352,8 +360,6 @@ static int server_start(struct server *s, struct err *err)
     if (!s->dns || (!validate && access_log_start(err))) {
         return -1;
     }
-    timer_init(&s->drain_poll, drain_tick);
-    timer_init(&s->trim, trim_tick);
     s->signals.on_signal = on_signal;
     const int signals[] = { SIGTERM, SIGINT, SIGUSR1 };
     struct snapshot *empty = snapshot_clone(NULL);
@@ -378,17 +384,23 @@ static int server_start(struct server *s, struct err *err)
 
 static void server_stop(struct server *s)
 {
+    s->exiting = true;
+    timer_cancel(&s->drain_poll);
+    timer_cancel(&s->trim);
+    if (s->config) {
+        config_stop(s->config);
+    }
     if (s->sidecar) {
         sidecar_free(s->sidecar);
     }
     if (s->admin) {
         admin_free(s->admin);
     }
-    if (s->xds) {
-        xds_client_free(s->xds);
-    }
     if (s->workers) {
         workers_stop(s->workers);
+    }
+    if (s->xds) {
+        xds_client_free(s->xds);
     }
     if (s->loop) {
         loop_turn(s->loop, 0); // errands and snapshots on their way home
@@ -404,8 +416,6 @@ static void server_stop(struct server *s)
     bootstrap_fini(&s->boot);
     if (s->loop) {
         signal_watch_stop(&s->signals);
-        timer_cancel(&s->drain_poll);
-        timer_cancel(&s->trim);
         loop_free(s->loop);
     }
     if (s->stats) {

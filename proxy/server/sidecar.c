@@ -139,7 +139,7 @@ static void take_ads(struct sidecar *s, struct bootstrap *b)
     s->ca_addr = env("CA_ADDR");
     s->ca_addr = s->ca_addr.n ? s->ca_addr : target;
     struct str delta = env("ISTIO_DELTA_XDS");
-    b->has_ads = true;
+    b->has_ads = b->cds_ads = b->lds_ads = true;
     b->ads = (struct xds_ads_opts){
         .target = target,
         .delta = !str_is(delta, "false"),

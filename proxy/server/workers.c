@@ -17,6 +17,7 @@ struct worker_thread {
     struct workers *all;
     pthread_t thread;
     bool started;
+    bool ended; // worker thread: its engines are gone; errands that still come go home undone
     uint64_t applied; // control thread only: version acknowledged
 };
 
@@ -60,7 +61,11 @@ static void errand_back(struct mailbox_msg *m)
 static void errand_there(struct mailbox_msg *m)
 {
     struct errand *e = container_of(m, struct errand, msg);
-    e->do_work(e);
+    if (!e->t->ended) {
+        e->do_work(e);
+    }
+    snapshot_unref(e->snap); // publish_work took it over, when it ran
+    e->snap = NULL;
     e->msg.fn = errand_back;
     loop_post(e->t->all->control, &e->msg);
 }
@@ -90,6 +95,7 @@ static void *worker_main(void *arg)
     listener_worker_init(w);
     listener_on_snapshot(w, NULL);
     loop_run(w->loop);
+    t->ended = true;
     listener_worker_fini(w);
     upstream_worker_fini(w);
     http_worker_fini(w);
@@ -110,7 +116,7 @@ struct workers *workers_start(struct loop *control, struct stats_store *stats, i
     ws->v = mem_zalloc(sizeof(*ws->v) * (size_t)n);
     for (int i = 0; i < n; i++) {
         struct worker_thread *t = &ws->v[i];
-            char name[24];
+        char name[24];
         snprintf(name, sizeof(name), "worker_%d", i);
         t->all = ws;
         t->w.index = i;
@@ -180,7 +186,7 @@ void workers_on_applied(struct workers *ws, void (*fn)(void *arg), void *arg)
 static void drain_work(struct errand *e)
 {
     struct worker *w = &e->t->w;
-    w->drain_inbound_only = e->inbound_only;
+    w->drain_inbound_only = e->inbound_only && (!w->draining || w->drain_inbound_only); // all is more than inbound only
     w->draining = true;
     listener_drain(w, e->inbound_only);
 }
@@ -237,6 +243,7 @@ void workers_stop(struct workers *ws)
             loop_free(ws->v[i].w.loop);
         }
     }
+    loop_turn(ws->control, 0); // errands on their way home
     free(ws->v);
     free(ws);
 }

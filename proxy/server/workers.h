@@ -21,7 +21,8 @@ void workers_on_applied(struct workers *ws, void (*fn)(void *arg), void *arg);
 void workers_drain(struct workers *ws, bool inbound_only);
 // Asks all workers how many connections they hold; fn(arg, sum) once.
 void workers_count(struct workers *ws, void (*fn)(void *arg, size_t connections), void *arg);
-// Stops and joins all threads; remaining connections are closed. Frees ws.
+// Stops and joins all threads; remaining connections are closed. Runs one turn of the control loop, in which the callbacks of workers_count and
+// workers_on_applied may still come. Frees ws. Not from a callback.
 void workers_stop(struct workers *ws);
 
 #endif
