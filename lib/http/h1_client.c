@@ -23,16 +23,18 @@ static bool begin(struct h1 *h)
     return false;
 }
 
-// Bytes that came before the request left belong to an earlier one (a late 408, or a confused server).
-static bool answered_too_early(const struct h1_exchange *x)
+// Bytes that came before the request left belong to an earlier one (a late 408, or a confused server). A connection that becomes open sends what
+// waits and reads in one go: with a quick server, the answer to its first request is there before our own flush at the end of the turn.
+static bool answered_too_early(const struct h1 *h, const struct h1_exchange *x)
 {
-    return !x->flushed;
+    bool sent_on_open = h->exchanges == 0 && x->out != H1_OUT_NO_HEAD && h->c.conn->out.len == 0;
+    return !x->flushed && !sent_on_open;
 }
 
 static void on_head(struct h1 *h, struct h1_exchange *x)
 {
     struct http_response *r = &x->p.resp;
-    if (answered_too_early(x)) {
+    if (answered_too_early(h, x)) {
         h1_reset(h, x, h->exchanges ? CODEC_RESET_BEFORE_REQUEST : CODEC_RESET_PROTOCOL,
                  h1_error_text(H1_ERR_UNEXPECTED_BYTES), H1_FATE_ABORT);
         return;
@@ -89,7 +91,7 @@ static void on_failed(struct h1 *h, struct h1_exchange *x)
 {
     bool ended = x->p.error == H1_OK || x->p.error == H1_ERR_UNEXPECTED_EOF;
     bool nothing = x->p.error == H1_OK && x->informational == 0;
-    if (!ended && answered_too_early(x)) {
+    if (!ended && answered_too_early(h, x)) {
         nothing = true;
     }
     enum codec_reset why = nothing && h->exchanges ? CODEC_RESET_BEFORE_REQUEST : ended ? CODEC_RESET_REMOTE : CODEC_RESET_PROTOCOL;

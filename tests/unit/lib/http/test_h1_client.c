@@ -177,6 +177,18 @@ static void bytes_nobody_asked_for(void **state)
     rig_free(r);
 }
 
+static void answer_in_the_turn_in_which_the_connection_opened(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(false, NULL);
+    rig_ask(r, "GET", "/1");
+    conn_flush(codec_conn(r->codec)); // what a connection does by itself when it has become open
+    assert_true(send(r->fd, "HTTP/1.1 204 No Content\r\n\r\n", 27, MSG_NOSIGNAL) == 27);
+    rig_turn(r, 1);
+    assert_memory_equal(rig_heard(r), "response 204", 12);
+    rig_free(r);
+}
+
 static void early_answer_while_sending(void **state)
 {
     (void)state;
@@ -428,6 +440,7 @@ int main(void)
         cmocka_unit_test(reused_connection_closed_before_the_answer),
         cmocka_unit_test(closed_while_idle),
         cmocka_unit_test(bytes_nobody_asked_for),
+        cmocka_unit_test(answer_in_the_turn_in_which_the_connection_opened),
         cmocka_unit_test(early_answer_while_sending),
         cmocka_unit_test(request_bodies),
         cmocka_unit_test(paused_answer),
