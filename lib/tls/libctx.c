@@ -2,9 +2,10 @@
 // A lean OpenSSL library context for handshakes.
 //
 // OpenSSL 3.0 walks through all decoders (about 70) and key types (about 20) of its providers for every public key that it
-// meets in a certificate, which was a third of the time of a handshake. Handshakes here run in a library context of their own,
-// whose only provider hands on the default provider's algorithms, but of those two kinds only what certificates in use have.
-// The pattern is that of a filtering provider (provider(7)); the algorithms, their code and their state are the default's.
+// meets in a certificate, which was a third of the time of a handshake, and for that it copies the list of every algorithm that
+// any fetch has brought into the context. Handshakes here run in a library context of their own, whose only provider hands on
+// the default provider's algorithms, but of most kinds only what TLS and certificates in use need. The pattern is that of a
+// filtering provider (provider(7)); the algorithms, their code and their state are the default's.
 #include "lib/tls/libctx.h"
 
 #include <openssl/core_dispatch.h>
@@ -21,60 +22,77 @@ enum { KEPT_MAX = 32 };
 
 static OSSL_PROVIDER *base; // "default" in the process's default context
 static OSSL_LIB_CTX *lean;
-static OSSL_ALGORITHM decoders[KEPT_MAX + 1], keymgmts[KEPT_MAX + 1]; // end with names = NULL
 
-static bool name_in(const char *names, const char *const *list, size_t n)
+// What is handed on of each kind of algorithm, by first name. A kind that is not listed is handed on whole.
+enum { NAMES_MAX = 13 };
+static struct kept {
+    int operation;
+    const char *names[NAMES_MAX];
+    OSSL_ALGORITHM list[KEPT_MAX + 1]; // ends with names = NULL
+} kept[] = {
+    { .operation = OSSL_OP_DECODER, .names = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448" } },
+    // Besides keys of certificates, those of key exchange, and the MAC of TLS 1.2's older ciphers.
+    { .operation = OSSL_OP_KEYMGMT, .names = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "X448", "DH", "HMAC" } },
+    { .operation = OSSL_OP_DIGEST, .names = { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "SHA3-256", "SHA3-384", "SHA3-512",
+                                              "MD5", "MD5-SHA1" } },
+    // For session tickets and the random generator. Those of the records, whatever the cipher list says, come from the SSL_CTX,
+    // made in the default context; but OpenSSL looks for these joined forms (TLS 1.2, CBC) when a handshake ends.
+    { .operation = OSSL_OP_CIPHER, .names = { "AES-128-CBC", "AES-256-CBC", "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-128-CTR",
+                                              "AES-256-CTR", "AES-128-CBC-HMAC-SHA1", "AES-256-CBC-HMAC-SHA1", "AES-128-CBC-HMAC-SHA256",
+                                              "AES-256-CBC-HMAC-SHA256" } },
+    { .operation = OSSL_OP_MAC, .names = { "HMAC" } },
+    { .operation = OSSL_OP_KDF, .names = { "HKDF", "TLS13-KDF", "TLS1-PRF" } },
+    { .operation = OSSL_OP_KEYEXCH, .names = { "DH", "ECDH", "X25519", "X448", "TLS1-PRF", "HKDF" } },
+    { .operation = OSSL_OP_SIGNATURE, .names = { "RSA", "ED25519", "ED448", "ECDSA", "HMAC" } },
+};
+
+static bool keep(const struct kept *k, const OSSL_ALGORITHM *a)
 {
-    size_t first = strcspn(names, ":");
-    for (size_t i = 0; i < n; i++) {
-        if (strlen(list[i]) == first && strncmp(names, list[i], first) == 0) {
-            return true;
+    size_t first = strcspn(a->algorithm_names, ":");
+    for (size_t i = 0; i < NAMES_MAX && k->names[i]; i++) {
+        if (strlen(k->names[i]) == first && strncmp(a->algorithm_names, k->names[i], first) == 0) {
+            return k->operation != OSSL_OP_DECODER || (strstr(a->property_definition, "input=der") &&
+                                                       strstr(a->property_definition, "structure=SubjectPublicKeyInfo"));
         }
     }
     return false;
 }
 
-static bool keep_decoder(const OSSL_ALGORITHM *a)
-{
-    static const char *const keys[] = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448" };
-    return name_in(a->algorithm_names, keys, array_len(keys)) && strstr(a->property_definition, "input=der") &&
-           strstr(a->property_definition, "structure=SubjectPublicKeyInfo");
-}
-
-static bool keep_keymgmt(const OSSL_ALGORITHM *a)
-{
-    // Besides keys of certificates, those of key exchange, and the MAC of TLS 1.2's older ciphers.
-    static const char *const keys[] = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "X448", "DH", "HMAC" };
-    return name_in(a->algorithm_names, keys, array_len(keys));
-}
-
-static bool filter(int operation, bool (*keep)(const OSSL_ALGORITHM *), OSSL_ALGORITHM *out)
+static bool filter(struct kept *k)
 {
     int no_cache = 0;
     size_t n = 0;
-    for (const OSSL_ALGORITHM *a = OSSL_PROVIDER_query_operation(base, operation, &no_cache); a && a->algorithm_names; a++) {
-        if (keep(a)) {
+    for (const OSSL_ALGORITHM *a = OSSL_PROVIDER_query_operation(base, k->operation, &no_cache); a && a->algorithm_names; a++) {
+        if (keep(k, a)) {
             if (n == KEPT_MAX) {
                 return false;
             }
-            out[n++] = *a;
+            k->list[n++] = *a;
         }
     }
     return n > 0 && !no_cache;
+}
+
+static bool filter_all(void)
+{
+    for (size_t i = 0; i < array_len(kept); i++) {
+        if (!filter(&kept[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static const OSSL_ALGORITHM *query(void *provctx, int operation, int *no_cache)
 {
     (void)provctx;
     *no_cache = 0;
-    switch (operation) {
-    case OSSL_OP_DECODER:
-        return decoders;
-    case OSSL_OP_KEYMGMT:
-        return keymgmts;
-    default:
-        return OSSL_PROVIDER_query_operation(base, operation, no_cache);
+    for (size_t i = 0; i < array_len(kept); i++) {
+        if (kept[i].operation == operation) {
+            return kept[i].list;
+        }
     }
+    return OSSL_PROVIDER_query_operation(base, operation, no_cache);
 }
 
 // The default provider's function of this number.
@@ -109,7 +127,7 @@ static void make(void)
         return;
     }
     OSSL_LIB_CTX *c = NULL;
-    if (filter(OSSL_OP_DECODER, keep_decoder, decoders) && filter(OSSL_OP_KEYMGMT, keep_keymgmt, keymgmts)) {
+    if (filter_all()) {
         c = OSSL_LIB_CTX_new();
     }
     if (c && OSSL_PROVIDER_add_builtin(c, "remora-lean", provider_init) && OSSL_PROVIDER_load(c, "remora-lean")) {
