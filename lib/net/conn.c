@@ -101,6 +101,7 @@ void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms
     }
     if (c->state == CONN_OPEN) {
         c->state = CONN_HANDSHAKING;
+        c->bytes_in -= c->in.len; // they were not plain bytes
         buf_move(&c->raw_in, &c->in, c->in.len);
         loop_defer(c->loop, &c->task); // bytes may be here already, then no edge follows
     }
@@ -259,7 +260,11 @@ void conn_write_bytes(struct conn *c, const void *p, size_t n)
     if (!c->transport && c->out.len == 0 && c->writable && is_open(c) && !c->broken && !c->fin_sent && n < c->high) {
         // Straight from the caller's memory; what the kernel does not take is copied.
         ssize_t k = n ? send(c->fd.fd, p, n, MSG_NOSIGNAL) : 0;
-        if (k > 0) {
+        if (k < 0 && errno != EAGAIN && errno != EINTR) {
+            // Not tried again below: the first error tells why, a second send says EPIPE whatever it was.
+            c->writable = false;
+            break_later(c, CONN_CLOSE_RESET, errno);
+        } else if (k > 0) {
             c->bytes_out += (size_t)k;
             c->active_ms = loop_now_ms(c->loop);
             p = (const char *)p + k;
@@ -654,7 +659,7 @@ ssize_t conn_raw_read(struct conn *c, void *p, size_t n)
             continue;
         }
         c->readable = false;
-        if (errno != EAGAIN) {
+        if (errno != EAGAIN && !c->connect_errno) {
             c->connect_errno = errno;
         }
         return -errno;
@@ -676,7 +681,7 @@ ssize_t conn_raw_write(struct conn *c, const void *p, size_t n)
             continue;
         }
         c->writable = false;
-        if (errno != EAGAIN) {
+        if (errno != EAGAIN && !c->connect_errno) {
             c->connect_errno = errno;
         }
         return -errno;
