@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/base/file.h"
 #include "lib/base/rand.h"
@@ -26,14 +27,30 @@ static int make_root(struct ca *c, const char *folder, struct err *err)
     return rc ? rc : file_write_atomic(in_folder(&c->arena, folder, "root-cert.pem"), c->root_pem, 0644, err);
 }
 
+// Who reads the key signs for the whole mesh.
+static int check_private(const char *path, struct err *err)
+{
+    struct stat st;
+    if (stat(path, &st)) {
+        return err_errno(err, errno, path);
+    }
+    return st.st_mode & 07 ? err_set(err, -EACCES, "%s: mode %04o lets everybody in; chmod 600", path, (unsigned)st.st_mode & 0777) : 0;
+}
+
 static int open_token_key(struct ca *c, const char *folder, struct err *err)
 {
     const char *path = in_folder(&c->arena, folder, "token-key");
     struct str s;
-    struct err e = { 0 };
-    if (!file_read(path, CA_FILE_MAX, &c->arena, &s, &e) && s.n == TOKEN_KEY_BYTES) {
+    if (access(path, F_OK) == 0) { // a new one would make every token that was handed out worthless
+        if (file_read(path, CA_FILE_MAX, &c->arena, &s, err)) {
+            return err->code;
+        }
+        if (s.n != TOKEN_KEY_BYTES) {
+            return err_set(err, -EINVAL, "%s: has %zu bytes in place of %d; remove it to make a new one (tokens become invalid)", path, s.n,
+                           TOKEN_KEY_BYTES);
+        }
         memcpy(c->token_key, s.p, TOKEN_KEY_BYTES);
-        return 0;
+        return check_private(path, err);
     }
     rand_bytes(c->token_key, TOKEN_KEY_BYTES);
     return file_write_atomic(path, str_n(c->token_key, TOKEN_KEY_BYTES), 0600, err);
@@ -55,7 +72,7 @@ int ca_open(struct ca *c, const char *folder, struct str trust_domain, struct er
     if (have_key && !cert_key_matches(c->root_pem, c->key_pem)) {
         return err_set(err, -EINVAL, "%s: ca-key.pem is not the key of root-cert.pem", folder);
     }
-    int rc = have_key ? 0 : make_root(c, folder, err);
+    int rc = have_key ? check_private(in_folder(&c->arena, folder, "ca-key.pem"), err) : make_root(c, folder, err);
     return rc ? rc : open_token_key(c, folder, err);
 }
 

@@ -106,12 +106,15 @@ const char *cpc_q(struct compiler *k, struct str s)
 
 const char *cpc_qf(struct compiler *k, const char *fmt, ...)
 {
-    char text[1024];
-    va_list ap;
+    va_list ap, again;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    return cpc_q(k, str_c(text));
+    char *text = arena_alloc(&k->scratch, (size_t)n + 1);
+    vsnprintf(text, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return cpc_q(k, str_n(text, (size_t)n));
 }
 
 int cpc_add(struct compiler *k, enum cp_type t, struct str name, struct buf *text)
@@ -144,17 +147,6 @@ int cpc_add(struct compiler *k, enum cp_type t, struct str name, struct buf *tex
     buf_clear(text);
     arena_reset(&k->scratch, true);
     return rc;
-}
-
-const struct cp_destination_rule *cpc_rule(const struct compiler *k, const struct cp_service *s)
-{
-    for (size_t i = 0; i < k->c->destination_rule_count; i++) {
-        const struct cp_destination_rule *d = &k->c->destination_rules[i];
-        if (cp_find_service(k->c, d->host, d->meta.ns) == s) {
-            return d;
-        }
-    }
-    return NULL;
 }
 
 struct str cpc_cluster_name(struct compiler *k, const struct cp_port *p, struct str subset, const struct cp_service *s)

@@ -157,7 +157,7 @@ static void write_assignment(struct compiler *k, struct buf *b, struct str name,
                 sep = ", ";
             }
         }
-        buf_printf(b, "], load_balancing_weight: %llu}", (unsigned long long)weight);
+        buf_printf(b, "], load_balancing_weight: %llu}", (unsigned long long)(weight < UINT32_MAX ? weight : UINT32_MAX));
         outer = ", ";
     }
     buf_printf(b, "]}");
@@ -183,7 +183,8 @@ static int add_outbound(struct compiler *k, const struct cp_service *s, const st
         buf_printf(&b, ", eds_cluster_config: {eds_config: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}, service_name: %s}",
                    cpc_q(k, name));
     } else if (s->resolution == CP_DNS) {
-        buf_printf(&b, ", dns_refresh_rate: 60s, respect_dns_ttl: true, dns_lookup_family: V4_ONLY, load_assignment: ");
+        buf_printf(&b, ", dns_refresh_rate: 60s, respect_dns_ttl: true, dns_lookup_family: %s, load_assignment: ",
+                   k->node->ip.family == AF_INET6 ? "AUTO" : "V4_ONLY");
         write_assignment(k, &b, name, s, p, labels);
     }
     write_limits(&b, policy);
@@ -201,7 +202,7 @@ static int add_outbound(struct compiler *k, const struct cp_service *s, const st
     }
     write_transport(k, &b, s, p, subset, policy);
     buf_printf(&b, ", common_lb_config: {healthy_panic_threshold: {}}, metadata: {filter_metadata: {istio: {");
-    const struct cp_destination_rule *d = cpc_rule(k, s);
+    const struct cp_destination_rule *d = s->rule;
     if (d) {
         buf_printf(&b, "config: %s, ", cpc_qf(k, "/apis/networking.istio.io/v1/namespaces/%.*s/destination-rule/%.*s", STR_FMT(d->meta.ns),
                                                STR_FMT(d->meta.name)));
@@ -220,7 +221,7 @@ static int each_outbound(struct compiler *k, int (*fn)(struct compiler *, const 
     static const struct cp_policy no_policy;
     for (size_t i = 0; i < k->c->service_count; i++) {
         const struct cp_service *s = &k->c->services[i];
-        const struct cp_destination_rule *d = cpc_rule(k, s);
+        const struct cp_destination_rule *d = s->rule;
         for (size_t p = 0; p < s->port_count; p++) {
             if (fn(k, s, &s->ports[p], str_n("", 0), &no_labels, d ? &d->policy : &no_policy)) {
                 return k->err->code;

@@ -24,7 +24,6 @@ __attribute__((format(printf, 2, 3))) const char *cpc_qf(struct compiler *k, con
 int cpc_add(struct compiler *k, enum cp_type t, struct str name, struct buf *text);
 
 // Parts shared by the type files.
-const struct cp_destination_rule *cpc_rule(const struct compiler *k, const struct cp_service *s);
 // "outbound|9080|v1|host" in scratch.
 struct str cpc_cluster_name(struct compiler *k, const struct cp_port *p, struct str subset, const struct cp_service *s);
 uint16_t cpc_endpoint_port(const struct cp_endpoint *e, const struct cp_port *p);

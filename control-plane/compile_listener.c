@@ -71,25 +71,17 @@ static int add_http_outbound(struct compiler *k, uint16_t port)
     return cpc_add(k, CP_LDS, str_c(name), &b);
 }
 
-// The TCP routes of a VirtualService for this service and port, or NULL.
-static const struct cp_tcp_route *tcp_route_of(const struct compiler *k, const struct cp_service *s, uint16_t port,
-                                               const struct cp_virtual_service **ret_vs)
+// The TCP route of the service's VirtualService for this port, or NULL.
+static const struct cp_tcp_route *tcp_route_of(const struct cp_service *s, uint16_t port)
 {
-    for (size_t i = 0; i < k->c->virtual_service_count; i++) {
-        const struct cp_virtual_service *v = &k->c->virtual_services[i];
-        bool ours = false;
-        for (size_t h = 0; h < v->host_count && !ours; h++) {
-            ours = cp_find_service(k->c, v->hosts[h], v->meta.ns) == s;
+    for (size_t t = 0; s->tcp && t < s->tcp->tcp_count; t++) {
+        const struct cp_tcp_route *r = &s->tcp->tcp[t];
+        bool fits = r->port_count == 0;
+        for (size_t p = 0; p < r->port_count && !fits; p++) {
+            fits = r->ports[p] == port;
         }
-        for (size_t t = 0; ours && t < v->tcp_count; t++) {
-            bool fits = v->tcp[t].port_count == 0;
-            for (size_t p = 0; p < v->tcp[t].port_count && !fits; p++) {
-                fits = v->tcp[t].ports[p] == port;
-            }
-            if (fits) {
-                *ret_vs = v;
-                return &v->tcp[t];
-            }
+        if (fits) {
+            return r;
         }
     }
     return NULL;
@@ -107,8 +99,7 @@ static const struct cp_port *destination_port(const struct cp_service *s, uint16
 
 static void write_tcp_filter(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p)
 {
-    const struct cp_virtual_service *vs = NULL;
-    const struct cp_tcp_route *r = tcp_route_of(k, s, p->number, &vs);
+    const struct cp_tcp_route *r = tcp_route_of(s, p->number);
     const char *name = cpc_q(k, cpc_cluster_name(k, p, str_n("", 0), s));
     if (!r) {
         cpc_tcp_proxy(k, b, name, name);
@@ -119,7 +110,7 @@ static void write_tcp_filter(struct compiler *k, struct buf *b, const struct cp_
                name);
     const char *sep = "";
     for (size_t i = 0; i < r->route_count; i++) {
-        const struct cp_service *d = cp_find_service(k->c, r->routes[i].host, vs->meta.ns);
+        const struct cp_service *d = cp_find_service(k->c, r->routes[i].host, s->tcp->meta.ns);
         const struct cp_port *dp = d ? destination_port(d, r->routes[i].port, p) : NULL;
         if (dp && r->routes[i].weight) {
             buf_printf(b, "%s{name: %s, weight: %u}", sep, cpc_q(k, cpc_cluster_name(k, dp, r->routes[i].subset, d)), r->routes[i].weight);

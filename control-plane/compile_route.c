@@ -4,19 +4,7 @@
 #include <string.h>
 
 #include "control-plane/compile_int.h"
-
-static const struct cp_virtual_service *virtual_service_of(const struct compiler *k, const struct cp_service *s)
-{
-    for (size_t i = 0; i < k->c->virtual_service_count; i++) {
-        const struct cp_virtual_service *v = &k->c->virtual_services[i];
-        for (size_t h = 0; h < v->host_count; h++) {
-            if (v->http_count && cp_find_service(k->c, v->hosts[h], v->meta.ns) == s) {
-                return v;
-            }
-        }
-    }
-    return NULL;
-}
+#include "lib/base/map.h"
 
 static void write_matcher(struct compiler *k, struct buf *b, const struct cp_string_match *m, bool ignore_case)
 {
@@ -291,32 +279,56 @@ static void write_default_route(struct compiler *k, struct buf *b, const struct 
     buf_printf(b, "}, decorator: {operation: %s}}", cpc_qf(k, "%.*s:%u/*", STR_FMT(s->host), p->number));
 }
 
-// FQDN, FQDN with a trailing dot, the short forms as seen from the node's namespace, and the addresses.
-static void write_domains(struct compiler *k, struct buf *b, const struct cp_service *s)
+// Host names know no case.
+static struct str lower(struct compiler *k, struct str s)
 {
-    buf_printf(b, "%s, %s", cpc_q(k, s->host), cpc_qf(k, "%.*s.", STR_FMT(s->host)));
+    struct str low = arena_str(&k->scratch, s);
+    for (size_t i = 0; i < low.n; i++) {
+        ((char *)low.p)[i] = low.p[i] >= 'A' && low.p[i] <= 'Z' ? (char)(low.p[i] | 0x20) : low.p[i];
+    }
+    return low;
+}
+
+// One domain of a virtual host, unless another service of this port has it: the whole route configuration would be refused.
+static void write_domain(struct compiler *k, struct buf *b, const struct cp_service *s, struct map *taken, struct str domain)
+{
+    struct str key = lower(k, domain);
+    if (!map_get(taken, key)) {
+        map_put(taken, key, (void *)s);
+        buf_printf(b, ", %s", cpc_q(k, domain));
+    }
+}
+
+// The host itself (taken beforehand), FQDN with a trailing dot, the short forms as seen from the node's namespace, and the addresses.
+static void write_domains(struct compiler *k, struct buf *b, const struct cp_service *s, struct map *taken)
+{
+    struct arena *a = &k->scratch;
+    buf_printf(b, "%s", cpc_q(k, s->host));
+    write_domain(k, b, s, taken, arena_printf(a, "%.*s.", STR_FMT(s->host)));
     struct str suffix = arena_printf(&k->scratch, ".%.*s.svc.cluster.local", STR_FMT(s->meta.ns));
     if (str_ends(s->host, suffix) && s->host.n > suffix.n) {
         struct str name = str_n(s->host.p, s->host.n - suffix.n);
         if (str_eq(s->meta.ns, k->node->ns)) {
-            buf_printf(b, ", %s", cpc_q(k, name));
+            write_domain(k, b, s, taken, name);
         }
-        buf_printf(b, ", %s, %s", cpc_qf(k, "%.*s.%.*s.svc", STR_FMT(name), STR_FMT(s->meta.ns)),
-                   cpc_qf(k, "%.*s.%.*s", STR_FMT(name), STR_FMT(s->meta.ns)));
+        write_domain(k, b, s, taken, arena_printf(a, "%.*s.%.*s.svc", STR_FMT(name), STR_FMT(s->meta.ns)));
+        write_domain(k, b, s, taken, arena_printf(a, "%.*s.%.*s", STR_FMT(name), STR_FMT(s->meta.ns)));
     }
     for (size_t i = 0; i < s->address_count; i++) {
-        struct addr a;
-        if (addr_parse_ip(s->addresses[i], 0, &a)) {
-            buf_printf(b, a.family == AF_INET6 ? ", '[%.*s]'" : ", %.*s", STR_FMT(s->addresses[i]));
+        struct addr ip;
+        char text[ADDR_TEXT_MAX];
+        if (addr_parse_ip(s->addresses[i], 0, &ip)) {
+            addr_ip_text(&ip, text);
+            write_domain(k, b, s, taken, arena_printf(a, ip.family == AF_INET6 ? "[%s]" : "%s", text));
         }
     }
 }
 
-static void write_vhost(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p)
+static void write_vhost(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p, struct map *taken)
 {
-    const struct cp_virtual_service *v = virtual_service_of(k, s);
+    const struct cp_virtual_service *v = s->http;
     buf_printf(b, "{name: %s, domains: [", cpc_qf(k, "%.*s:%u", STR_FMT(s->host), p->number));
-    write_domains(k, b, s);
+    write_domains(k, b, s, taken);
     buf_printf(b, "], include_request_attempt_count: true, routes: [");
     if (v) {
         write_vs_routes(k, b, v, s, p->number);
@@ -324,6 +336,16 @@ static void write_vhost(struct compiler *k, struct buf *b, const struct cp_servi
         write_default_route(k, b, s, p);
     }
     buf_printf(b, "]}, ");
+}
+
+static const struct cp_port *http_port(const struct cp_service *s, uint16_t port)
+{
+    for (size_t p = 0; p < s->port_count; p++) {
+        if (s->ports[p].number == port && s->ports[p].protocol == CP_HTTP) {
+            return &s->ports[p];
+        }
+    }
+    return NULL;
 }
 
 static int add_port(struct compiler *k, uint16_t port)
@@ -334,14 +356,19 @@ static int add_port(struct compiler *k, uint16_t port)
     buf_printf(&b, "{name: '%u', validate_clusters: false, ignore_port_in_host_matching: true, max_direct_response_body_size_bytes: 1048576, "
                    "virtual_hosts: [",
                port);
-    for (size_t i = 0; i < k->c->service_count; i++) {
-        const struct cp_service *s = &k->c->services[i];
-        for (size_t p = 0; p < s->port_count; p++) {
-            if (s->ports[p].number == port && s->ports[p].protocol == CP_HTTP) {
-                write_vhost(k, &b, s, &s->ports[p]);
+    struct map taken = { 0 };
+    for (int pass = 0; pass < 2; pass++) { // real hosts before short forms of others
+        for (size_t i = 0; i < k->c->service_count; i++) {
+            const struct cp_service *s = &k->c->services[i];
+            const struct cp_port *p = http_port(s, port);
+            if (p && pass) {
+                write_vhost(k, &b, s, p, &taken);
+            } else if (p) {
+                map_put(&taken, lower(k, s->host), (void *)s);
             }
         }
     }
+    map_fini(&taken);
     if (k->o->registry_only) {
         buf_printf(&b, "{name: block_all, domains: ['*'], routes: [{name: block_all, match: {prefix: /}, direct_response: {status: 502}}]}]}");
     } else {

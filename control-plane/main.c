@@ -45,6 +45,21 @@ static const char *address_or_off(const char *v)
     return strcmp(v, "off") ? v : NULL;
 }
 
+// As the loader's names: what goes into SPIFFE ids.
+static bool is_name(const char *v)
+{
+    size_t n = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+    return n > 0 && n <= 253 && !v[n];
+}
+
+// google.protobuf.Duration in JSON, below a day.
+static bool is_seconds(const char *v)
+{
+    size_t whole = strspn(v, "0123456789");
+    size_t part = v[whole] == '.' ? 1 + strspn(v + whole + 1, "0123456789") : 0;
+    return whole > 0 && whole <= 5 && part != 1 && part <= 10 && !strcmp(v + whole + part, "s");
+}
+
 static int take(const char *flag, const char *v, struct args *a)
 {
     struct cp_server_opts *s = &a->serve;
@@ -60,8 +75,14 @@ static int take(const char *flag, const char *v, struct args *a)
     } else if (!strcmp(flag, "--http-addr")) {
         s->http_addr = address_or_off(v);
     } else if (!strcmp(flag, "--trust-domain")) {
+        if (!is_name(v)) {
+            return usage("--trust-domain is not a name: ", v);
+        }
         s->compile.trust_domain = str_c(v);
     } else if (!strcmp(flag, "--sniff-timeout")) {
+        if (!is_seconds(v)) {
+            return usage("--sniff-timeout is not a number of seconds such as 5s or 0.5s: ", v);
+        }
         s->compile.sniff_timeout = str_c(v);
     } else if (!strcmp(flag, "--namespace")) {
         a->ns = v;
@@ -141,7 +162,7 @@ static int cmd_token(const struct args *a)
     struct ca ca;
     struct err err = { 0 };
     struct arena arena = { 0 };
-    if (!a->ns || !a->service_account || strchr(a->ns, '"') || strchr(a->service_account, '"')) {
+    if (!a->ns || !a->service_account || !is_name(a->ns) || !is_name(a->service_account)) {
         usage("token needs ", "--namespace and --service-account");
         return 1;
     }

@@ -5,6 +5,7 @@
 
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
+#include "lib/base/map.h"
 #include "lib/net/addr.h"
 
 struct cp_label {
@@ -52,6 +53,9 @@ struct cp_service { // one host of a ServiceEntry
     enum cp_resolution resolution;
     struct cp_endpoint *endpoints; // inline ones, and the selected workloads
     size_t endpoint_count;
+    // What is said about it elsewhere; NULL = nothing.
+    const struct cp_destination_rule *rule;
+    const struct cp_virtual_service *http, *tcp; // the one with routes of that kind
 };
 
 enum cp_match { CP_ANY, CP_EXACT, CP_PREFIX, CP_REGEX };
@@ -156,6 +160,7 @@ struct cp_peer_authentication {
 
 struct cp_config {
     struct arena arena;
+    struct map by_host; // host → index + 1 in services
     uint64_t version;
     struct cp_service *services;
     size_t service_count;

@@ -78,6 +78,15 @@ static bool take_answer(struct cp_watch *w, const char *nonce, const Google__Rpc
     return true;
 }
 
+static int take_other(struct cp_stream *s, struct str type_url, struct err *err)
+{
+    if (s->others.count >= CP_OTHER_TYPES_MAX && !map_get(&s->others, type_url)) {
+        return err_set(err, -EINVAL, "type_url: more than %d different types", CP_OTHER_TYPES_MAX);
+    }
+    map_put(&s->others, type_url, s);
+    return 0;
+}
+
 static void forget(struct cp_watch *w, struct str name)
 {
     map_del(&w->names, name);
@@ -128,8 +137,7 @@ static int delta_take(struct cp_stream *s, struct str bytes, struct arena *a, co
     }
     int t = cp_type_parse(str_c(m->type_url));
     if (t < 0) {
-        map_put(&s->others, str_c(m->type_url), s);
-        return 0;
+        return take_other(s, str_c(m->type_url), err);
     }
     struct cp_watch *w = &s->w[t];
     bool answer = take_answer(w, m->response_nonce, m->error_detail, ret_nack);
@@ -145,8 +153,7 @@ static int sotw_take(struct cp_stream *s, struct str bytes, struct arena *a, con
     }
     int t = cp_type_parse(str_c(m->type_url));
     if (t < 0) {
-        map_put(&s->others, str_c(m->type_url), s);
-        return 0;
+        return take_other(s, str_c(m->type_url), err);
     }
     struct cp_watch *w = &s->w[t];
     if (m->response_nonce[0] && !take_answer(w, m->response_nonce, m->error_detail, ret_nack)) {
@@ -249,17 +256,23 @@ static Google__Protobuf__Any *to_any(const struct cp_resource *r, enum cp_type t
     return any;
 }
 
-static size_t gone(struct cp_watch *w, const struct cp_resource **v, size_t n, struct arena *a, char ***ret)
+// absent: also names that were asked for and never were there, so that nobody waits for them (delta).
+static size_t gone(struct cp_watch *w, const struct cp_resource **v, size_t n, bool absent, struct arena *a, char ***ret)
 {
     struct map now = { 0 };
     for (size_t i = 0; i < n; i++) {
         map_put(&now, v[i]->name, w);
     }
-    char **out = arena_array(a, char *, w->sent.count + 1);
+    char **out = arena_array(a, char *, w->sent.count + w->names.count + 1);
     size_t count = 0;
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&w->sent, &i));) {
         if (!map_get(&now, e->key)) {
+            out[count++] = (char *)arena_str(a, e->key).p;
+        }
+    }
+    for (size_t i = 0; absent && (e = map_next(&w->names, &i));) {
+        if (!map_get(&now, e->key) && !map_get(&w->sent, e->key)) {
             out[count++] = (char *)arena_str(a, e->key).p;
         }
     }
@@ -288,7 +301,7 @@ static bool delta_next(struct cp_stream *s, struct cp_watch *w, const struct cp_
         r->resource = to_any(v[i], t, a);
         m.resources[m.n_resources++] = r;
     }
-    m.n_removed_resources = gone(w, v, n, a, &m.removed_resources);
+    m.n_removed_resources = gone(w, v, n, w->dirty, a, &m.removed_resources);
     if (!m.n_resources && !m.n_removed_resources && !w->dirty) {
         w->acked_version = w->acked_version == w->sent_version ? version : w->acked_version;
         w->sent_version = version; // nothing of it concerns this client
@@ -316,7 +329,7 @@ static bool sotw_next(struct cp_stream *s, struct cp_watch *w, const struct cp_s
     for (size_t i = 0; i < n && !changed; i++) {
         changed = !hash_is(map_get(&w->sent, v[i]->name), &v[i]->hash);
     }
-    changed |= gone(w, v, n, a, &removed) > 0;
+    changed |= gone(w, v, n, false, a, &removed) > 0;
     if (!changed) {
         w->acked_version = w->acked_version == w->sent_version ? version : w->acked_version;
         w->sent_version = version;

@@ -6,7 +6,7 @@
 #include "control-plane/compile.h"
 #include "lib/base/map.h"
 
-enum { CP_NAMES_MAX = 200000 };
+enum { CP_NAMES_MAX = 200000, CP_OTHER_TYPES_MAX = 64 };
 
 struct cp_watch { // one type on one stream
     bool asked, wildcard;

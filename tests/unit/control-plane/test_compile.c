@@ -131,6 +131,58 @@ static void values_cannot_break_out_of_their_quotes(void **state)
     cp_config_free(c);
 }
 
+// Each domain once per port: real hosts before short forms of others, then the order of the files.
+static void domains_are_told_apart(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: t}\n"
+                                    "spec: {hosts: [reviews], addresses: [240.240.0.10], ports: [{number: 9080, protocol: HTTP}]}\n");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    char *text = text_of(s, CP_RDS, "9080");
+    for (size_t i = 0; i < 2; i++) {
+        const char *once = i ? "\"240.240.0.10\"" : "\"reviews\"";
+        const char *at = strstr(text, once);
+        assert_non_null(at);
+        assert_null(strstr(at + 1, once));
+    }
+    has(s, CP_RDS, "9080", "[\"reviews\",\"reviews.\"]", true); // its own name, and not the address that another service has
+    free(text);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+static void odd_text_stays_text(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: odd}\nspec: {hosts: [redis], http: ["
+                                    "{name: \"a}, {b: \\\"c\\\\\", headers: {request: {set: {\"x: y\": \"}]#\\n'\"}}}, "
+                                    "match: [{uri: {exact: \"/}'\\\"\"}}], route: [{destination: {host: redis}}]}]}\n"
+                                    "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: r9}\nspec: {address: 10.7.0.19, "
+                                    "locality: \"a: b/}c/'d\", labels: {app: reviews, version: \"v}, x: y\"}}\n");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "\"region\":\"a: b\",\"zone\":\"}c\",\"sub_zone\":\"'d\"", true);
+    has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "reviews;default;reviews;v}, x: y;", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
+static void ipv6_nodes_listen_on_ipv6(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: six}\n"
+                                    "spec: {hosts: [six.example], addresses: [\"fd00::10\"], resolution: STATIC, endpoints: [{address: \"fd00::2\"}], "
+                                    "ports: [{number: 80, protocol: HTTP}, {number: 81, protocol: TCP}]}\n");
+    struct cp_set *s = compile(c, "fd00::2");
+    has(s, CP_LDS, "virtualOutbound", "\"address\":\"::\"", true);
+    has(s, CP_LDS, "virtualInbound", "\"address\":\"::\"", true);
+    has(s, CP_LDS, "::_80", "\"bind_to_port\":false", true);
+    has(s, CP_LDS, "fd00::10_81", "\"address\":\"fd00::10\"", true);
+    has(s, CP_CDS, "inbound|80||", "\"address\":\"::6\"", true);
+    has(s, CP_RDS, "80", "\"[fd00::10]\"", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +191,9 @@ int main(void)
         cmocka_unit_test(listeners_by_protocol),
         cmocka_unit_test(inbound_chains_follow_peer_authentication),
         cmocka_unit_test(values_cannot_break_out_of_their_quotes),
+        cmocka_unit_test(domains_are_told_apart),
+        cmocka_unit_test(odd_text_stays_text),
+        cmocka_unit_test(ipv6_nodes_listen_on_ipv6),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

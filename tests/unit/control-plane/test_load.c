@@ -35,6 +35,27 @@ static const struct {
     { "---\nkind: PeerAuthentication\napiVersion: security.istio.io/v1\nmetadata: {name: g}\nspec: {mtls: {mode: MAYBE}}\n", "\"MAYBE\" is not one of" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80, protocol: QUIC}]}\n", "\"QUIC\" is not one of" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [redis.default.svc.cluster.local], ports: [{number: 80, protocol: TCP}]}\n", "is also in mesh.yaml" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [reviews], http: [{route: [{destination: {host: reviews}}]}]}\n", "has a VirtualService with http routes already: reviews, mesh.yaml:" },
+    { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: reviews.default.svc.cluster.local}\n", "has a DestinationRule already: reviews, mesh.yaml:" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{match: [{uri: {regex: \"(\"}}], route: [{destination: {host: reviews}}]}]}\n", "regex: " },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{match: [{gateways: [ingress]}], route: [{destination: {host: reviews}}]}]}\n", "gateways: only \"mesh\"" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{headers: {request: {set: {\":authority\": a}}}, route: [{destination: {host: reviews}}]}]}\n", "\":authority\" cannot be changed this way" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{headers: {response: {remove: [Host]}}, route: [{destination: {host: reviews}}]}]}\n", "\"Host\" cannot be changed this way" },
+    { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 0s}}}}\n", "connectTimeout: must be at least 1ms" },
+    { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, subsets: [{name: a}, {name: a}]}\n", "there is a subset \"a\" already" },
+    { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, subsets: [{name: \"a b\"}]}\n", "\"a b\" is not a name" },
+    { "---\nkind: PeerAuthentication\napiVersion: security.istio.io/v1\nmetadata: {name: g}\nspec: {portLevelMtls: {80: {mode: DISABLE}}}\n", "portLevelMtls: needs a selector" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"a b\"], ports: [{number: 80, protocol: TCP}]}\n", "\"a b\" is not a name" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"*\"], ports: [{number: 80, protocol: TCP}]}\n", "is not a name" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"x|y\"], ports: [{number: 80, protocol: TCP}]}\n", "is not a name" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80, protocol: TCP}, {number: 80, protocol: HTTP}]}\n", "number or name of another port" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80, name: a}, {number: 81, name: a}]}\n", "number or name of another port" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], addresses: [240.240.0.11], ports: [{number: 6379, protocol: TCP}]}\n", "240.240.0.11:6379 is also the address of a TCP port of" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"*.b\"], resolution: DNS, ports: [{number: 80, protocol: TCP}]}\n", "a wildcard cannot be resolved" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], subjectAltNames: [x], ports: [{number: 80, protocol: TCP}]}\n", "subjectAltNames: unknown or unsupported" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], resolution: DNS, endpoints: [{address: \"x, y\"}], ports: [{number: 80, protocol: TCP}]}\n", "\"x, y\" is not a name" },
+    { "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g, namespace: \"a/b\"}\nspec: {address: 1.2.3.4}\n", "namespace: \"a/b\" is not a name" },
+    { "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {address: 1.2.3.4, serviceAccount: \"a}]\"}\n", "serviceAccount: \"a}]\" is not a name" },
     { "---\nkind: ServiceEntry\n  bad: [\n", "mesh.yaml" },
 };
 
@@ -64,12 +85,43 @@ static void durations_become_seconds(void **state)
     cp_config_free(c);
 }
 
+static void a_dns_service_without_endpoints_resolves_its_host(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: t}\n"
+                                    "spec: {hosts: [One.Example, two.example], resolution: DNS, ports: [{number: 443, name: tls}]}\n");
+    assert_int_equal(c->service_count, 4);
+    for (size_t i = 2; i < 4; i++) {
+        assert_int_equal(c->services[i].endpoint_count, 1);
+        assert_true(str_eq(c->services[i].endpoints[0].address, c->services[i].host));
+    }
+    assert_true(str_is(c->services[2].host, "one.example"));
+    cp_config_free(c);
+}
+
+static void long_names_are_refused_not_cut(void **state)
+{
+    (void)state;
+    char text[2048], name[600];
+    struct cp_config *c = NULL;
+    struct err err = { 0 };
+    memset(name, 'a', 254);
+    name[254] = 0;
+    snprintf(text, sizeof(text), "kind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: t}\n"
+                                 "spec: {hosts: [%s], ports: [{number: 443, name: tls}]}\n", name);
+    assert_int_not_equal(cp_load_text(str_c(text), "long.yaml", &c, &err), 0);
+    assert_non_null(strstr(err.msg, "at most 253"));
+    assert_null(cp_find_service(&(struct cp_config){ 0 }, str_c(name), str_c(name)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_mesh_loads),
         cmocka_unit_test(mistakes_name_file_line_and_field),
         cmocka_unit_test(durations_become_seconds),
+        cmocka_unit_test(a_dns_service_without_endpoints_resolves_its_host),
+        cmocka_unit_test(long_names_are_refused_not_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,6 +190,43 @@ static void sotw_repeats_the_whole_set_on_change(void **state)
     teardown(&f);
 }
 
+static void what_never_was_is_said_to_be_gone(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, true);
+    assert_int_equal(ask(&f, CP_RDS, "", NULL, "9999", true), 0);
+    delta_response *m = next(&f, 1);
+    assert_non_null(m);
+    assert_int_equal(m->n_resources, 0);
+    assert_int_equal(m->n_removed_resources, 1);
+    assert_string_equal(m->removed_resources[0], "9999");
+    assert_null(next(&f, 2)); // once is enough
+    teardown(&f);
+}
+
+static void odd_types_are_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f, true);
+    int rc = 0, n = 0;
+    for (; n < 1000 && !rc; n++) {
+        delta_request m = ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
+        Envoy__Config__Core__V3__Node node = ENVOY__CONFIG__CORE__V3__NODE__INIT;
+        char url[32];
+        const char *nack;
+        struct err err = { 0 };
+        snprintf(url, sizeof(url), "type.example/T%d", n);
+        node.id = (char *)node_id;
+        m.node = &node;
+        m.type_url = url;
+        rc = cp_stream_request(&f.s, pb_pack(&m.base, &f.a), &nack, &err);
+    }
+    assert_int_equal(n, CP_OTHER_TYPES_MAX + 1);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +236,8 @@ int main(void)
         cmocka_unit_test(unknown_endpoints_get_an_empty_assignment),
         cmocka_unit_test(without_a_node_the_stream_ends),
         cmocka_unit_test(sotw_repeats_the_whole_set_on_change),
+        cmocka_unit_test(what_never_was_is_said_to_be_gone),
+        cmocka_unit_test(odd_types_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// Readers of YAML fields, with errors that name file, line and field.
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control-plane/load_int.h"
+#include "lib/base/check.h"
+
+int ld_fail(struct loader *l, const struct json *n, const char *fmt, ...)
+{
+    char text[ERR_MSG_MAX / 2];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (n && n->key.n) {
+        return err_set(l->err, -EINVAL, "%s:%d: %.*s: %s", l->file, n->line, STR_FMT(n->key), text);
+    }
+    return err_set(l->err, -EINVAL, "%s:%d: %s", l->file, n ? n->line : 0, text);
+}
+
+int ld_members(struct loader *l, const struct json *n, const char *known)
+{
+    if (n->type != JSON_OBJECT) {
+        return ld_fail(l, n, "must be an object");
+    }
+    for (const struct json *m = n->first; m; m = m->next) {
+        struct str rest = str_c(known);
+        bool found = false;
+        while (rest.n && !found) {
+            found = str_eq(str_split(&rest, ' '), m->key);
+        }
+        if (!found) {
+            return ld_fail(l, m, "unknown or unsupported field; known here: %s", known);
+        }
+    }
+    return 0;
+}
+
+int ld_str(struct loader *l, const struct json *n, const char *key, struct str *ret)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (m->type != JSON_STRING && !(m->plain && (m->type == JSON_NUMBER || m->type == JSON_BOOL))) {
+        return ld_fail(l, m, "must be text");
+    }
+    *ret = arena_str(l->a, m->text);
+    return 0;
+}
+
+static int num_of(struct loader *l, const struct json *m, uint64_t max, uint64_t *ret)
+{
+    if (!str_to_u64(m->text, max, ret)) {
+        return ld_fail(l, m, "must be a number from 0 to %llu", (unsigned long long)max);
+    }
+    return 0;
+}
+
+int ld_u32(struct loader *l, const struct json *n, const char *key, uint64_t max, uint32_t *ret)
+{
+    const struct json *m = json_get(n, key);
+    uint64_t v;
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (num_of(l, m, max, &v)) {
+        return -EINVAL;
+    }
+    *ret = (uint32_t)v;
+    return 0;
+}
+
+int ld_port(struct loader *l, const struct json *n, const char *key, uint16_t *ret)
+{
+    uint32_t v = *ret;
+    if (ld_u32(l, n, key, 65535, &v)) {
+        return -EINVAL;
+    }
+    *ret = (uint16_t)v;
+    return 0;
+}
+
+int ld_bool(struct loader *l, const struct json *n, const char *key, bool *ret)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (m->type != JSON_BOOL) {
+        return ld_fail(l, m, "must be true or false");
+    }
+    *ret = m->boolean;
+    return 0;
+}
+
+// Durations as Istio writes them: "10s", "1.5s", "500ms", "1m", "1h". Stored in seconds form for protobuf's JSON ("0.5s").
+int ld_duration(struct loader *l, const struct json *n, const char *key, struct str *ret)
+{
+    struct str s = { 0 };
+    if (ld_str(l, n, key, &s) || !s.n) {
+        return s.n ? 0 : l->err->code;
+    }
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = { { "ms", 0.001 }, { "us", 1e-6 }, { "s", 1 }, { "m", 60 }, { "h", 3600 } };
+    char *end;
+    double v = strtod(s.p, &end);
+    for (size_t i = 0; i < array_len(units); i++) {
+        if (end != s.p && !strcmp(end, units[i].unit) && v >= 0 && v < 1e9) {
+            *ret = arena_printf(l->a, "%.6fs", v * units[i].seconds);
+            return 0;
+        }
+    }
+    return ld_fail(l, json_get(n, key), "\"%.*s\" is not a duration such as 10s, 500ms or 1m", STR_FMT(s));
+}
+
+int ld_strs(struct loader *l, const struct json *n, const char *key, struct str **ret, size_t *ret_n)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (m->type != JSON_ARRAY) {
+        return ld_fail(l, m, "must be a list");
+    }
+    *ret = arena_array(l->a, struct str, m->count + 1);
+    for (const struct json *x = m->first; x; x = x->next) {
+        if (x->type != JSON_STRING && !x->plain) {
+            return ld_fail(l, m, "must hold text");
+        }
+        (*ret)[(*ret_n)++] = arena_str(l->a, x->text);
+    }
+    return 0;
+}
+
+int ld_labels(struct loader *l, const struct json *n, const char *key, struct cp_labels *ret)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (m->type != JSON_OBJECT) {
+        return ld_fail(l, m, "must be an object of texts");
+    }
+    ret->v = arena_array(l->a, struct cp_label, m->count + 1);
+    for (const struct json *x = m->first; x; x = x->next) {
+        if (x->type == JSON_OBJECT || x->type == JSON_ARRAY || x->type == JSON_NULL) {
+            return ld_fail(l, x, "must be text");
+        }
+        ret->v[ret->n++] = (struct cp_label){ arena_str(l->a, x->key), arena_str(l->a, x->text) };
+    }
+    return 0;
+}
+
+int ld_name(struct loader *l, const struct json *n, const char *what, struct str s)
+{
+    bool good = s.n > 0 && s.n <= NAME_BYTES_MAX;
+    for (size_t i = 0; i < s.n && good; i++) {
+        char c = s.p[i];
+        good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    }
+    return good ? 0 : ld_fail(l, n, "%s: \"%.*s\" is not a name (letters, digits, '-', '_', '.'; at most %d)", what,
+                           (int)(s.n < 80 ? s.n : 80), s.p, NAME_BYTES_MAX);
+}
+
+int ld_host(struct loader *l, const struct json *n, const char *what, struct str s)
+{
+    return ld_name(l, n, what, str_starts(s, STR("*.")) ? str_skip(s, 2) : s);
+}
+
+void *ld_grow(struct loader *l, void **v, size_t *n, size_t *cap, size_t size)
+{
+    if (*n == *cap) {
+        size_t want = *cap ? *cap * 2 : 16;
+        void *p = arena_zalloc(l->a, want * size);
+        if (*n) {
+            memcpy(p, *v, *n * size);
+        }
+        *v = p;
+        *cap = want;
+    }
+    return (char *)*v + size * (*n)++;
+}
