@@ -33,13 +33,13 @@ static struct kept {
     { .operation = OSSL_OP_DECODER, .names = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448" } },
     // Besides keys of certificates, those of key exchange, and the MAC of TLS 1.2's older ciphers.
     { .operation = OSSL_OP_KEYMGMT, .names = { "EC", "RSA", "RSA-PSS", "ED25519", "ED448", "X25519", "X448", "DH", "HMAC" } },
-    { .operation = OSSL_OP_DIGEST, .names = { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "SHA3-256", "SHA3-384", "SHA3-512",
-                                              "MD5", "MD5-SHA1" } },
+    { .operation = OSSL_OP_DIGEST,
+      .names = { "SHA1", "SHA2-224", "SHA2-256", "SHA2-384", "SHA2-512", "SHA3-256", "SHA3-384", "SHA3-512", "MD5", "MD5-SHA1" } },
     // For session tickets and the random generator. Those of the records, whatever the cipher list says, come from the SSL_CTX,
     // made in the default context; but OpenSSL looks for these joined forms (TLS 1.2, CBC) when a handshake ends.
-    { .operation = OSSL_OP_CIPHER, .names = { "AES-128-CBC", "AES-256-CBC", "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-128-CTR",
-                                              "AES-256-CTR", "AES-128-CBC-HMAC-SHA1", "AES-256-CBC-HMAC-SHA1", "AES-128-CBC-HMAC-SHA256",
-                                              "AES-256-CBC-HMAC-SHA256" } },
+    { .operation = OSSL_OP_CIPHER,
+      .names = { "AES-128-CBC", "AES-256-CBC", "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305", "AES-128-CTR", "AES-256-CTR",
+                 "AES-128-CBC-HMAC-SHA1", "AES-256-CBC-HMAC-SHA1", "AES-128-CBC-HMAC-SHA256", "AES-256-CBC-HMAC-SHA256" } },
     { .operation = OSSL_OP_MAC, .names = { "HMAC" } },
     { .operation = OSSL_OP_KDF, .names = { "HKDF", "TLS13-KDF", "TLS1-PRF" } },
     { .operation = OSSL_OP_KEYEXCH, .names = { "DH", "ECDH", "X25519", "X448", "TLS1-PRF", "HKDF" } },
@@ -51,8 +51,8 @@ static bool keep(const struct kept *k, const OSSL_ALGORITHM *a)
     size_t first = strcspn(a->algorithm_names, ":");
     for (size_t i = 0; i < NAMES_MAX && k->names[i]; i++) {
         if (strlen(k->names[i]) == first && strncmp(a->algorithm_names, k->names[i], first) == 0) {
-            return k->operation != OSSL_OP_DECODER || (strstr(a->property_definition, "input=der") &&
-                                                       strstr(a->property_definition, "structure=SubjectPublicKeyInfo"));
+            return k->operation != OSSL_OP_DECODER ||
+                   (strstr(a->property_definition, "input=der") && strstr(a->property_definition, "structure=SubjectPublicKeyInfo"));
         }
     }
     return false;

@@ -21,11 +21,11 @@ struct client {
     int fd;
     bool echo, closing;
     size_t in_len;
-    char in[IN_BYTES];  // an unfinished request head
-    char head[128];     // of the answer
+    char in[IN_BYTES]; // an unfinished request head
+    char head[128];    // of the answer
     size_t head_off, head_len;
     size_t body_left;
-    char *echo_left;    // owned; not taken by the socket
+    char *echo_left; // owned; not taken by the socket
     size_t echo_off, echo_len;
 };
 
@@ -57,8 +57,7 @@ static void client_free(struct client *c)
 static int send_answer(struct client *c)
 {
     while (c->head_len || c->body_left) {
-        struct iovec v[2] = { { c->head + c->head_off, c->head_len },
-                              { body, c->body_left < sizeof(body) ? c->body_left : sizeof(body) } };
+        struct iovec v[2] = { { c->head + c->head_off, c->head_len }, { body, c->body_left < sizeof(body) ? c->body_left : sizeof(body) } };
         struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
         ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
         if (n < 0) {
@@ -88,8 +87,9 @@ static int serve(struct client *c)
         c->closing = strcasestr(c->in, "\r\nconnection: close") != NULL;
         c->body_left = want < BODY_MAX ? want : BODY_MAX;
         c->head_off = 0;
-        c->head_len = (size_t)snprintf(c->head, sizeof(c->head), "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %zu%s\r\n\r\n",
-                                       c->body_left, c->closing ? "\r\nconnection: close" : "");
+        c->head_len =
+            (size_t)snprintf(c->head, sizeof(c->head), "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %zu%s\r\n\r\n",
+                             c->body_left, c->closing ? "\r\nconnection: close" : "");
         c->in_len -= head;
         memmove(c->in, c->in + head, c->in_len);
         int r = send_answer(c);

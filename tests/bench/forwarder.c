@@ -183,7 +183,8 @@ int main(int argc, char **argv)
         return 2;
     }
     int lfd = listen_on((int)strtol(argv[1], NULL, 10));
-    struct sockaddr_in backend = { .sin_family = AF_INET, .sin_port = htons((uint16_t)strtol(argv[2], NULL, 10)),
+    struct sockaddr_in backend = { .sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)strtol(argv[2], NULL, 10)),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     epfd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event e = { .events = EPOLLIN, .data.ptr = NULL }, events[EVENTS_MAX];

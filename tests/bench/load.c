@@ -48,13 +48,13 @@ struct client {
     int fd;
     SSL *ssl;
     enum state state;
-    bool want_out;           // registered for EPOLLOUT too
-    uint64_t due_ns;         // start of the current request
-    uint64_t next_ns;        // with a rate: when the next one is due
-    unsigned late;           // with a rate: requests that are due and not sent
-    size_t head_len;         // answer's head so far
+    bool want_out;    // registered for EPOLLOUT too
+    uint64_t due_ns;  // start of the current request
+    uint64_t next_ns; // with a rate: when the next one is due
+    unsigned late;    // with a rate: requests that are due and not sent
+    size_t head_len;  // answer's head so far
     bool in_body;
-    uint64_t left;           // body bytes to come
+    uint64_t left; // body bytes to come
     char head[HEAD_MAX];
 };
 
@@ -395,8 +395,8 @@ static void prepare(void)
         memset(request, 'e', ECHO_BYTES);
         request_len = ECHO_BYTES;
     } else {
-        request_len = (size_t)snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nhost: backend.bench\r\nuser-agent: load\r\naccept: */*\r\n\r\n",
-                                       opt.path);
+        request_len = (size_t)snprintf(request, sizeof(request),
+                                       "GET %s HTTP/1.1\r\nhost: backend.bench\r\nuser-agent: load\r\naccept: */*\r\n\r\n", opt.path);
     }
     if (opt.mode == MODE_TLS) {
         tls = SSL_CTX_new(TLS_client_method());
@@ -436,16 +436,25 @@ static bool options(int argc, char **argv)
         }
         const char *v = argv[++i];
         switch (f) {
-        case 'c': opt.connections = (int)strtol(v, NULL, 10); break;
-        case 'd': opt.seconds = strtod(v, NULL); break;
-        case 'r': opt.rate = strtod(v, NULL); break;
-        case 'p': opt.path = v; break;
+        case 'c':
+            opt.connections = (int)strtol(v, NULL, 10);
+            break;
+        case 'd':
+            opt.seconds = strtod(v, NULL);
+            break;
+        case 'r':
+            opt.rate = strtod(v, NULL);
+            break;
+        case 'p':
+            opt.path = v;
+            break;
         case 'T':
             opt.ca = v;
             opt.cert = argv[++i];
             opt.key = argv[++i];
             break;
-        default: return false;
+        default:
+            return false;
         }
     }
     return opt.connections > 0 && opt.connections <= CONNECTIONS_MAX && opt.seconds > 0 && opt.rate >= 0;
