@@ -67,11 +67,11 @@ class Bench:
                 continue
             try:
                 p = cls({"work": self.work, "certs": self.certs, "build": self.build})
-            except peers.Missing as e:
+                self.versions[p.name] = p.version()
+            except (peers.Missing, OSError) as e:
                 self.missing[cls.name] = str(e)
                 continue
             self.products.append(p)
-            self.versions[p.name] = p.version()
             if p.note:
                 self.missing[("tcp", p.name)] = p.note
 
