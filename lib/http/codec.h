@@ -76,7 +76,11 @@ struct codec_opts {
 // Takes conn (its ops and owner are replaced). HTTP/1.1 server; bytes already in conn->in are parsed on the next turn task or at once.
 struct codec *codec_h1_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 struct codec *codec_h1_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
-// HTTP/2 (nghttp2) with the same shape comes with issue "Every protocol"; NULL today is never returned by the two above.
+// HTTP/2 (RFC 9113): many streams at a time. Refused or abused connections end with GOAWAY; malformed messages with RST_STREAM and
+// on_bad_request. A header list over the limits of o->h1 is answered with 431. Server streams close (on_close) when the answer has left
+// for the connection. Upgrades (extended CONNECT) are not offered.
+struct codec *codec_h2_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
+struct codec *codec_h2_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 
 void *codec_owner(const struct codec *c);
 struct conn *codec_conn(const struct codec *c);
