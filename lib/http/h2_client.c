@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { INFORMATIONAL_MAX = 16, STREAMS_BEFORE_SETTINGS = 100, STREAMS_MAX = 1024, STREAM_IDS_MAX = 0x3ffffff0 };
+enum { INFORMATIONAL_MAX = 16, STREAMS_BEFORE_SETTINGS = 1, STREAMS_MAX = 1024, STREAM_IDS_MAX = 0x3ffffff0 };
 
 static void protocol_error(struct h2 *h, struct h2_stream *x)
 {
@@ -64,6 +64,11 @@ static bool can_open(const struct codec *c)
     uint32_t max = h->settings_heard ? nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
                                      : STREAMS_BEFORE_SETTINGS;
     return h->n_streams < (max > STREAMS_MAX ? STREAMS_MAX : max) && nghttp2_session_check_request_allowed(h->session);
+}
+
+static bool settled(const struct codec *c)
+{
+    return ((const struct h2 *)(const void *)c)->settings_heard;
 }
 
 static struct codec_stream *new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena)
@@ -132,6 +137,7 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
 static const struct codec_impl impl = {
     .version = HTTP_2,
     .can_open = can_open,
+    .settled = settled,
     .new_stream = new_stream,
     .send_request = send_request,
     .send_data = h2_send_data,

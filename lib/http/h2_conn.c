@@ -390,7 +390,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user
         }
         break;
     case NGHTTP2_SETTINGS:
-        h->settings_heard = true;
+        if (!(f->hd.flags & NGHTTP2_FLAG_ACK) && !h->settings_heard) {
+            h->settings_heard = h->settled_due = true;
+        }
         break;
     case NGHTTP2_PING:
         if ((f->hd.flags & NGHTTP2_FLAG_ACK) && h->draining && !h->drain_final) {
@@ -872,6 +874,13 @@ static void settle(struct h2 *h)
         }
         if (h->closing) {
             return;
+        }
+        if (h->settled_due) {
+            h->settled_due = false;
+            if (!h->server && h->c.ops->on_idle) {
+                h->c.ops->on_idle(&h->c);
+            }
+            continue;
         }
         if (h->eof) {
             reset_all(h, CODEC_RESET_REMOTE, h->server ? "downstream_remote_disconnect" : "upstream_remote_disconnect");

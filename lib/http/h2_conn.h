@@ -92,7 +92,7 @@ struct h2 {
     enum conn_close gone_why;
     enum codec_reset fail_why;
     const char *fail_detail;
-    bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, tick_armed;
+    bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, settled_due;
     bool failed;              // the session ends: every stream is reset, then the connection closes
     bool closing, gone_due, gone, low_due;
 };

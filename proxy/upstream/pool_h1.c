@@ -38,7 +38,7 @@ struct pool {
     bool draining;
     struct list idle, busy, connecting; // struct pool_conn
     struct list waiting;                // struct pool_request
-    uint32_t conns, n_connecting, n_waiting;
+    uint32_t conns, n_connecting, n_settling /* HTTP/2, limits not known yet */, n_waiting;
     struct timer timer;          // the oldest idle connection's end; or the pool's, when it is empty
 };
 
@@ -51,13 +51,13 @@ struct pool_conn {
     uint64_t begun_ms, idle_ms;
     uint64_t rx_seen, tx_seen;   // already counted
     uint32_t requests;
-    bool is_busy;
+    bool is_busy, settling;
 };
 
-// Requests that one connection on its way may serve.
-static uint32_t share(const struct pool *p)
+// Requests that connections on their way may be expected to serve.
+static uint32_t expected(const struct pool *p)
 {
-    return p->version == HTTP_2 ? H2_STREAMS_EXPECTED : 1;
+    return p->version == HTTP_2 ? (p->n_connecting + p->n_settling) * H2_STREAMS_EXPECTED : p->n_connecting;
 }
 
 static void pool_connect(struct pool *p);
@@ -103,6 +103,7 @@ static void pool_conn_free(struct pool_conn *pc)
     if (!pc->codec) {
         p->n_connecting--;
     }
+    p->n_settling -= pc->settling;
     count_bytes(pc);
     list_del(&pc->link);
     if (pc->codec) {
@@ -141,7 +142,7 @@ static void connect_lost(struct pool *p, enum pool_failure why, const char *deta
 {
     struct list failing;
     list_init(&failing);
-    uint32_t n = p->conns == 0 ? p->n_waiting : p->n_waiting > p->n_connecting * share(p);
+    uint32_t n = p->conns == 0 ? p->n_waiting : p->n_waiting > expected(p);
     for (; n > 0 && p->n_waiting > 0; n--) {
         struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
         waiting_end(p, r);
@@ -174,6 +175,8 @@ static void connect_opened(struct conn *c)
     const struct codec_opts o = { .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window };
     pc->codec = p->version == HTTP_2 ? codec_h2_client(c, &client_ops, pc, &o) : codec_h1_client(c, &client_ops, pc, &o);
     p->n_connecting--;
+    pc->settling = !codec_settled(pc->codec);
+    p->n_settling += pc->settling;
     conn_ready(pc);
 }
 
@@ -216,7 +219,7 @@ static bool connect_one(struct pool *p, enum pool_failure *ret_why)
 static void pool_connect(struct pool *p)
 {
     atomic_uint *n = &cluster_shared_of(p->cw)->connections[p->priority];
-    while (p->n_waiting > p->n_connecting * share(p)) {
+    while (p->n_waiting > expected(p)) {
         if (!breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
             stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
             if (p->conns > 0) {
@@ -298,6 +301,10 @@ static void conn_ready(struct pool_conn *pc)
 static void client_idle(struct codec *c)
 {
     struct pool_conn *pc = codec_owner(c);
+    if (pc->settling && codec_settled(c)) {
+        pc->settling = false;
+        pc->pool->n_settling--;
+    }
     if (!pc->is_busy) {
         return;
     }

@@ -309,6 +309,7 @@ static void a_hundred_at_once(void **state)
 {
     (void)state;
     struct pair *p = pair_with(false, &(struct codec_opts){ .max_concurrent_streams = 100 });
+    assert_true(codec_settled(p->client.codec));
     for (int i = 0; i < 100; i++) {
         assert_true(codec_can_open(p->client.codec));
         ask(p, "GET", -1, true);
