@@ -984,10 +984,8 @@ static nghttp2_session *session_new(struct h2 *h)
     nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
     nghttp2_option_set_no_auto_window_update(opt, 1);
-    nghttp2_option_set_no_closed_streams(opt, 1);
     nghttp2_option_set_max_settings(opt, 32);
     nghttp2_option_set_max_outbound_ack(opt, 500);
-    nghttp2_option_set_server_fallback_rfc7540_priorities(opt, 0);
     nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
     int rv = h->server ? nghttp2_session_server_new2(&session, cb, h, opt) : nghttp2_session_client_new2(&session, cb, h, opt);
     CHECK(rv == 0);
@@ -1004,9 +1002,7 @@ static void submit_settings(struct h2 *h, const struct codec_opts *o)
     iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->server ? streams : 0 };
     iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
                                         o && o->stream_window ? o->stream_window : H2_STREAM_WINDOW };
-    if (h->server) {
-        iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 };
-    } else {
+    if (!h->server) {
         iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
     }
     nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, n);
