@@ -28,6 +28,11 @@ bool codec_can_open(const struct codec *c)
     return c->impl->can_open && c->impl->can_open(c);
 }
 
+bool codec_settled(const struct codec *c)
+{
+    return !c->impl->settled || c->impl->settled(c);
+}
+
 struct codec_stream *codec_new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena)
 {
     return codec_can_open(c) ? c->impl->new_stream(c, ops ? ops : &codec_no_stream_ops, owner, arena) : NULL;

@@ -59,7 +59,7 @@ struct codec_ops {
     // Client side: the peer will accept no new streams (GOAWAY, Connection: close seen).
     void (*on_goaway)(struct codec *c);
     // A stream finished: capacity changed, or the connection became idle (codec_active() == 0). Also when a client's connection opened
-    // after the codec was put on it.
+    // after the codec was put on it, and when codec_settled becomes true.
     void (*on_idle)(struct codec *c);
     // The connection is gone. Streams were reset before. The owner calls codec_free (may do so right here).
     void (*on_conn_close)(struct codec *c, enum conn_close why);
@@ -76,7 +76,11 @@ struct codec_opts {
 // Takes conn (its ops and owner are replaced). HTTP/1.1 server; bytes already in conn->in are parsed on the next turn task or at once.
 struct codec *codec_h1_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 struct codec *codec_h1_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
-// HTTP/2 (nghttp2) with the same shape comes with issue "Every protocol"; NULL today is never returned by the two above.
+// HTTP/2 (RFC 9113): many streams at a time. Refused or abused connections end with GOAWAY; malformed messages with RST_STREAM and
+// on_bad_request. A header list over the limits of o->h1 is answered with 431. Server streams close (on_close) when the answer has left
+// for the connection. Upgrades (extended CONNECT) are not offered.
+struct codec *codec_h2_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
+struct codec *codec_h2_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 
 void *codec_owner(const struct codec *c);
 struct conn *codec_conn(const struct codec *c);
@@ -85,6 +89,9 @@ enum http_version codec_version(const struct codec *c);
 uint32_t codec_active(const struct codec *c);
 // Client: whether codec_new_stream may be called now.
 bool codec_can_open(const struct codec *c);
+// Client: whether the peer's limits are known. An HTTP/2 server says how many streams it takes in its first frame; until then only one is
+// opened, so that none is refused. on_idle tells when it is known.
+bool codec_settled(const struct codec *c);
 // Client: a new exchange; head, body and trailers are sent with the functions below. arena: where the response head shall live,
 // valid until on_close. NULL when !codec_can_open.
 struct codec_stream *codec_new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena);

@@ -8,6 +8,7 @@
 struct codec_impl {
     enum http_version version;
     bool (*can_open)(const struct codec *c);
+    bool (*settled)(const struct codec *c); // unset = always
     struct codec_stream *(*new_stream)(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena);
     void (*send_request)(struct codec_stream *s, const struct http_request *r);
     void (*send_response)(struct codec_stream *s, const struct http_response *r);

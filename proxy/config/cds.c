@@ -81,9 +81,16 @@ static int take_common_http(const Envoy__Config__Core__V3__HttpProtocolOptions *
     return 0;
 }
 
-static int refuse_http2(const char *field, struct err *err)
+static int take_http2(const Envoy__Config__Core__V3__Http2ProtocolOptions *o, const char *field, struct cluster_cfg *c, struct err *err)
 {
-    return cfg_fail(err, field, "HTTP/2 to upstreams is not supported yet");
+    struct build_h2 b;
+    if (build_h2_options(o, &b, err)) {
+        return cfg_in(err, "%s", field);
+    }
+    c->h2_max_streams = b.max_streams;
+    c->h2_stream_window = b.stream_window;
+    c->h2_conn_window = b.conn_window;
+    return 0;
 }
 
 static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf__Any *any, struct cluster_cfg *c, struct err *err)
@@ -105,12 +112,16 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
         if (o->explicit_http_config->protocol_config_case ==
             ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__EXPLICIT_HTTP_CONFIG__PROTOCOL_CONFIG_HTTP2_PROTOCOL_OPTIONS) {
-            return refuse_http2("explicit_http_config.http2_protocol_options", err);
+            c->protocol = UPSTREAM_H2;
+            return take_http2(o->explicit_http_config->http2_protocol_options, "explicit_http_config.http2_protocol_options", c, err);
         }
         return 0;
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
         c->protocol = UPSTREAM_DOWNSTREAM;
-        return 0;
+        return !o->use_downstream_protocol_config->http2_protocol_options
+                   ? 0
+                   : take_http2(o->use_downstream_protocol_config->http2_protocol_options,
+                                "use_downstream_protocol_config.http2_protocol_options", c, err);
     default:
         return cfg_fail(err, "upstream_protocol_options", "missing");
     }
@@ -123,8 +134,11 @@ static int build_protocol(struct config_ctx *ctx, const cluster *m, struct clust
                       : UPSTREAM_H1;
     c->idle_timeout_ms = 3600 * 1000;
     c->max_requests_per_connection = pb_u32_or(m->max_requests_per_connection, 0);
-    if (m->http2_protocol_options && c->protocol == UPSTREAM_H1) {
-        return refuse_http2("http2_protocol_options", err);
+    if (m->http2_protocol_options) {
+        c->protocol = c->protocol == UPSTREAM_H1 ? UPSTREAM_H2 : c->protocol;
+        if (take_http2(m->http2_protocol_options, "http2_protocol_options", c, err)) {
+            return err->code;
+        }
     }
     if (take_common_http(m->common_http_protocol_options, c, err)) {
         return cfg_in(err, "common_http_protocol_options");

@@ -279,23 +279,39 @@ static int check_known(const hcm_msg *m, struct err *err)
                      "stream_error_on_invalid_http_message", "strip_trailing_host_dot", "append_x_forwarded_port");
 }
 
+// Windows and the number of streams; limits against abuse are our own and always on.
+static int build_h2(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    const Envoy__Config__Core__V3__Http2ProtocolOptions *o = m->http2_protocol_options;
+    if (!o) {
+        return 0;
+    }
+    struct build_h2 b;
+    if (build_h2_options(o, &b, err)) {
+        return cfg_in(err, "http2_protocol_options");
+    }
+    h->h2_max_streams = b.max_streams;
+    h->h2_stream_window = b.stream_window;
+    h->h2_conn_window = b.conn_window;
+    return 0;
+}
+
 int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg **ret, struct err *err)
 {
     struct http_manager_cfg *h = arena_new(ctx->arena, struct http_manager_cfg);
     if (check_known(m, err)) {
         return err->code;
     }
-    if (m->codec_type != ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__AUTO &&
-        m->codec_type != ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP1) {
-        return cfg_fail(err, "codec_type", "only AUTO and HTTP1 are supported yet");
+    if (m->codec_type > ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2) {
+        return cfg_fail(err, "codec_type", "only AUTO, HTTP1 and HTTP2 are supported yet");
     }
-    h->codec = m->codec_type ? CODEC_H1 : CODEC_AUTO;
+    h->codec = (enum codec_type)m->codec_type; // same numbers
     h->stat_prefix = build_str(ctx->arena, m->stat_prefix);
     h->proxy_100_continue = m->proxy_100_continue;
     h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
     take_identity(ctx, m, h);
     take_times(m, h);
-    if (take_paths(m, h, err) || build_h1(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
+    if (take_paths(m, h, err) || build_h1(m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
         build_routes(ctx, m, h, err) || build_http_filters(ctx, m, h, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }

@@ -47,13 +47,13 @@ static int build_params(const common_tls *c, struct arena *a, struct slot_params
 }
 
 // The ALPN names that we can speak. "istio-peer-exchange" is left out on both sides: with it both peers would have to send a metadata
-// message before the first payload byte. "h2" is left out while the HTTP/2 codec is not there.
+// message before the first payload byte. Upstream pools leave out what their protocol is not (pool_h1.c).
 static size_t build_alpn(const common_tls *c, struct arena *a, struct str **ret)
 {
     struct str *v = arena_array(a, struct str, c->n_alpn_protocols + 1);
     size_t n = 0;
     for (size_t i = 0; i < c->n_alpn_protocols; i++) {
-        if (strcmp(c->alpn_protocols[i], "istio-peer-exchange") && strcmp(c->alpn_protocols[i], "h2")) {
+        if (strcmp(c->alpn_protocols[i], "istio-peer-exchange")) {
             v[n++] = build_str(a, c->alpn_protocols[i]);
         }
     }

@@ -32,7 +32,7 @@ struct http_conn {
     struct downstream *ds;
     const struct http_manager_cfg *cfg;
     struct worker *worker;
-    struct codec *codec;         // owned
+    struct codec *codec;         // owned; NULL until the first bytes have told the protocol
     struct stat_block *stats;
     struct list streams;         // open ones
     struct stream *next;         // its head is being read

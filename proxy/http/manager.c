@@ -46,7 +46,7 @@ void http_worker_fini(struct worker *w)
 
 static void count_bytes(struct http_conn *hc)
 {
-    const struct conn *c = codec_conn(hc->codec);
+    const struct conn *c = hc->ds->conn;
     stat_add(hc->stats, STAT_ID_HTTP_CX_RX_BYTES, c->bytes_in - hc->bytes_in_seen);
     stat_add(hc->stats, STAT_ID_HTTP_CX_TX_BYTES, c->bytes_out - hc->bytes_out_seen);
     hc->bytes_in_seen = c->bytes_in;
@@ -139,6 +139,11 @@ static void on_timer(struct timer *t)
     struct http_conn *hc = container_of(t, struct http_conn, timer);
     const struct http_manager_cfg *cfg = hc->cfg;
     uint64_t now = now_ms(hc), at = UINT64_MAX;
+    if (!hc->codec) { // not a byte of a request came
+        stat_inc(hc->stats, STAT_ID_HTTP_CX_IDLE_TIMEOUT);
+        conn_end(hc);
+        return;
+    }
     if (head_too_slow(hc, now, &at)) {
         conn_end(hc);
         return;
@@ -186,10 +191,13 @@ static void on_timer(struct timer *t)
 static struct arena *get_arena(struct codec *c)
 {
     struct http_conn *hc = codec_owner(c);
+    bool h2 = codec_version(c) == HTTP_2; // its heads are complete when they come here
     if (!hc->next) {
         hc->next = stream_take(hc);
+    } else if (h2) { // the last head was refused
+        arena_reset(&hc->next->arena, true);
     }
-    if (hc->cfg->request_headers_ms) {
+    if (hc->cfg->request_headers_ms && !h2) {
         hc->head_since_ms = now_ms(hc);
         http_conn_arm(hc, hc->head_since_ms + hc->cfg->request_headers_ms);
     }
@@ -227,7 +235,7 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
     struct loop *l = hc->worker->loop;
     const struct stream_info info = {
         .start_wall_ms = loop_wall_ms(l), .start_ns = loop_now_ns(l), .end_ns = loop_now_ns(l), .status = (uint16_t)status,
-        .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = HTTP_11,
+        .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = codec_version(c),
         .downstream_remote = d->remote, .downstream_direct_remote = d->remote, .downstream_local = d->local,
         .connection_id = codec_conn(c)->id, .requested_server_name = d->server_name, .downstream_tls = downstream_tls(d),
     };
@@ -301,7 +309,7 @@ static void on_drain(struct downstream *d)
         return;
     }
     hc->draining = true;
-    if (!list_empty(&hc->streams)) {
+    if (hc->codec && (!list_empty(&hc->streams) || codec_version(hc->codec) == HTTP_2)) { // GOAWAY leaves time by itself
         stat_inc(hc->stats, STAT_ID_HTTP_CX_DRAIN_CLOSE);
         codec_drain(hc->codec);
     }
@@ -313,6 +321,79 @@ static void on_abort(struct downstream *d)
 {
     if (d->terminal) {
         conn_end(d->terminal);
+    }
+}
+
+// ---- which protocol ----
+
+static void start_codec(struct http_conn *hc, enum http_version version)
+{
+    const struct http_manager_cfg *cfg = hc->cfg;
+    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .max_concurrent_streams = cfg->h2_max_streams,
+                                  .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window };
+    hc->codec = version == HTTP_2 ? codec_h2_server(hc->ds->conn, &ops, hc, &o) : codec_h1_server(hc->ds->conn, &ops, hc, &o);
+}
+
+static const char h2_preface[] = "PRI * HTTP/2.0"; // the rest is the codec's business
+
+// RFC 9113 §3.4: what the first bytes say.
+static void sniff(struct http_conn *hc)
+{
+    char start[sizeof(h2_preface) - 1];
+    size_t n = buf_peek(&hc->ds->conn->in, 0, start, sizeof(start));
+    if (n == 0) {
+        return;
+    }
+    if (memcmp(start, h2_preface, n)) {
+        start_codec(hc, HTTP_11);
+    } else if (n == sizeof(start)) {
+        start_codec(hc, HTTP_2);
+    }
+}
+
+static void sniff_data(struct conn *c)
+{
+    sniff(c->owner);
+}
+
+static void sniff_eof(struct conn *c)
+{
+    struct http_conn *hc = c->owner;
+    if (c->in.len) {
+        start_codec(hc, HTTP_11); // it refuses what is incomplete
+    } else {
+        conn_end(hc);
+    }
+}
+
+static void sniff_close(struct conn *c, enum conn_close why)
+{
+    (void)why;
+    conn_end(c->owner);
+}
+
+static const struct conn_ops sniff_ops = { .on_data = sniff_data, .on_eof = sniff_eof, .on_close = sniff_close };
+
+static bool alpn_is(struct str name, const char *a, const char *b, const char *c, const char *d)
+{
+    return str_is(name, a) || str_is(name, b) || str_is(name, c) || str_is(name, d);
+}
+
+// From the configuration, what was negotiated, or what a listener filter has seen; otherwise the first bytes decide ("istio" over mutual
+// TLS says nothing about the version).
+static void choose_codec(struct http_conn *hc)
+{
+    const struct downstream *d = hc->ds;
+    const struct tls_info *tls = downstream_tls(d);
+    struct str name = tls ? tls->alpn : d->alpn_count == 1 ? d->alpn[0] : str_n(NULL, 0);
+    if (hc->cfg->codec == CODEC_H2 || (hc->cfg->codec == CODEC_AUTO && alpn_is(name, "h2", "istio-h2", "h2c", "h2"))) {
+        start_codec(hc, HTTP_2);
+    } else if (hc->cfg->codec == CODEC_H1 || alpn_is(name, "http/1.1", "http/1.0", "istio-http/1.1", "istio-http/1.0")) {
+        start_codec(hc, HTTP_11);
+    } else {
+        d->conn->ops = &sniff_ops;
+        d->conn->owner = hc;
+        sniff(hc);
     }
 }
 
@@ -332,8 +413,7 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     d->terminal = hc;
     d->on_drain = on_drain;
     d->on_abort = on_abort;
-    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? (struct h1_limits *)(uintptr_t)&cfg->h1 : NULL };
-    hc->codec = codec_h1_server(d->conn, &ops, hc, &o);
+    choose_codec(hc);
     if (cfg->idle_ms) {
         http_conn_arm(hc, hc->idle_since_ms + cfg->idle_ms);
     }

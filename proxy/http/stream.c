@@ -215,7 +215,9 @@ static bool prepare(struct stream *s)
     struct http_request *req = &s->req;
     if (!req->path.n) {
         // CONNECT: nothing here opens tunnels. What the client sends behind it is no HTTP, so the connection ends.
-        codec_drain(s->hc->codec);
+        if (req->version != HTTP_2) {
+            codec_drain(s->hc->codec);
+        }
         refuse(s, 404, NULL, "route_not_found", RF(NO_ROUTE));
         return false;
     }

@@ -40,6 +40,8 @@ struct stream {
     // set by filters for the router
     const struct str *alpn_override; // istio.alpn: offered to TLS upstreams in place of the cluster's list; borrowed from a listener
     size_t alpn_override_count;
+    const struct str *alpn_override_h2; // the same for upstreams that are spoken to in HTTP/2
+    size_t alpn_override_h2_count;
     // private to proxy/http
     struct route_hold *hold;         // what keeps table alive
     struct headers *resp_trailers;   // in arena; NULL = none

@@ -46,6 +46,7 @@ struct cluster_cfg {
     uint64_t connect_timeout_ms;    // default 5000
     uint32_t buffer_limit;          // per_connection_buffer_limit_bytes, 0 = default
     enum upstream_protocol protocol;
+    uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
     uint64_t idle_timeout_ms;       // upstream connections: default 3600000, 0 = none
     uint64_t max_connection_ms;     // 0 = none
     uint32_t max_requests_per_connection; // 0 = none

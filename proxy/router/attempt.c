@@ -552,6 +552,8 @@ void attempt_begin(struct router *r)
     r->at.pr.reused = false;
     bool override = r->alpn_override && !cw->snap->cfg->metadata_no_alpn_override;
     const struct pool_opts o = { .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
-                                 .alpn_override_count = override ? r->alpn_override_count : 0 };
+                                 .alpn_override_count = override ? r->alpn_override_count : 0,
+                                 .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
+                                 .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0 };
     pool_http_get(cw, &r->at.picked, &o, &r->at.pr);
 }

@@ -142,7 +142,8 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
     s->r = (struct router){ .ops = &drop_ops, .cfg = &s->cfg, .worker = from->worker, .arena = &s->arena, .req = &s->req,
                             .info = &s->info, .table = s->table, .vhost = &s->vhost, .route = &s->route, .random = from->random,
                             .original_dst = from->original_dst, .alpn_override = from->alpn_override,
-                            .alpn_override_count = from->alpn_override_count };
+                            .alpn_override_count = from->alpn_override_count, .alpn_override_h2 = from->alpn_override_h2,
+                            .alpn_override_h2_count = from->alpn_override_h2_count };
     return s;
 }
 

@@ -68,6 +68,8 @@ struct router {
     struct stat_block *http_stats;
     const struct str *alpn_override;
     size_t alpn_override_count;
+    const struct str *alpn_override_h2;
+    size_t alpn_override_h2_count;
     // private
     const struct weighted_cluster *weighted;
     struct str cluster;        // name

@@ -80,6 +80,8 @@ struct pool_opts {
     enum http_version downstream; // for use_downstream_protocol_config
     const struct str *alpn_override; // istio.alpn: offer these in place of the configured list; NULL = configured
     size_t alpn_override_count;
+    const struct str *alpn_override_h2; // the same for connections that will speak HTTP/2
+    size_t alpn_override_h2_count;
     int priority;           // 0 DEFAULT, 1 HIGH
     struct addr source;     // original source (TPROXY), family 0 = none
 };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pools of HTTP/1.1 connections: one per worker, host, transport, ALPN list, source and priority.
+// Pools of HTTP connections: one per worker, host, protocol, transport, ALPN list, source and priority.
 //
 // A connection is in one of three lists of its pool:
 //   connecting  TCP or TLS is being set up; it belongs to nobody, whoever waits longest gets it
-//   busy        one exchange runs on it; the codec tells when it is over (client_idle)
+//   busy        an exchange runs on it, with HTTP/2 as many as the peer allows; the codec tells when one is over (client_idle)
 //   idle        ready; the most recently used one is taken first, so that the others can age and go
-// Requests that find nothing idle wait in `waiting`; each has a connection on its way, as far as the breaker allows.
+// Requests that find no room wait in `waiting`; each has (a share of) a connection on its way, as far as the breaker allows.
 // A pool that is not for new requests any more (its host or its configuration is gone) moves to cluster_priv.draining and ends when empty.
 #include <stdlib.h>
 
@@ -18,8 +18,10 @@ struct pool_key { // all bytes are set: it is hashed as a whole
     const struct host *host;
     const struct transport_cfg *transport;
     uint64_t alpn, source;
-    uint64_t priority;
+    uint64_t priority, version;
 };
+
+enum { ALPN_MAX = 16, H2_STREAMS_EXPECTED = 100 }; // waiting requests for which one HTTP/2 connection is made
 
 struct pool {
     struct pool_key key;
@@ -32,10 +34,11 @@ struct pool {
     size_t alpn_count;
     struct addr source;
     int priority;
+    enum http_version version;
     bool draining;
     struct list idle, busy, connecting; // struct pool_conn
     struct list waiting;                // struct pool_request
-    uint32_t conns, n_connecting, n_waiting;
+    uint32_t conns, n_connecting, n_settling /* HTTP/2, limits not known yet */, n_waiting;
     struct timer timer;          // the oldest idle connection's end; or the pool's, when it is empty
 };
 
@@ -48,8 +51,14 @@ struct pool_conn {
     uint64_t begun_ms, idle_ms;
     uint64_t rx_seen, tx_seen;   // already counted
     uint32_t requests;
-    bool is_busy;
+    bool is_busy, settling;
 };
+
+// Requests that connections on their way may be expected to serve.
+static uint32_t expected(const struct pool *p)
+{
+    return p->version == HTTP_2 ? (p->n_connecting + p->n_settling) * H2_STREAMS_EXPECTED : p->n_connecting;
+}
 
 static void pool_connect(struct pool *p);
 static void conn_ready(struct pool_conn *pc);
@@ -94,6 +103,7 @@ static void pool_conn_free(struct pool_conn *pc)
     if (!pc->codec) {
         p->n_connecting--;
     }
+    p->n_settling -= pc->settling;
     count_bytes(pc);
     list_del(&pc->link);
     if (pc->codec) {
@@ -132,7 +142,7 @@ static void connect_lost(struct pool *p, enum pool_failure why, const char *deta
 {
     struct list failing;
     list_init(&failing);
-    uint32_t n = p->conns == 0 ? p->n_waiting : p->n_waiting > p->n_connecting;
+    uint32_t n = p->conns == 0 ? p->n_waiting : p->n_waiting > expected(p);
     for (; n > 0 && p->n_waiting > 0; n--) {
         struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
         waiting_end(p, r);
@@ -161,9 +171,12 @@ static void connect_opened(struct conn *c)
     if (c->transport) {
         stat_inc(p->cw->stats, STAT_ID_CLUSTER_SSL_HANDSHAKE);
     }
-    static const struct codec_opts no_opts;
-    pc->codec = codec_h1_client(c, &client_ops, pc, &no_opts);
+    const struct cluster_cfg *cfg = p->cs->cfg;
+    const struct codec_opts o = { .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window };
+    pc->codec = p->version == HTTP_2 ? codec_h2_client(c, &client_ops, pc, &o) : codec_h1_client(c, &client_ops, pc, &o);
     p->n_connecting--;
+    pc->settling = !codec_settled(pc->codec);
+    p->n_settling += pc->settling;
     conn_ready(pc);
 }
 
@@ -206,7 +219,7 @@ static bool connect_one(struct pool *p, enum pool_failure *ret_why)
 static void pool_connect(struct pool *p)
 {
     atomic_uint *n = &cluster_shared_of(p->cw)->connections[p->priority];
-    while (p->n_waiting > p->n_connecting) {
+    while (p->n_waiting > expected(p)) {
         if (!breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
             stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
             if (p->conns > 0) {
@@ -230,6 +243,7 @@ static bool may_serve(const struct pool_conn *pc)
     const struct cluster_cfg *cfg = pc->pool->cs->cfg;
     uint64_t age = loop_now_ms(pc->conn->loop) - pc->begun_ms;
     return pc->conn->state == CONN_OPEN && codec_can_open(pc->codec) &&
+           (cfg->h2_max_streams == 0 || codec_active(pc->codec) < cfg->h2_max_streams) &&
            (cfg->max_requests_per_connection == 0 || pc->requests < cfg->max_requests_per_connection) &&
            (cfg->max_connection_ms == 0 || age < cfg->max_connection_ms);
 }
@@ -248,6 +262,20 @@ static void serve(struct pool_conn *pc, struct pool_request *r)
     }
 }
 
+// Those who wait, as many as fit.
+static void serve_waiting(struct pool_conn *pc)
+{
+    struct pool *p = pc->pool;
+    do {
+        struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
+        waiting_end(p, r);
+        serve(pc, r);
+    } while (pc->pool && pc->is_busy && p->n_waiting > 0 && may_serve(pc));
+    if (pc->pool && p->version == HTTP_2) {
+        pool_connect(p); // for the rest
+    }
+}
+
 // An open connection without an exchange: to whoever waits, or to rest, or away.
 static void conn_ready(struct pool_conn *pc)
 {
@@ -259,9 +287,7 @@ static void conn_ready(struct pool_conn *pc)
         return;
     }
     if (p->n_waiting > 0) {
-        struct pool_request *r = list_entry(p->waiting.next, struct pool_request, link);
-        waiting_end(p, r);
-        serve(pc, r);
+        serve_waiting(pc);
         return;
     }
     list_del(&pc->link);
@@ -275,9 +301,18 @@ static void conn_ready(struct pool_conn *pc)
 static void client_idle(struct codec *c)
 {
     struct pool_conn *pc = codec_owner(c);
-    if (pc->is_busy && codec_active(c) == 0) {
+    if (pc->settling && codec_settled(c)) {
+        pc->settling = false;
+        pc->pool->n_settling--;
+    }
+    if (!pc->is_busy) {
+        return;
+    }
+    if (codec_active(c) == 0) {
         count_bytes(pc);
         conn_ready(pc);
+    } else if (pc->pool->n_waiting > 0 && may_serve(pc)) {
+        serve_waiting(pc);
     }
 }
 
@@ -312,6 +347,38 @@ static void pool_timer(struct timer *t)
 
 // ---- requests ----
 
+// Whether a protocol name says the other HTTP version than v.
+static bool alpn_contradicts(struct str name, enum http_version v)
+{
+    bool h2 = str_is(name, "h2") || str_is(name, "istio-h2");
+    bool h1 = str_starts(name, STR("http/1.")) || str_starts(name, STR("istio-http/1."));
+    return v == HTTP_2 ? h1 : h2;
+}
+
+// What connections of the pool offer: istio.alpn's list for the version, else the configured one without the names of the other version.
+static size_t alpn_offer(const struct picked *k, const struct pool_opts *o, enum http_version v, struct str *ret, size_t max)
+{
+    const struct tls_cfg *tls = k->transport->tls;
+    if (!tls) { // without TLS there is no ALPN
+        return 0;
+    }
+    const struct str *from = v == HTTP_2 ? o->alpn_override_h2 : o->alpn_override;
+    size_t count = v == HTTP_2 ? o->alpn_override_h2_count : o->alpn_override_count, n = 0;
+    if (!from) {
+        from = tls->alpn;
+        count = tls->alpn_count;
+    }
+    for (size_t i = 0; i < count && n < max; i++) {
+        if (!alpn_contradicts(from[i], v)) {
+            ret[n++] = from[i];
+        }
+    }
+    if (n == 0 && (count > 0 || v == HTTP_2)) { // RFC 9113 §3.2
+        ret[n++] = v == HTTP_2 ? STR("h2") : STR("http/1.1");
+    }
+    return n;
+}
+
 static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, const struct pool_key *key, const struct pool_opts *o)
 {
     struct pool *p = mem_new(struct pool);
@@ -322,15 +389,15 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
     p->transport = k->transport;
     p->source = o->source;
     p->priority = o->priority;
+    p->version = (enum http_version)key->version;
     list_init(&p->link);
     list_init(&p->idle);
     list_init(&p->busy);
     list_init(&p->connecting);
     list_init(&p->waiting);
     timer_init(&p->timer, pool_timer);
-    const struct tls_cfg *tls = k->transport->tls;
-    const struct str *alpn = o->alpn_override ? o->alpn_override : tls ? tls->alpn : NULL;
-    size_t n = !tls ? 0 : o->alpn_override ? o->alpn_override_count : tls->alpn_count, bytes = 0;
+    struct str alpn[ALPN_MAX];
+    size_t n = alpn_offer(k, o, p->version, alpn, array_len(alpn)), bytes = 0;
     for (size_t i = 0; i < n; i++) {
         bytes += alpn[i].n;
     }
@@ -347,13 +414,16 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
     return p;
 }
 
-static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o)
+static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o, enum http_version version)
 {
-    struct pool_key key = { .host = k->host, .transport = k->transport, .priority = (uint64_t)o->priority };
-    if (k->transport->tls && o->alpn_override) { // without TLS there is no ALPN
-        key.alpn = o->alpn_override_count;
-        for (size_t i = 0; i < o->alpn_override_count; i++) {
-            key.alpn = hash_xx64(o->alpn_override[i].p, o->alpn_override[i].n, key.alpn);
+    struct pool_key key = { .host = k->host, .transport = k->transport, .priority = (uint64_t)o->priority,
+                            .version = (uint64_t)version };
+    const struct str *alpn = version == HTTP_2 ? o->alpn_override_h2 : o->alpn_override;
+    size_t n = version == HTTP_2 ? o->alpn_override_h2_count : o->alpn_override_count;
+    if (k->transport->tls && alpn) { // without TLS there is no ALPN
+        key.alpn = n;
+        for (size_t i = 0; i < n; i++) {
+            key.alpn = hash_xx64(alpn[i].p, alpn[i].n, key.alpn);
         }
     }
     if (o->source.family) {
@@ -380,11 +450,16 @@ static enum http_version upstream_version(const struct cluster_cfg *cfg, const s
 void pool_http_get(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o, struct pool_request *r)
 {
     r->pool = NULL;
-    if (upstream_version(k->cs->cfg, o) != HTTP_11) {
-        r->on_fail(r, POOL_FAIL_PROTOCOL, "HTTP/2 to upstreams is not built yet");
-        return;
+    struct pool *p = pool_for(cw, k, o, upstream_version(k->cs->cfg, o));
+    if (p->version == HTTP_2) {
+        list_for (at, &p->busy) {
+            struct pool_conn *pc = list_entry(at, struct pool_conn, link);
+            if (may_serve(pc)) {
+                serve(pc, r);
+                return;
+            }
+        }
     }
-    struct pool *p = pool_for(cw, k, o);
     while (!list_empty(&p->idle)) {
         struct pool_conn *pc = list_entry(p->idle.next, struct pool_conn, link);
         if (may_serve(pc)) {

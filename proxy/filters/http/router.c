@@ -110,6 +110,8 @@ static enum http_filter_status on_request(struct http_filter *f, struct http_req
     r->http_stats = stream_stats(s);
     r->alpn_override = s->alpn_override;
     r->alpn_override_count = s->alpn_override_count;
+    r->alpn_override_h2 = s->alpn_override_h2;
+    r->alpn_override_h2_count = s->alpn_override_h2_count;
     router_start(r);
     return HF_STOP;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pools of HTTP/1 connections against servers that the test plays itself.
+// Pools of HTTP connections against servers that the test plays itself.
 #include "tests/unit/proxy/world.h"
 
 #include <stdio.h>
@@ -322,15 +322,112 @@ static void http2_upstream(struct cluster_cfg *c)
     c->protocol = UPSTREAM_H2;
 }
 
-static void protocol_that_is_not_there(void **state)
+// ---- an HTTP/2 server on the same loop ----
+
+struct h2_side {
+    struct codec *codec;
+    struct codec_stream *s[8];
+    struct arena arena;
+    int n;
+};
+
+static void h2_request(struct codec *c, struct codec_stream *s, struct http_request *q)
+{
+    (void)q;
+    struct h2_side *d = codec_owner(c);
+    assert_in_range(d->n, 0, 7);
+    d->s[d->n++] = s;
+}
+static struct arena *h2_arena(struct codec *c)
+{
+    return &((struct h2_side *)codec_owner(c))->arena;
+}
+static void h2_gone(struct codec *c, enum conn_close why)
+{
+    (void)why;
+    ((struct h2_side *)codec_owner(c))->codec = NULL;
+    codec_free(c);
+}
+static const struct codec_ops h2_ops = { .on_request = h2_request, .get_arena = h2_arena, .on_conn_close = h2_gone };
+
+static void h2_accept(struct h2_side *d, uint32_t max_streams)
+{
+    struct addr none = { 0 };
+    const struct codec_opts o = { .max_concurrent_streams = max_streams };
+    *d = (struct h2_side){ 0 };
+    d->codec = codec_h2_server(conn_accepted(x.w.loop, world_accept(&x, listen_fd), &none, &none, NULL, NULL), &h2_ops, d, &o);
+}
+
+static void h2_answer(struct h2_side *d, int i)
+{
+    struct http_response q = { .status = 200, .content_length = 0, .end_stream = true };
+    headers_init(&q.headers, &d->arena);
+    codec_send_response(d->s[i], &q);
+}
+
+static void h2_end(struct h2_side *d)
+{
+    codec_free(d->codec);
+    arena_fini(&d->arena);
+    world_turns(&x, 2);
+}
+
+static void streams_share_a_connection(void **state)
 {
     (void)state;
     struct cluster_worker *cw = put(&server_addr, 1, http2_upstream);
-    struct call k = { 0 };
-    call_start(&k, cw);
-    assert_int_equal(k.failed, 1);
-    assert_int_equal(k.why, POOL_FAIL_PROTOCOL);
-    call_end(&k);
+    struct call k[4] = { 0 };
+    struct h2_side d;
+    for (int i = 0; i < 3; i++) {
+        call_start(&k[i], cw);
+    }
+    h2_accept(&d, 3);
+    world_turn_until(&x, d.n == 3);
+    assert_int_equal(stat(STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL), 1);
+    for (int i = 2; i >= 0; i--) {
+        h2_answer(&d, i);
+    }
+    world_turn_until(&x, k[0].closes && k[1].closes && k[2].closes);
+    assert_int_equal(k[0].status + k[1].status + k[2].status, 600);
+    call_start(&k[3], cw); // the same one again
+    world_turn_until(&x, d.n == 4);
+    assert_true(k[3].reused);
+    h2_answer(&d, 3);
+    world_turn_until(&x, k[3].closes);
+    assert_int_equal(stat(STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL), 1);
+    for (int i = 0; i < 4; i++) {
+        call_end(&k[i]);
+    }
+    h2_end(&d);
+}
+
+static void goaway_moves_to_another_connection(void **state)
+{
+    (void)state;
+    struct cluster_worker *cw = put(&server_addr, 1, http2_upstream);
+    struct call k[2] = { 0 };
+    struct h2_side d, e;
+    call_start(&k[0], cw);
+    h2_accept(&d, 0);
+    world_turn_until(&x, d.n == 1);
+    codec_drain(d.codec);
+    world_turns(&x, 6);
+    call_start(&k[1], cw);
+    h2_accept(&e, 0);
+    world_turn_until(&x, e.n == 1);
+    h2_answer(&d, 0); // the old stream is finished there
+    h2_answer(&e, 0);
+    world_turn_until(&x, k[0].closes && k[1].closes);
+    assert_int_equal(k[0].status, 200);
+    assert_int_equal(k[1].status, 200);
+    assert_int_equal(k[0].resets, 0);
+    assert_int_equal(stat(STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL), 2);
+    world_turns(&x, 4);
+    assert_int_equal(stat(STAT_ID_CLUSTER_UPSTREAM_CX_ACTIVE), 1);
+    call_end(&k[0]);
+    call_end(&k[1]);
+    h2_end(&d);
+    h2_end(&e);
 }
 
 static void with_empty_slot(struct cluster_cfg *c)
@@ -510,7 +607,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(breakers_hold, setup, teardown),
         cmocka_unit_test_setup_teardown(request_and_retry_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_connections_fail_their_requests, setup, teardown),
-        cmocka_unit_test_setup_teardown(protocol_that_is_not_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(streams_share_a_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(goaway_moves_to_another_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(no_certificate_no_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_requests_hear_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(unused_offer_goes_back, setup, teardown),

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client side of HTTP/2: requests of many downstream connections on one upstream connection.
+#include "lib/http/h2_conn.h"
+
+#include <stdio.h>
+
+enum { INFORMATIONAL_MAX = 16, STREAMS_BEFORE_SETTINGS = 1, STREAMS_MAX = 1024, STREAM_IDS_MAX = 0x3ffffff0 };
+
+static void protocol_error(struct h2 *h, struct h2_stream *x)
+{
+    h2_rst(h, x->sid, NGHTTP2_PROTOCOL_ERROR); // on_stream_close says so to the owner
+    h2_bad_message(h, 502, "http2.invalid_response");
+}
+
+static void trailers(struct h2 *h, struct h2_stream *x)
+{
+    if (h->block.too_large || h->block.bad || h2_block_trailers(h, x->arena, &x->trailers)) {
+        protocol_error(h, x);
+        return;
+    }
+    x->has_trailers = true;
+    x->in_end = true;
+    h2_dirty(h, x);
+}
+
+void h2_client_block(struct h2 *h, const nghttp2_frame *f)
+{
+    struct h2_stream *x = nghttp2_session_get_stream_user_data(h->session, f->hd.stream_id);
+    if (!x || x->told || x->given_up || h->failed) {
+        return;
+    }
+    x->s.bytes_in += f->hd.length + 9;
+    if (x->head_heard) {
+        trailers(h, x);
+        return;
+    }
+    struct http_response r;
+    if (h->block.too_large || h->block.bad || h2_block_response(h, x->arena, &r) ||
+        (r.status < 200 && ++x->informational > INFORMATIONAL_MAX)) {
+        protocol_error(h, x);
+        return;
+    }
+    bool end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    r.end_stream = end || r.status < 200;
+    if (r.status >= 200) {
+        x->head_heard = true;
+        x->in_end = x->s.remote_done = end;
+    }
+    if (x->s.ops->on_response) {
+        x->s.ops->on_response(&x->s, &r);
+    }
+    if (!h->c.freed) {
+        h2_dirty(h, x);
+    }
+}
+
+static bool can_open(const struct codec *c)
+{
+    const struct h2 *h = (const struct h2 *)(const void *)c;
+    if (h->draining || h->failed || h->closing || h->gone || h->gone_due || h->eof || c->freed || h->goaway_told ||
+        c->conn->state != CONN_OPEN || h->opened >= STREAM_IDS_MAX) {
+        return false;
+    }
+    uint32_t max = h->settings_heard ? nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                                     : STREAMS_BEFORE_SETTINGS;
+    return h->n_streams < (max > STREAMS_MAX ? STREAMS_MAX : max) && nghttp2_session_check_request_allowed(h->session);
+}
+
+static bool settled(const struct codec *c)
+{
+    return ((const struct h2 *)(const void *)c)->settings_heard;
+}
+
+static struct codec_stream *new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena)
+{
+    struct h2 *h = h2_of(c);
+    struct h2_stream *x = h2_stream_new(h, 0, arena);
+    x->s.ops = ops;
+    x->s.owner = owner;
+    c->active++;
+    return &x->s;
+}
+
+static void put_pseudo(const struct h2 *h, struct h2_out *o, const struct http_request *r, bool connect)
+{
+    h2_out_put(o, STR(":method"), r->method);
+    if (!connect) {
+        h2_out_put(o, STR(":scheme"), r->scheme.n ? r->scheme : h->c.conn->transport ? STR("https") : STR("http"));
+        h2_out_put(o, STR(":path"), r->path);
+    }
+    if (r->host.n) {
+        h2_out_put(o, STR(":authority"), r->host);
+    }
+}
+
+static void send_request(struct codec_stream *s, const struct http_request *r)
+{
+    struct h2 *h = h2_of(s->codec);
+    struct h2_stream *x = h2_stream_of(s);
+    if (x->told || x->given_up || x->head_sent || h->failed || h->gone || h->gone_due) {
+        return;
+    }
+    bool connect = str_is(r->method, "CONNECT");
+    if (r->headers.truncated || r->upgrade.n || (!connect && r->path.n == 0)) {
+        h2_stream_reset(s, CODEC_RESET_LOCAL); // cannot be said in HTTP/2 (extended CONNECT is not offered)
+        return;
+    }
+    struct h2_out o;
+    char digits[24];
+    h2_out_begin(&o, r->headers.count + 3);
+    put_pseudo(h, &o, r, connect);
+    h2_out_fields(&o, &r->headers, &h->scratch);
+    if (r->te_trailers) {
+        h2_out_put(&o, STR("te"), STR("trailers"));
+    }
+    if (r->expect_continue && !r->end_stream) {
+        h2_out_put(&o, STR("expect"), STR("100-continue"));
+    }
+    if (r->content_length >= 0 && !connect && (r->content_length == 0 || !r->end_stream)) {
+        int n = snprintf(digits, sizeof(digits), "%lld", (long long)r->content_length);
+        h2_out_put(&o, STR("content-length"), str_n(digits, (size_t)n));
+    }
+    nghttp2_data_provider body = { .source = { .ptr = x }, .read_callback = h2_read_body };
+    int32_t sid = nghttp2_submit_request(h->session, NULL, o.v, o.n, r->end_stream ? NULL : &body, x);
+    h2_out_end(&o);
+    arena_reset(&h->scratch, false);
+    if (sid < 0) {
+        h2_stream_reset(s, CODEC_RESET_LOCAL);
+        return;
+    }
+    x->sid = sid;
+    x->out_empty = r->end_stream;
+    x->out_left = r->end_stream ? -1 : r->content_length;
+    h2_head_sent(h, x, r->end_stream);
+}
+
+static const struct codec_impl impl = {
+    .version = HTTP_2,
+    .can_open = can_open,
+    .settled = settled,
+    .new_stream = new_stream,
+    .send_request = send_request,
+    .send_data = h2_send_data,
+    .send_trailers = h2_send_trailers,
+    .flush = h2_flush,
+    .reset = h2_stream_reset,
+    .pause = h2_pause,
+    .resume = h2_resume,
+    .drain = h2_drain,
+    .destroy = h2_destroy,
+};
+
+struct codec *codec_h2_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o)
+{
+    return &h2_new(conn, &impl, false, ops, owner, o)->c;
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to lib/http: HTTP/2 (RFC 9113) on nghttp2: what the server and the client codec share.
+//
+// nghttp2 keeps the protocol's state and HPACK; around it stand a frame scanner with a budget for abuse (h2_guard.c), the strict
+// translation between header blocks and messages (h2_fields.c), and here streams, flow control and the end of a connection.
+// A head is delivered from inside nghttp2's receive call; everything else is marked on the stream and delivered by settle, as in h1.
+#ifndef LIB_HTTP_H2_CONN_H
+#define LIB_HTTP_H2_CONN_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "lib/http/codec_impl.h"
+#include "lib/http/h1_parser.h"
+
+enum {
+    H2_STREAM_WINDOW = 256 * 1024,
+    H2_CONN_WINDOW_SERVER = 1024 * 1024,
+    H2_CONN_WINDOW_CLIENT = 16 * 1024 * 1024, // one slow client of ours must not stop the answers for the others
+    H2_MAX_STREAMS = 100,
+    H2_STREAM_HIGH = 64 * 1024,               // unsent bytes of a stream
+    H2_CONN_HIGH = 64 * 1024,                 // bytes in front of the kernel
+    H2_TICK_MS = 15000,                       // a header block or a finished answer that moves nothing for one to two ticks ends
+    H2_DRAIN_MS = 1000,                       // the second GOAWAY follows the first one's PING, or after this
+    H2_BLOCK_BYTES_MAX = 80 * 1024,           // a header block as sent
+    H2_CONTINUATIONS_MAX = 8,
+    H2_BUDGET_MAX = 2000,                     // see h2_guard.c
+    H2_BUDGET_PER_S = 200,
+    H2_PSEUDO_MAX = 8,
+};
+
+struct h2_field {
+    nghttp2_rcbuf *name, *value;
+};
+struct h2_block { // the header block being received
+    struct h2_field *v; // owned
+    uint32_t n, cap;
+    size_t bytes;
+    bool too_large, bad;
+};
+
+struct h2_stream {
+    struct codec_stream s;
+    struct list link;            // h2.streams
+    struct list dirty;           // h2.dirty; empty when not in it
+    struct arena *arena;         // owner's, for heads and trailers
+    int32_t sid;                 // 0: not submitted
+    struct buf in, out;
+    struct headers trailers;     // heard
+    nghttp2_nv *trailers_out;    // owned, one block with its bytes
+    size_t n_trailers_out;
+    int64_t out_left;            // announced content-length still to be sent; -1 = not announced
+    uint64_t tick_out;
+    uint32_t close_code;
+    uint8_t informational;
+    bool head_heard;             // client: the final answer's head
+    bool head_sent, out_empty, head_request;
+    bool in_end, has_trailers;   // the peer's message is complete (but maybe not delivered)
+    bool closed;                 // nghttp2 has forgotten it
+    bool rst_heard;              // by the peer's RST_STREAM
+    bool end_sent, end_queued;
+    bool given_up;               // codec_stream_reset
+    bool above_high, deferred, told;
+};
+
+struct h2_guard {
+    uint8_t hd[9];
+    unsigned have, preface_left;
+    uint32_t payload_left, block_bytes, continuations;
+    uint64_t blocks;
+    int64_t budget;
+    uint64_t budget_ms;
+    int32_t last_id, gap_lo, gap_hi; // highest stream opened by the client; the last identifiers it skipped
+    bool in_block;
+};
+
+struct h2 {
+    struct codec c;
+    nghttp2_session *session; // owned
+    const struct h1_limits *limits;
+    struct list streams, dirty;
+    struct list zombies;      // streams that are over while nghttp2 still points at them; freed with the session
+    struct loop_task task;
+    struct timer timer;
+    struct h2_guard guard;
+    struct h2_block block;
+    struct arena scratch;     // while a head is being written
+    uint64_t opened;          // streams ever
+    uint64_t tick_blocks;
+    uint32_t n_streams;       // in the list
+    uint32_t conn_window;
+    unsigned depth;
+    enum conn_close gone_why;
+    enum codec_reset fail_why;
+    const char *fail_detail;
+    bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, settled_due;
+    bool failed;              // the session ends: every stream is reset, then the connection closes
+    bool closing, gone_due, gone, low_due;
+};
+
+static inline struct h2 *h2_of(struct codec *c)
+{
+    return (struct h2 *)(void *)c;
+}
+static inline struct h2_stream *h2_stream_of(struct codec_stream *s)
+{
+    return (struct h2_stream *)(void *)s;
+}
+
+struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server, const struct codec_ops *ops, void *owner,
+                  const struct codec_opts *o);
+struct h2_stream *h2_stream_new(struct h2 *h, int32_t sid, struct arena *arena);
+// Settles x later in this turn, or when the running callback returns.
+void h2_dirty(struct h2 *h, struct h2_stream *x);
+void h2_kick(struct h2 *h);
+// Ends the session with GOAWAY(code).
+void h2_fail(struct h2 *h, uint32_t code, const char *detail);
+// RST_STREAM.
+void h2_rst(struct h2 *h, int32_t sid, uint32_t code);
+// Behind the submission of x's head: end says that nothing follows.
+void h2_head_sent(struct h2 *h, struct h2_stream *x, bool end);
+ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
+                     nghttp2_data_source *source, void *user);
+// A complete header block (h2_server.c, h2_client.c).
+void h2_server_block(struct h2 *h, const nghttp2_frame *f);
+void h2_client_block(struct h2 *h, const nghttp2_frame *f);
+// A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.
+void h2_bad_message(struct h2 *h, int status, const char *detail);
+
+// Shared entries of codec_impl.
+void h2_send_data(struct codec_stream *s, struct buf *data, bool end);
+void h2_send_trailers(struct codec_stream *s, const struct headers *trailers);
+void h2_flush(struct codec *c);
+void h2_stream_reset(struct codec_stream *s, enum codec_reset why);
+void h2_pause(struct codec_stream *s);
+void h2_resume(struct codec_stream *s);
+void h2_drain(struct codec *c);
+void h2_destroy(struct codec *c);
+
+// ---- h2_guard.c ----
+void h2_guard_init(struct h2 *h);
+// Looks at the frames in p before nghttp2 does. NULL: go on; otherwise why the connection must end, and *ret_code.
+const char *h2_guard_scan(struct h2 *h, const char *p, size_t n, uint32_t *ret_code);
+// Takes cost from the budget. False when it is exhausted.
+bool h2_guard_spend(struct h2 *h, int cost);
+void h2_guard_earn(struct h2 *h, int credit);
+
+// ---- h2_fields.c ----
+void h2_block_begin(struct h2 *h);
+void h2_block_add(struct h2 *h, nghttp2_rcbuf *name, nghttp2_rcbuf *value);
+void h2_block_fini(struct h2 *h);
+// The block as a message, copied to a. NULL or why it is malformed.
+const char *h2_block_request(struct h2 *h, struct arena *a, struct http_request *ret);
+const char *h2_block_response(struct h2 *h, struct arena *a, struct http_response *ret);
+// Fields that mean nothing behind a body are left out.
+const char *h2_block_trailers(struct h2 *h, struct arena *a, struct headers *ret);
+
+struct h2_out { // a head being written
+    nghttp2_nv fixed[64], *v;
+    size_t n, cap;
+};
+void h2_out_begin(struct h2_out *o, size_t n_fields);
+void h2_out_put(struct h2_out *o, struct str name, struct str value);
+// All fields of list but those which the framing or the connection owns; names in lower case. a: for the changed ones.
+void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a);
+void h2_out_end(struct h2_out *o);
+
+#endif
