@@ -146,7 +146,7 @@ enum pool_failure upstream_connect_failed(struct cluster_worker *cw, struct host
     }
     if (why == CONN_CLOSE_TLS) {
         stat_inc(cw->stats, STAT_ID_CLUSTER_SSL_CONNECTION_ERROR);
-        if (strstr(detail, "SAN") || strstr(detail, "subject alt")) {
+        if (strstr(detail, "match none of the expected")) { // the words of lib/tls/peer.c
             stat_inc(cw->stats, STAT_ID_CLUSTER_SSL_FAIL_VERIFY_SAN);
         }
         return POOL_FAIL_TLS;

@@ -142,7 +142,6 @@ def test_server_with_the_wrong_identity_gets_nothing(proxy, backend, ids):
     assert not b.seen
 
 
-@pytest.mark.xfail(reason="cluster.NAME.ssl.fail_verify_san is declared and never counted")
 def test_wrong_identities_are_counted(proxy, ids):
     inner, outer = free_port(), free_port()
     proxy([listener(inner, hcm([route("app")]), strict(ids["b"]))], [cluster("app", [1])])

@@ -319,7 +319,6 @@ def test_control_plane_gone_and_back(server, proxy, backend):
         fresh.stop()
 
 
-@pytest.mark.xfail(reason="a cluster with http2_protocol_options is refused, also where only gRPC uses it")
 def test_bootstrap_as_envoy_wants_it(server, proxy):
     proxy([], [xds_cluster(server.port, {"typed_extension_protocol_options": XDS_OPTIONS})], wait=False, **bootstrap(True))
     server.hear("cds")
