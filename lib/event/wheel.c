@@ -19,14 +19,11 @@ void wheel_add(struct wheel *w, struct timer *t)
         list_add_tail(&w->due, &t->link);
         return;
     }
-    uint64_t at = t->expires_ms, delta = at - w->now_ms;
-    int level = (63 - __builtin_clzll(delta)) / WHEEL_BITS;
+    int level = (63 - __builtin_clzll(t->expires_ms - w->now_ms)) / WHEEL_BITS;
     if (level >= WHEEL_LEVELS) {
-        // Beyond the wheel: in its farthest slot, filed anew when that comes.
-        level = WHEEL_LEVELS - 1;
-        at = w->now_ms + ((uint64_t)1 << (WHEEL_BITS * WHEEL_LEVELS)) - 1;
+        level = WHEEL_LEVELS - 1; // beyond the wheel: its slot comes too early, and then the timer is filed anew
     }
-    unsigned slot = (unsigned)(at >> (WHEEL_BITS * level)) & (WHEEL_SLOTS - 1);
+    unsigned slot = (unsigned)(t->expires_ms >> (WHEEL_BITS * level)) & (WHEEL_SLOTS - 1);
     list_add_tail(&w->slots[level][slot], &t->link);
     w->occupied[level] |= (uint64_t)1 << slot;
 }

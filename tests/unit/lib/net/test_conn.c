@@ -245,6 +245,30 @@ static void test_bulk(void **state)
     free(p);
 }
 
+// One connection with much to read leaves the others their turn.
+static void test_read_budget(void **state)
+{
+    (void)state;
+    struct end e = { 0 };
+    int fd = half(&e, &ops);
+    char *p = pattern(4000000);
+    size_t sent = 0;
+    for (ssize_t k; (k = send(fd, p + sent, 4000000 - sent, MSG_DONTWAIT)) > 0;) {
+        sent += (size_t)k;
+    }
+    assert_true(sent > 2 * CONN_READ_BUDGET);
+    int turns = 0;
+    for (size_t before = 0; before < sent; before = e.got.len, turns++) {
+        loop_turn(loop, 100);
+        // The event and the task of the first turn both read.
+        assert_true(e.got.len - before <= 2 * (CONN_READ_BUDGET + 5 * BUF_SLICE_BYTES));
+    }
+    assert_true(turns >= 2);
+    finish(&e);
+    close(fd);
+    free(p);
+}
+
 static void test_watermarks(void **state)
 {
     (void)state;
@@ -455,22 +479,37 @@ static void test_reset_while_paused(void **state)
 }
 
 // The peer answers, then resets because we go on sending: the answer is delivered, and the reset is not taken for an end.
+static void answer_then_reset(struct end *e, bool paused)
+{
+    int fd = half(e, &ops);
+    if (paused) {
+        conn_pause_read(e->c, CONN_PAUSE_FLOW);
+    }
+    assert_int_equal(send(fd, "413", 3, 0), 3);
+    socket_close_reset(fd);
+    for (struct pollfd p = { .fd = e->c->fd.fd, .events = POLLIN }; poll(&p, 1, 10) >= 0 && !(p.revents & POLLERR);) {
+    }
+    conn_write_bytes(e->c, "more", 4); // before the loop has seen the reset
+    assert_int_equal(e->closes, 0);
+}
+
 static void test_answer_before_reset(void **state)
 {
     (void)state;
-    struct end e = { 0 };
-    int fd = half(&e, &ops);
-    assert_int_equal(send(fd, "413", 3, 0), 3);
-    socket_close_reset(fd);
-    for (struct pollfd p = { .fd = e.c->fd.fd, .events = POLLIN }; poll(&p, 1, 10) >= 0 && !(p.revents & POLLERR);) {
+    for (int paused = 0; paused < 2; paused++) {
+        struct end e = { 0 };
+        answer_then_reset(&e, paused);
+        if (paused) { // flow control holds the answer back, and with it the close
+            settle();
+            assert_int_equal(e.closes, 0);
+            conn_resume_read(e.c, CONN_PAUSE_FLOW);
+        }
+        UNTIL(e.closes == 1);
+        assert_int_equal(e.got.len, 3);
+        assert_int_equal(e.why, CONN_CLOSE_RESET);
+        assert_int_equal(e.eofs, 0);
+        finish(&e);
     }
-    conn_write_bytes(e.c, "more", 4); // before the loop has seen the reset
-    assert_int_equal(e.closes, 0);
-    UNTIL(e.closes == 1);
-    assert_int_equal(e.got.len, 3);
-    assert_int_equal(e.why, CONN_CLOSE_RESET);
-    assert_int_equal(e.eofs, 0);
-    finish(&e);
 }
 
 static void test_free_inside(void **state)
@@ -867,7 +906,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-        T(test_echo_small), T(test_kept_bytes), T(test_bulk), T(test_watermarks), T(test_pause), T(test_half_close),
+        T(test_echo_small), T(test_kept_bytes), T(test_bulk), T(test_read_budget), T(test_watermarks), T(test_pause), T(test_half_close),
         T(test_our_end_first), T(test_shutdown_waits_for_out), T(test_no_half_close), T(test_reset),
         T(test_reset_while_paused), T(test_answer_before_reset), T(test_free_inside), T(test_free_reset),
         T(test_close_after_flush), T(test_connect), T(test_connect_timeout), T(test_transport), T(test_transport_failures),
