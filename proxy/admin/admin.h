@@ -17,6 +17,7 @@ enum server_state { SERVER_LIVE, SERVER_DRAINING, SERVER_PRE_INITIALIZING, SERVE
 struct admin_secret {
     struct str name, pem, version;
     bool is_root, is_static;
+    bool warming; // not there yet: pem is empty
     uint64_t updated_ms;
 };
 

@@ -260,6 +260,7 @@ static void dump_listeners(struct dump *d)
         struct walk w = { .d = d };
         open_list(d, "dynamic_listeners");
         xds_each(d->ad->d.xds, XDS_LISTENER, one_listener, &w);
+        xds_each_refused(d->ad->d.xds, XDS_LISTENER, one_listener, &w);
         close_list(d);
     }
     close_dump(d);
@@ -274,7 +275,8 @@ static void inline_routes(struct dump *d, const chain_msg *c, uint64_t updated_m
     for (size_t i = 0; c && i < c->n_filters; i++) {
         struct arena a = { 0 };
         hcm_msg *h = NULL;
-        if (!pb_any_unpack_as(hcm_msg, envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager,
+        bool typed = c->filters[i]->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG;
+        if (typed && !pb_any_unpack_as(hcm_msg, envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager,
                               c->filters[i]->typed_config, &a, &h, NULL) &&
             h->route_specifier_case ==
                 ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__ROUTE_SPECIFIER_ROUTE_CONFIG &&
@@ -323,14 +325,32 @@ static void dump_routes(struct dump *d)
 
 struct secret_walk {
     struct dump *d;
-    bool want_static;
+    bool want_static, warming;
 };
+
+static void write_secret_value(struct dump *d, const struct admin_secret *s)
+{
+    struct json_writer *j = &d->w;
+    jw_key(j, s->is_root ? STR("validation_context") : STR("tls_certificate"));
+    jw_object(j);
+    jw_key(j, s->is_root ? STR("trusted_ca") : STR("certificate_chain"));
+    jw_object(j);
+    jw_kv(j, "inline_bytes", base64_encode(d->arena, s->pem));
+    jw_object_end(j);
+    if (!s->is_root) {
+        jw_key(j, STR("private_key"));
+        jw_object(j);
+        jw_kv(j, "inline_bytes", STR("W3JlZGFjdGVkXQ==")); // base64 of "[redacted]"
+        jw_object_end(j);
+    }
+    jw_object_end(j);
+}
 
 static void one_secret(void *arg, const struct admin_secret *s)
 {
     struct secret_walk *w = arg;
     struct json_writer *j = &w->d->w;
-    if (s->is_static != w->want_static || !name_fits(w->d, s->name)) {
+    if (s->is_static != w->want_static || s->warming != w->warming || !name_fits(w->d, s->name)) {
         return;
     }
     open_element(w->d, s->is_static ? "SecretsConfigDump.StaticSecret" : "SecretsConfigDump.DynamicSecret");
@@ -343,26 +363,16 @@ static void one_secret(void *arg, const struct admin_secret *s)
     jw_object(j);
     jw_kv(j, "@type", xds_type_url(XDS_SECRET));
     jw_kv(j, "name", s->name);
-    jw_key(j, s->is_root ? STR("validation_context") : STR("tls_certificate"));
-    jw_object(j);
-    jw_key(j, s->is_root ? STR("trusted_ca") : STR("certificate_chain"));
-    jw_object(j);
-    jw_kv(j, "inline_bytes", base64_encode(w->d->arena, s->pem));
-    jw_object_end(j);
-    if (!s->is_root) {
-        jw_key(j, STR("private_key"));
-        jw_object(j);
-        jw_kv(j, "inline_bytes", STR("W3JlZGFjdGVkXQ==")); // base64 of "[redacted]"
-        jw_object_end(j);
+    if (!s->warming) {
+        write_secret_value(w->d, s);
     }
-    jw_object_end(j);
     jw_object_end(j);
     jw_object_end(j);
 }
 
-static void secret_list(struct dump *d, const char *member, bool want_static)
+static void secret_list(struct dump *d, const char *member, bool want_static, bool warming)
 {
-    struct secret_walk w = { .d = d, .want_static = want_static };
+    struct secret_walk w = { .d = d, .want_static = want_static, .warming = warming };
     if (wants(d, member)) {
         open_list(d, member);
         d->ad->d.each_secret(d->ad->d.arg, one_secret, &w);
@@ -376,8 +386,9 @@ static void dump_secrets(struct dump *d)
         return;
     }
     open_dump(d, "SecretsConfigDump");
-    secret_list(d, "static_secrets", true);
-    secret_list(d, "dynamic_active_secrets", false);
+    secret_list(d, "static_secrets", true, false);
+    secret_list(d, "dynamic_active_secrets", false, false);
+    secret_list(d, "dynamic_warming_secrets", false, true);
     close_dump(d);
 }
 

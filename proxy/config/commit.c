@@ -222,6 +222,8 @@ static void apply_clusters(struct config *c, struct snapshot *s)
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&c->snap->clusters, &i));) {
         if (!map_get(&c->clusters, e->key) && !map_get(&c->leaving, e->key)) {
+            const struct cluster_cfg *cfg = ((struct cluster_snap *)e->val)->cfg;
+            stats_scope_drop(c->o.stats, STAT_CLUSTER, cfg->stat_name);
             snapshot_del_cluster(s, e->key);
         }
     }

@@ -498,11 +498,9 @@ void config_each_secret(struct config *c, void (*fn)(void *arg, const struct con
     struct map_entry **v = map_sorted(&c->secrets.secrets);
     for (size_t i = 0; i < c->secrets.secrets.count; i++) {
         const struct secret *x = v[i]->val;
-        if (x->present) {
-            struct config_secret s = { .name = x->name, .chain_pem = x->is_root ? x->ca : x->chain, .version = x->version,
-                                       .is_root = x->is_root, .is_static = x->is_static, .updated_ms = x->updated_ms };
-            fn(arg, &s);
-        }
+        struct config_secret s = { .name = x->name, .chain_pem = x->is_root ? x->ca : x->chain, .version = x->version,
+                                   .is_root = x->is_root, .is_static = x->is_static, .warming = !x->present, .updated_ms = x->updated_ms };
+        fn(arg, &s);
     }
     free(v);
 }

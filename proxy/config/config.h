@@ -36,10 +36,10 @@ void config_sink(void *arg, struct xds_update *u);
 // Identity provider's result: PEM texts, copied. Rotation refills TLS slots; new handshakes use them. name "default": chain + key; "ROOTCA": roots in chain_pem.
 int config_set_secret(struct config *c, struct str name, struct str chain_pem, struct str key_pem, struct err *err);
 
-// For admin: each secret known now.
+// For admin: each secret known now, or waited for (chain_pem empty).
 struct config_secret {
     struct str name, chain_pem /* or roots */, version;
-    bool is_root, is_static;
+    bool is_root, is_static, warming;
     uint64_t updated_ms;
 };
 void config_each_secret(struct config *c, void (*fn)(void *arg, const struct config_secret *s), void *arg);

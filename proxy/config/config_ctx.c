@@ -66,6 +66,9 @@ static bool field_is_set(const ProtobufCMessage *m, const ProtobufCFieldDescript
 
 int cfg_known(const ProtobufCMessage *m, const char *const *known, size_t n, struct err *err)
 {
+    if (m->n_unknown_fields) { // our .proto files leave out much of Envoy's; what is left out is not done
+        return err_set(err, -EINVAL, "field number %u of %s: not known here", (unsigned)m->unknown_fields[0].tag, m->descriptor->short_name);
+    }
     for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
         if (!field_is_set(m, f)) {

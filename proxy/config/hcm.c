@@ -181,6 +181,9 @@ static int build_common(const hcm_msg *m, struct http_manager_cfg *h, struct err
     h->max_stream_ms = (uint64_t)pb_duration_ms(o->max_stream_duration, 0);
     h->max_requests_per_connection = pb_u32_or(o->max_requests_per_connection, 0);
     h->h1.header_count = pb_u32_or(o->max_headers_count, h->h1.header_count);
+    if (h->h1.header_count == 0) {
+        return cfg_fail(err, "common_http_protocol_options.max_headers_count", "must be at least 1");
+    }
     h->headers_with_underscores_reject =
         o->headers_with_underscores_action == ENVOY__CONFIG__CORE__V3__HTTP_PROTOCOL_OPTIONS__HEADERS_WITH_UNDERSCORES_ACTION__REJECT_REQUEST;
     h->headers_with_underscores_drop =

@@ -396,8 +396,11 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
         r->redirect_prefix = build_str(a, m->prefix_rewrite);
         break;
     case ENVOY__CONFIG__ROUTE__V3__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_REGEX_REWRITE:
-        if (!m->regex_rewrite->pattern || build_regex(m->regex_rewrite->pattern, a, &r->rewrite_re, err)) {
-            return cfg_in(err, "redirect.regex_rewrite");
+        if (!m->regex_rewrite->pattern) {
+            return cfg_fail(err, "redirect.regex_rewrite.pattern", "missing");
+        }
+        if (build_regex(m->regex_rewrite->pattern, a, &r->rewrite_re, err)) {
+            return cfg_in(err, "redirect.regex_rewrite.pattern");
         }
         r->rewrite_sub = build_str(a, m->regex_rewrite->substitution);
         break;

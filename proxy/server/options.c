@@ -86,7 +86,7 @@ static int take_level(const char *flag, const char *v, struct options *o, struct
 static int take_mode(const char *v, struct options *o, struct err *err)
 {
     if (!strcmp(v, "validate")) {
-        o->mode = RUN_VALIDATE;
+        o->mode = o->mode == RUN_HELP || o->mode == RUN_VERSION ? o->mode : RUN_VALIDATE;
     } else if (strcmp(v, "serve")) {
         return err_set(err, -EINVAL, "--mode: \"%s\" is neither serve nor validate", v);
     }
@@ -155,6 +155,8 @@ static int take_flag(int argc, char **argv, int *i, bool sidecar, struct options
     if (!f) {
         if (sidecar) { // pilot-agent's own flags come and go between releases
             fprintf(stderr, "remora-proxy: flag %s has no effect here\n", argv[*i]);
+            bool value_follows = !strchr(argv[*i], '=') && *i + 1 < argc && argv[*i + 1][0] != '-';
+            *i += value_follows;
             return 0;
         }
         return err_set(err, -EINVAL, "unknown flag %s; see --help", argv[*i]);
@@ -165,6 +167,9 @@ static int take_flag(int argc, char **argv, int *i, bool sidecar, struct options
             return err_set(err, -EINVAL, "%s needs a value", f->name);
         }
         v = argv[++*i];
+    }
+    if (!wants_value && v) {
+        return err_set(err, -EINVAL, "%s takes no value", f->name);
     }
     if (f->kind == FLAG_IGNORED_VALUE || f->kind == FLAG_IGNORED_BOOL) {
         if (!sidecar) {
@@ -192,13 +197,19 @@ int options_parse(int argc, char **argv, struct options *ret, struct err *err)
                 return err_set(err, -EINVAL, "unexpected argument \"%s\"; see --help", argv[i]);
             }
             sidecar = true;
-            o.mode = RUN_SIDECAR;
+            o.mode = o.mode == RUN_FILE ? RUN_SIDECAR : o.mode;
             continue;
         }
         int rc = take_flag(argc, argv, &i, sidecar, &o, err);
         if (rc) {
             return rc;
         }
+    }
+    if (sidecar && (o.mode == RUN_VALIDATE || o.config_path || o.config_yaml)) {
+        return err_set(err, -EINVAL, "sidecar is configured by the environment: -c, --config-yaml and --mode validate do not go with it");
+    }
+    if (o.config_path && o.config_yaml && o.mode != RUN_HELP && o.mode != RUN_VERSION) {
+        return err_set(err, -EINVAL, "--config-yaml stands in place of -c FILE: give one of them");
     }
     bool needs_file = o.mode == RUN_FILE || o.mode == RUN_VALIDATE;
     if (needs_file && !o.config_path && !o.config_yaml) {

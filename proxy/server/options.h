@@ -14,7 +14,7 @@ enum run_mode { RUN_FILE, RUN_SIDECAR, RUN_VALIDATE, RUN_HELP, RUN_VERSION };
 struct options {
     enum run_mode mode;
     const char *config_path;  // -c; borrowed from argv
-    const char *config_yaml;  // --config-yaml: text merged over (or in place of) the file
+    const char *config_yaml;  // --config-yaml: text in place of the file
     const char *service_node, *service_cluster; // over the bootstrap's node
     int concurrency;          // 0 = all usable CPUs
     enum log_level log_level; // of all components

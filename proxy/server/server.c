@@ -192,7 +192,7 @@ static void one_secret(void *arg, const struct config_secret *c)
 {
     struct secret_walk *w = arg;
     struct admin_secret a = { .name = c->name, .pem = c->chain_pem, .version = c->version, .is_root = c->is_root,
-                              .is_static = c->is_static, .updated_ms = c->updated_ms };
+                              .is_static = c->is_static, .warming = c->warming, .updated_ms = c->updated_ms };
     w->fn(w->arg, &a);
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -219,6 +220,17 @@ static void on_status(void *arg, struct http_server_req *q, struct http_server_r
     r->status = 404;
 }
 
+// As pilot-agent: the end is that of SIGTERM, which lets connections finish. (Envoy's own /quitquitquit on the admin port ends at once.)
+static void quit(const struct http_server_req *q, struct http_server_resp *r)
+{
+    if (!str_is(q->req->method, "POST")) {
+        r->status = 405;
+        return;
+    }
+    buf_printf(&r->body, "OK\n");
+    kill(getpid(), SIGTERM);
+}
+
 static void on_agent(void *arg, struct http_server_req *q, struct http_server_resp *r)
 {
     struct sidecar *s = arg;
@@ -228,7 +240,11 @@ static void on_agent(void *arg, struct http_server_req *q, struct http_server_re
             buf_printf(&r->body, "only requests from this host may do that\n");
             return;
         }
-        to_admin(s, q, r, str_is(q->path, "/drain") ? STR("/drain_listeners") : STR("/quitquitquit"));
+        if (str_is(q->path, "/drain")) {
+            to_admin(s, q, r, STR("/drain_listeners"));
+        } else {
+            quit(q, r);
+        }
         return;
     }
     if (str_is(q->path, "/healthz/ready")) {
@@ -285,6 +301,37 @@ static const char *text_or_null(struct sidecar *s, struct str v)
     return v.n ? arena_str(&s->arena, v).p : NULL;
 }
 
+int sidecar_parse_ttl(struct str text, uint64_t *ret_s)
+{
+    enum { TTL_MAX_S = 90 * 86400 };
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = { { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
+    uint64_t sum = 0, v;
+    struct str rest = text;
+    if (!text.n || str_to_u64(text, TTL_MAX_S, &sum)) {
+        *ret_s = sum;
+        return 0;
+    }
+    for (size_t u = 0; u < array_len(units) && rest.n; u++) {
+        ptrdiff_t at = str_find(rest, units[u].unit);
+        if (at < 0) {
+            continue;
+        }
+        if (!str_to_u64(str_n(rest.p, (size_t)at), TTL_MAX_S, &v)) {
+            return -EINVAL;
+        }
+        sum += v * units[u].seconds;
+        rest = str_skip(rest, (size_t)at + 1);
+    }
+    if (rest.n || sum > TTL_MAX_S) {
+        return -EINVAL;
+    }
+    *ret_s = sum;
+    return 0;
+}
+
 static int start_identity(struct sidecar *s, struct loop *l, struct err *err)
 {
     static const char files[] = "var/run/secrets/workload-spiffe-credentials";
@@ -295,7 +342,9 @@ static int start_identity(struct sidecar *s, struct loop *l, struct err *err)
         return s->identity ? 0 : -EINVAL;
     }
     struct str domain = env("TRUST_DOMAIN"), ecc = env("ECC_SIGNATURE_ALGORITHM"), algorithm = env("WORKLOAD_RSA_KEY_SIZE");
-    str_to_u64(env("SECRET_TTL"), 90 * 86400, &ttl_s);
+    if (sidecar_parse_ttl(env("SECRET_TTL"), &ttl_s)) {
+        return err_set(err, -EINVAL, "SECRET_TTL: \"%.*s\" is not a duration such as 24h, 30m or 90s, of at most 90 days", STR_FMT(env("SECRET_TTL")));
+    }
     domain = domain.n ? domain : STR("cluster.local");
     struct str(*headers)[2] = arena_zalloc(&s->arena, sizeof(*headers));
     headers[0][0] = STR("clusterid");

@@ -126,14 +126,34 @@ struct stat_block *stats_scope_get(struct stats_shard *s, enum stat_scope scope,
     return b;
 }
 
+void stats_scope_hold(struct stat_block *b)
+{
+    if (b) {
+        atomic_fetch_add_explicit(&b->holders, 1, memory_order_relaxed);
+    }
+}
+
+void stats_scope_release(struct stat_block *b)
+{
+    if (b) {
+        atomic_fetch_sub_explicit(&b->holders, 1, memory_order_release); // pairs with shard_sweep: our counting came before
+    }
+}
+
+static void sweep(struct stats_store *s, uint64_t now_ms);
+
 void stats_scope_drop(struct stats_store *s, enum stat_scope scope, struct str name)
 {
+    uint64_t now_ms = clock_mono_ms();
+    if (s->have_dropped && now_ms - s->swept_ms >= STAT_DROP_GRACE_MS) {
+        sweep(s, now_ms);
+    }
     for (int i = 0; i < s->shard_count; i++) {
         struct stats_shard *sh = &s->shards[i];
         pthread_mutex_lock(&sh->lock);
         struct stat_block *b = map_get(&sh->blocks[scope], name);
         if (b) {
-            b->dropped_ms = clock_mono_ms();
+            b->dropped_ms = now_ms;
             atomic_store_explicit(&b->dropped, true, memory_order_relaxed);
             s->have_dropped = true;
         }
@@ -160,7 +180,7 @@ static bool shard_sweep(struct stats_shard *sh, uint64_t now_ms)
         struct stat_block *b = *p;
         if (!atomic_load_explicit(&b->dropped, memory_order_relaxed)) {
             p = &b->next;
-        } else if (now_ms - b->dropped_ms < STAT_DROP_GRACE_MS || !gauges_zero(b)) {
+        } else if (now_ms - b->dropped_ms < STAT_DROP_GRACE_MS || atomic_load_explicit(&b->holders, memory_order_acquire) || !gauges_zero(b)) {
             left = true;
             p = &b->next;
         } else {
@@ -170,6 +190,18 @@ static bool shard_sweep(struct stats_shard *sh, uint64_t now_ms)
         }
     }
     return left;
+}
+
+static void sweep(struct stats_store *s, uint64_t now_ms)
+{
+    bool left = false;
+    for (int i = 0; i < s->shard_count; i++) {
+        pthread_mutex_lock(&s->shards[i].lock);
+        left |= shard_sweep(&s->shards[i], now_ms);
+        pthread_mutex_unlock(&s->shards[i].lock);
+    }
+    s->have_dropped = left;
+    s->swept_ms = now_ms;
 }
 
 void stat_record(struct stat_block *b, enum stat_any id, uint64_t value)
@@ -306,19 +338,18 @@ static int by_registered_name(const void *x, const void *y)
 static size_t view_collect(struct stats_view *v, struct stats_store *s)
 {
     size_t n = 0, cap = 0;
-    uint64_t now_ms = s->have_dropped ? clock_mono_ms() : 0;
-    bool left = false;
+    if (s->have_dropped) {
+        sweep(s, clock_mono_ms());
+    }
     for (int i = 0; i < s->shard_count; i++) {
         struct stats_shard *sh = &s->shards[i];
         pthread_mutex_lock(&sh->lock);
-        left |= s->have_dropped && shard_sweep(sh, now_ms);
         for (struct stat_block *b = sh->list; b; b = b->next) {
             mem_grow(&v->blocks, &cap, n + 1, sizeof(*v->blocks));
             v->blocks[n++] = b;
         }
         pthread_mutex_unlock(&sh->lock);
     }
-    s->have_dropped = left;
     return n;
 }
 

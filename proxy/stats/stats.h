@@ -36,6 +36,7 @@ struct stat_block {
     uint16_t scope;               // enum stat_scope
     atomic_bool dropped;          // its object is gone from the configuration
     uint64_t dropped_ms;          // since then; control thread
+    atomic_uint holders;          // stats_scope_hold; written by the shard's thread
     atomic_ullong used;           // gauges that were ever raised, bit = id - base; written by the shard's thread
     struct str name;              // owned
     uint64_t *zero;               // owned; values at the last stats_reset_counters; control thread
@@ -50,7 +51,12 @@ struct stats_shard *stats_shard_get(struct stats_store *s, int index);
 // The block of (scope, name) on this shard; made on first call, lives as long as the store or until stats_scope_drop. Shard's thread.
 // Worth keeping in the caller's object: a hash look-up.
 struct stat_block *stats_scope_get(struct stats_shard *s, enum stat_scope scope, struct str name);
-// The object behind the scope is gone from the configuration: blocks are freed once their gauges are zero. Control thread.
+// The caller keeps the block in an object that may outlive what it counts: it is not freed before stats_scope_release. Shard's thread, in the
+// same turn as stats_scope_get. NULL is fine.
+void stats_scope_hold(struct stat_block *b);
+void stats_scope_release(struct stat_block *b);
+// The object behind the scope is gone from the configuration: blocks are freed once their gauges are zero and nobody holds them, by later calls
+// of this and by the expositions. Control thread.
 void stats_scope_drop(struct stats_store *s, enum stat_scope scope, struct str name);
 
 // Shard's thread. Relaxed single-writer arithmetic, no locked instruction. b may be NULL (excluded by stats matcher): nothing happens.

@@ -77,6 +77,7 @@ struct stats_store {
     struct stats_shard *shards;
     struct stat_registered *registered; // control thread
     bool have_dropped;
+    uint64_t swept_ms;
 };
 
 // ---- view ----

@@ -16,6 +16,7 @@ static struct cluster_worker *cluster_new(struct upstream *u, struct str name, s
     cw->name = str_n(str_dup(name), name.n);
     cw->snap = cluster_snap_ref(cs);
     cw->stats = stats_scope_get(u->worker->stats, STAT_CLUSTER, cs->cfg->stat_name.n ? cs->cfg->stat_name : name);
+    stats_scope_hold(cw->stats);
     cw->priv = p;
     p->cw = cw;
     if (cs->shared) {
@@ -36,6 +37,7 @@ static void cluster_free(struct cluster_worker *cw)
     balancer_free(cw->lb);
     upstream_tls_peers_clean(cw, true);
     original_dst_clean(cw, true);
+    stats_scope_release(cw->stats);
     map_fini(&cw->pools);
     map_fini(&p->tls_peers);
     map_fini(&p->orig_hosts);

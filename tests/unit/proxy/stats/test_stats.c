@@ -217,11 +217,33 @@ static void dropped_blocks_stay_while_in_use(void **state)
     stats_store_free(s);
 }
 
+static void dropped_blocks_stay_while_held(void **state)
+{
+    (void)state;
+    struct stats_store *s = stats_store_new(1);
+    struct stat_block *b = cluster(s, 0, "held");
+    stats_scope_hold(b);
+    stats_scope_drop(s, STAT_CLUSTER, STR("held"));
+    b->dropped_ms -= 2 * STAT_DROP_GRACE_MS;
+    struct stats_view v;
+    stats_view_init(&v, s);
+    assert_int_equal(v.group_count, 1);
+    stats_view_fini(&v);
+    stat_inc(b, STAT_ID_CLUSTER_UPSTREAM_CX_DESTROY); // the last word of a connection
+    stats_scope_release(b);
+    // Without anybody who looks: the next one that goes sweeps up.
+    s->swept_ms -= 2 * STAT_DROP_GRACE_MS;
+    stats_scope_drop(s, STAT_CLUSTER, STR("other"));
+    assert_null(s->shards[0].list);
+    stats_store_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_over_shards), cmocka_unit_test(buckets_and_quantiles), cmocka_unit_test(text_form),
         cmocka_unit_test(json_form),        cmocka_unit_test(prometheus_form),       cmocka_unit_test(dropped_blocks_stay_while_in_use),
+        cmocka_unit_test(dropped_blocks_stay_while_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

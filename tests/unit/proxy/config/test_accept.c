@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is accepted arrives in the model.
+#include "tests/unit/proxy/config/rig.h"
+
+#include "proxy/http/manager.h"
+
+struct fixture {
+    struct secret_store secrets;
+    struct arena a, scratch;
+    struct config_ctx ctx;
+};
+
+static void setup(struct fixture *f)
+{
+    memset(f, 0, sizeof(*f));
+    secret_store_init(&f->secrets);
+    f->ctx = (struct config_ctx){ .scratch = &f->scratch, .secrets = &f->secrets };
+}
+
+static void teardown(struct fixture *f)
+{
+    secret_store_fini(&f->secrets);
+    arena_fini(&f->scratch);
+    arena_fini(&f->a);
+}
+
+static struct cluster_cfg *cluster(struct fixture *f, const char *yaml)
+{
+    struct cluster_cfg *c = NULL;
+    struct err err = { 0 };
+    if (build_cluster(&f->ctx, rig_pack(XDS_CLUSTER, yaml, &f->a), &c, &err)) {
+        fail_msg("%s", err.msg);
+    }
+    return c;
+}
+
+static struct listener_cfg *listener(struct fixture *f, const char *yaml)
+{
+    struct listener_cfg *l = NULL;
+    struct err err = { 0 };
+    if (build_listener(&f->ctx, rig_pack(XDS_LISTENER, yaml, &f->a), &l, &err)) {
+        fail_msg("%s", err.msg);
+    }
+    return l;
+}
+
+static void cluster_defaults(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f, "{name: c}");
+    assert_int_equal(c->type, CLUSTER_STATIC);
+    assert_int_equal(c->lb, LB_ROUND_ROBIN);
+    assert_int_equal(c->connect_timeout_ms, 5000);
+    assert_int_equal(c->breakers[1].max_retries, 3);
+    assert_int_equal(c->idle_timeout_ms, 3600000);
+    assert_true(str_is(c->stat_name, "c") && str_is(c->eds_service_name, "c"));
+    assert_false(c->outlier.enabled);
+    assert_null(c->default_transport.tls);
+    cluster_cfg_unref(c);
+    teardown(&f);
+}
+
+static void cluster_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f,
+        "{name: 'outbound|80||a', alt_stat_name: 'outbound|80||a;', type: EDS, connect_timeout: 0.25s, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 4},"
+        " eds_cluster_config: {eds_config: {ads: {}}, service_name: other}, common_lb_config: {healthy_panic_threshold: {}},"
+        " circuit_breakers: {thresholds: [{max_connections: 7, max_retries: 4294967295}, {priority: HIGH, max_requests: 9}]},"
+        " outlier_detection: {consecutive_5xx: 3, interval: 1s, base_ejection_time: 2.5s, max_ejection_percent: 50},"
+        " upstream_bind_config: {source_address: {address: 127.0.0.6, port_value: 0}},"
+        " metadata: {filter_metadata: {istio: {services: [{host: a.b, name: a, namespace: b}], external: true}}},"
+        " transport_socket_matches: [{name: tlsMode-istio, match: {tlsMode: istio}, transport_socket: {name: t, typed_config: {" RIG_ANY
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: x.y, common_tls_context: {alpn_protocols: [istio-peer-exchange, istio],"
+        " tls_certificate_sds_secret_configs: [{name: default, sds_config: {api_config_source: {api_type: GRPC}}}],"
+        " combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: 'spiffe://a/b'}]},"
+        " validation_context_sds_secret_config: {name: ROOTCA, sds_config: {api_config_source: {api_type: GRPC}}}}}}}},"
+        " {name: raw, match: {}, transport_socket: {name: envoy.transport_sockets.raw_buffer}}]}");
+    assert_int_equal(c->type, CLUSTER_EDS);
+    assert_true(str_is(c->eds_service_name, "other"));
+    assert_true(str_is(c->stat_name, "outbound|80||a;"));
+    assert_int_equal(c->connect_timeout_ms, 250);
+    assert_int_equal(c->least_request_choices, 4);
+    assert_true(c->healthy_panic_threshold == 0);
+    assert_int_equal(c->breakers[0].max_connections, 7);
+    assert_int_equal(c->breakers[0].max_requests, 1024);
+    assert_int_equal(c->breakers[0].max_retries, UINT32_MAX);
+    assert_int_equal(c->breakers[1].max_requests, 9);
+    assert_true(c->outlier.enabled);
+    assert_int_equal(c->outlier.consecutive_5xx, 3);
+    assert_int_equal(c->outlier.base_ejection_ms, 2500);
+    assert_int_equal(c->outlier.max_ejection_percent, 50);
+    assert_int_equal(c->connect.source.family, AF_INET);
+    assert_true(str_is(c->metadata_services_host, "a.b") && c->metadata_external);
+    assert_int_equal(c->transport_count, 2);
+    assert_true(str_is(c->transports[0].match[0].value, "istio"));
+    assert_true(str_is(c->transports[0].tls->sni, "x.y"));
+    assert_int_equal(c->transports[0].tls->alpn_count, 1);
+    assert_int_equal(c->transports[0].tls->san_count, 1);
+    assert_null(c->transports[1].tls);
+    assert_int_equal(f.ctx.slot_count, 1);
+    size_t n;
+    struct str *wanted = secret_wanted(&f.secrets, &n);
+    assert_int_equal(n, 0); // resolved by this process, not over SDS
+    free(wanted);
+    cluster_cfg_unref(c);
+    teardown(&f);
+}
+
+static void secrets_over_ads_are_wanted(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f, "{name: c, transport_socket: {name: t, typed_config: {" RIG_ANY
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {validation_context_sds_secret_config: {name: 'kubernetes://ca', sds_config: {ads: {}}}}}}}");
+    size_t n;
+    struct str *wanted = secret_wanted(&f.secrets, &n);
+    assert_int_equal(n, 1);
+    assert_true(str_is(wanted[0], "kubernetes://ca"));
+    free(wanted);
+    assert_null(atomic_load(&c->default_transport.tls->slot->ctx));
+    cluster_cfg_unref(c);
+    // The last user gone, nobody asks for it any more.
+    secret_store_gc(&f.secrets);
+    wanted = secret_wanted(&f.secrets, &n);
+    assert_int_equal(n, 0);
+    free(wanted);
+    assert_true(f.secrets.wanted_changed);
+    teardown(&f);
+}
+
+static void listener_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *l = listener(&f,
+        "{name: in, address: {socket_address: {address: '::', port_value: 15006}}, bind_to_port: false, use_original_dst: true, traffic_direction: INBOUND,"
+        " listener_filters_timeout: 0.1s, continue_on_listener_filters_timeout: true, additional_addresses: [{address: {pipe: {path: /tmp/x}}}],"
+        " listener_filters: [{name: envoy.filters.listener.tls_inspector, typed_config: {" RIG_ANY "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector},"
+        " filter_disabled: {or_match: {rules: [{destination_port_range: {start: 80, end: 81}}, {not_match: {any_match: true}}]}}}],"
+        " filter_chains: [{name: a, filter_chain_match: {destination_port: 80, source_ports: [7, 8]}, transport_socket_connect_timeout: 2s, filters: [" RIG_TCP "]}],"
+        " default_filter_chain: {filters: [{name: tcp, typed_config: {" RIG_ANY
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: s, weighted_clusters: {clusters: [{name: c, weight: 1}, {name: d, weight: 2}]}}}]}}");
+    assert_true(str_is(l->name, "in") && str_is(l->stat_name, "[::]_15006"));
+    assert_int_equal(l->address_count, 2);
+    assert_string_equal(l->addresses[1].path, "/tmp/x");
+    assert_false(l->bind_to_port);
+    assert_true(l->use_original_dst && l->continue_on_timeout);
+    assert_int_equal(l->direction, DIRECTION_INBOUND);
+    assert_int_equal(l->listener_filters_timeout_ms, 100);
+    assert_true(port_predicate_match(l->listener_filters[0].disabled, 80));
+    assert_false(port_predicate_match(l->listener_filters[0].disabled, 81));
+    assert_int_equal(l->chain_count, 1);
+    assert_int_equal(l->all_chains[0]->connect_timeout_ms, 2000);
+    assert_non_null(l->default_chain);
+    assert_int_equal(f.ctx.cluster_count, 2); // once each
+    assert_true(str_is(f.ctx.cluster_names[0], "c") && str_is(f.ctx.cluster_names[1], "d"));
+    listener_cfg_unref(l);
+    teardown(&f);
+}
+
+static void http_manager_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *l = listener(&f, RIG_HCM(
+        ", rds: {route_config_name: '80', config_source: {ads: {}}}, use_remote_address: true, xff_num_trusted_hops: 2, stream_idle_timeout: 0s,"
+        " common_http_protocol_options: {idle_timeout: 7s, max_headers_count: 50}, max_request_headers_kb: 96, request_headers_timeout: 3s,"
+        " path_with_escaped_slashes_action: REJECT_REQUEST, normalize_path: true, merge_slashes: true, server_name: me, server_header_transformation: PASS_THROUGH,"
+        " forward_client_cert_details: SANITIZE_SET, set_current_client_cert_details: {uri: true}, upgrade_configs: [{upgrade_type: WebSocket}, {upgrade_type: x, enabled: false}],"
+        " http_filters: [" RIG_ROUTER "]"));
+    const struct http_manager_cfg *h = l->all_chains[0]->filters[0].cfg;
+    assert_true(str_is(h->rds_name, "80"));
+    assert_int_equal(f.ctx.rds_count, 1);
+    assert_true(h->use_remote_address && h->normalize_path && h->merge_slashes);
+    assert_int_equal(h->xff_trusted_hops, 2);
+    assert_int_equal(h->stream_idle_ms, 0);
+    assert_int_equal(h->idle_ms, 7000);
+    assert_int_equal(h->h1.header_count, 50);
+    assert_int_equal(h->h1.head_bytes, 96 * 1024);
+    assert_int_equal(h->request_headers_ms, 3000);
+    assert_int_equal(h->escaped_slashes, ESC_REJECT);
+    assert_true(str_is(h->server_name, "me"));
+    assert_true(h->set_client_cert.uri && !h->set_client_cert.dns);
+    assert_int_equal(h->upgrade_count, 1);
+    assert_true(str_is(h->upgrades[0], "websocket"));
+    assert_int_equal(h->filter_count, 1);
+    listener_cfg_unref(l);
+    teardown(&f);
+}
+
+static void inline_routes_name_their_clusters(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *l = listener(&f, RIG_HCM(", route_config: {name: r, virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /a}, "
+        "route: {cluster: one}}, {match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: two, weight: 1}, {name: one, weight: 1}]}}}]}]}, "
+        "http_filters: [" RIG_ROUTER "]"));
+    assert_int_equal(f.ctx.cluster_count, 2);
+    assert_true(str_is(f.ctx.cluster_names[0], "one") && str_is(f.ctx.cluster_names[1], "two"));
+    assert_int_equal(f.ctx.rds_count, 0);
+    listener_cfg_unref(l);
+    teardown(&f);
+}
+
+static void route_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct route_table *t = NULL;
+    struct err err = { 0 };
+    setup(&f);
+    struct str bytes = rig_pack(XDS_ROUTE,
+        "{name: '80', ignore_port_in_host_matching: true, virtual_hosts: [{name: v, domains: [a, '*.b'], include_request_attempt_count: true, routes: ["
+        "{name: x, match: {path: /p, headers: [{name: h, string_match: {prefix: q}, invert_match: true}], query_parameters: [{name: k, present_match: true}]},"
+        " route: {weighted_clusters: {clusters: [{name: c1, weight: 90}, {name: c2, weight: 10}]}, timeout: 0s, prefix_rewrite: /z, host_rewrite_literal: hh,"
+        " retry_policy: {retry_on: 'connect-failure, retriable-status-codes,no-such-word', num_retries: 4, retriable_status_codes: [503], per_try_timeout: 0.3s,"
+        " retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts}]}, hash_policy: [{header: {header_name: u}, terminal: true}]},"
+        " decorator: {operation: op}, metadata: {filter_metadata: {istio: {config: /apis/x}}}, request_headers_to_add: [{header: {key: n, value: '%PROTOCOL%'}, append_action: ADD_IF_ABSENT}],"
+        " response_headers_to_remove: [server]},"
+        "{match: {safe_regex: {regex: '/[0-9]+'}}, redirect: {https_redirect: true, response_code: PERMANENT_REDIRECT}},"
+        "{match: {prefix: /}, direct_response: {status: 418, body: {inline_string: tea}}}]}]}", &f.a);
+    if (build_route_table_bytes(&f.ctx, bytes, &t, &err)) {
+        fail_msg("%s", err.msg);
+    }
+    assert_true(t->ignore_port);
+    const struct virtual_host *v = &t->vhosts[0];
+    const struct route *r = &v->routes[0];
+    assert_int_equal(v->domain_count, 2);
+    assert_int_equal(r->path_kind, PATH_EXACT);
+    assert_int_equal(r->header_count, 1);
+    assert_int_equal(r->query_count, 1);
+    assert_int_equal(r->total_weight, 100);
+    assert_int_equal(r->timeout_ms, 0);
+    assert_int_equal(r->idle_timeout_ms, -1);
+    assert_true(r->has_prefix_rewrite && str_is(r->host_rewrite, "hh"));
+    assert_int_equal(r->retry->on, RETRY_CONNECT_FAILURE | RETRY_STATUS_CODES);
+    assert_int_equal(r->retry->num_retries, 4);
+    assert_int_equal(r->retry->per_try_timeout_ms, 300);
+    assert_true(r->retry->avoid_previous_hosts);
+    assert_true(r->hash[0].terminal);
+    assert_true(str_is(r->decorator, "op") && str_is(r->config, "/apis/x"));
+    assert_int_equal(r->request_ops.add[0].action, HA_ADD_IF_ABSENT);
+    assert_non_null(r->request_ops.add[0].format);
+    assert_int_equal(r->response_ops.remove_count, 1);
+    assert_int_equal(v->routes[1].redirect_status, 308);
+    assert_true(v->routes[1].redirect_https);
+    assert_int_equal(v->routes[2].direct_status, 418);
+    assert_true(str_is(v->routes[2].direct_body, "tea"));
+    route_table_unref(t);
+    teardown(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cluster_defaults),    cmocka_unit_test(cluster_fields),      cmocka_unit_test(secrets_over_ads_are_wanted),
+        cmocka_unit_test(listener_fields),     cmocka_unit_test(http_manager_fields), cmocka_unit_test(inline_routes_name_their_clusters),
+        cmocka_unit_test(route_fields),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

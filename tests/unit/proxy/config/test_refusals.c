@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// What cannot be done is refused with the field's path and a reason.
+#include "tests/unit/proxy/config/rig.h"
+
+#define C(rest) XDS_CLUSTER, "{name: c, " rest "}"
+#define LISTENER(rest) XDS_LISTENER, "{name: l, " RIG_ADDRESS ", " rest "}"
+#define CHAIN(rest) LISTENER("filter_chains: [{" rest "}]")
+#define HCM(rest) XDS_LISTENER, RIG_HCM(rest)
+#define VHOST(rest) XDS_ROUTE, "{name: r, virtual_hosts: [{name: v, domains: [a], " rest "}]}"
+#define ROUTE(rest) VHOST("routes: [{match: {prefix: /}, " rest "}]")
+#define ACTION(rest) ROUTE("route: {cluster: c, " rest "}")
+#define MATCH(rest) VHOST("routes: [{match: {" rest "}, route: {cluster: c}}]")
+#define UP_TLS(rest) C("transport_socket: {name: t, typed_config: {" RIG_ANY "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, " rest "}}")
+#define DOWN_TLS(rest)                                                                                                 \
+    CHAIN("filters: [" RIG_TCP "], transport_socket: {name: t, typed_config: {" RIG_ANY                                \
+          "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, " rest "}}")
+#define EP(rest) XDS_ENDPOINT, "{cluster_name: c, endpoints: [{lb_endpoints: [{" rest "}]}]}"
+#define FIELD "filter_chains[0].filters[0].typed_config."
+
+static const struct {
+    enum xds_type type;
+    const char *yaml, *says;
+} cases[] = {
+    // clusters
+    { XDS_CLUSTER, "{connect_timeout: 1s}", "name: missing" },
+    { C("connect_timeout: 0s"), "connect_timeout: must be greater than 0s" },
+    { C("cluster_type: {name: envoy.clusters.redis}"), "cluster_type: \"envoy.clusters.redis\" is not supported yet" },
+    { C("type: ORIGINAL_DST"), "lb_policy: CLUSTER_PROVIDED and type ORIGINAL_DST go together" },
+    { C("lb_policy: CLUSTER_PROVIDED"), "lb_policy: CLUSTER_PROVIDED and type ORIGINAL_DST go together" },
+    { C("least_request_lb_config: {choice_count: 1}"), "least_request_lb_config.choice_count: must be at least 2" },
+    { C("type: STRICT_DNS"), "load_assignment: missing" },
+    { C("health_checks: [{timeout: 1s}]"), "health_checks: not supported yet" },
+    { C("lb_subset_config: {fallback_policy: ANY_ENDPOINT}"), "lb_subset_config: not supported yet" },
+    { C("filters: [{name: f}]"), "filters: \"f\" is not supported" },
+    { C("upstream_bind_config: {source_address: {address: here, port_value: 0}}"), "upstream_bind_config.source_address.address: \"here\" is not an IP address" },
+    { C("typed_extension_protocol_options: {x: {" RIG_ANY "envoy.extensions.upstreams.http.v3.HttpProtocolOptions}}"), "typed_extension_protocol_options: \"x\" is not supported" },
+    { C("type: EDS, eds_cluster_config: {eds_config: {path_config_source: {path: ''}}}"), "eds_cluster_config.eds_config.path_config_source.path: missing" },
+    { C("type: EDS, eds_cluster_config: {eds_config: {api_config_source: {api_type: GRPC}}}"), "eds_cluster_config.eds_config.api_config_source: not supported" },
+    { C("type: EDS, eds_cluster_config: {eds_config: {}}"), "eds_cluster_config.eds_config.config_source_specifier: one of ads" },
+    { C("load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: name, port_value: 80}}}}]}]}"),
+      "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: \"name\" is not an IP address" },
+    { C("transport_socket: {name: x, typed_config: {" RIG_ANY "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}"),
+      "transport_socket.typed_config: type envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext is not supported here" },
+    { C("transport_socket: {name: x}"), "transport_socket.typed_config: missing" },
+    { C("transport_socket_matches: [{name: m, match: {a: 1}, transport_socket: {name: envoy.transport_sockets.raw_buffer}}]"), "transport_socket_matches[0].match: \"a\": only text values" },
+    // endpoints
+    { EP(""), "endpoints[0].lb_endpoints[0].endpoint: missing" },
+    { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 70000}}}"), "endpoint.address.socket_address.port_value: 70000 is not a port" },
+    { EP("endpoint: {address: {socket_address: {protocol: UDP, address: 1.2.3.4, port_value: 7}}}"), "socket_address.protocol: only TCP" },
+    { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}}, load_balancing_weight: 0"), "load_balancing_weight: must be 1 to" },
+    { XDS_ENDPOINT, "{cluster_name: c, endpoints: [{priority: 129}]}", "endpoints[0].priority: 129 is above 128" },
+    { XDS_ENDPOINT, "{cluster_name: c, policy: {drop_overloads: [{category: x}]}}", "policy.drop_overloads: not supported yet" },
+    // TLS
+    { UP_TLS("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: x}}]}"), "transport_socket.typed_config.common_tls_context: " },
+    { UP_TLS("common_tls_context: {tls_certificates: [{}, {}]}"), "common_tls_context.tls_certificates: more than one certificate" },
+    { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {inline_string: x}}}"), "common_tls_context: " },
+    { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {filename: /no/such/file}}}"), "validation_context.trusted_ca.filename: /no/such/file" },
+    { UP_TLS("common_tls_context: {validation_context: {match_typed_subject_alt_names: [{san_type: URI, matcher: {exact: x}}]}}"), "names to match without trusted_ca" },
+    { UP_TLS("common_tls_context: {validation_context: {verify_certificate_hash: [a]}}"), "validation_context.verify_certificate_hash: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {match_subject_alt_names: [{safe_regex: {regex: a}}]}}"), "match_subject_alt_names[0].safe_regex: regular expressions" },
+    { UP_TLS("common_tls_context: {tls_certificates: [{watched_directory: {path: /x}}]}"), "tls_certificates[0].watched_directory: not supported yet" },
+    { UP_TLS("common_tls_context: {tls_certificate_sds_secret_configs: [{sds_config: {ads: {}}}]}"), "tls_certificate_sds_secret_configs[0].name: missing" },
+    { UP_TLS("common_tls_context: {tls_certificate_sds_secret_configs: [{name: 'file-cert:/no/cert~/no/key'}]}"), "/no/cert" },
+    { UP_TLS("common_tls_context: {combined_validation_context: {validation_context_sds_secret_config: {name: x, sds_config: {path: ''}}}}"),
+      "combined_validation_context.validation_context_sds_secret_config.sds_config.path: missing" },
+    { UP_TLS("common_tls_context: {tls_params: {signature_algorithms: [x]}}"), "common_tls_context.tls_params.signature_algorithms: not supported yet" },
+    { DOWN_TLS("common_tls_context: {}"), "common_tls_context.tls_certificates: a server needs a certificate" },
+    { DOWN_TLS("require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: x}]}"), "require_client_certificate: needs a validation context" },
+    { DOWN_TLS("require_sni: true, common_tls_context: {}"), "filter_chains[0].transport_socket.typed_config.require_sni: not supported yet" },
+    // listeners
+    { XDS_LISTENER, "{name: l, filter_chains: [{filters: [" RIG_TCP "]}]}", "address.address: missing" },
+    { LISTENER("stat_prefix: x"), "filter_chains: at least one is needed" },
+    { CHAIN("name: x"), "filter_chains[0].filters: 0 filters; 1 to 64 are needed" },
+    { CHAIN("filters: [" RIG_TCP ", " RIG_TCP "]"), "filter_chains[0].filters: \"tcp\" must be the last filter" },
+    { CHAIN("filters: [{name: mine}]"), "filters[0].name: network filter \"mine\" () is not supported" },
+    { CHAIN("filters: [{name: mine, config_discovery: {}}]"), "filters[0].config_discovery: not supported yet" },
+    { CHAIN("filters: [" RIG_TCP "], filter_chain_match: {prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 33}]}"), "filter_chain_match.prefix_ranges.address_prefix: \"10.0.0.0/33\"" },
+    { LISTENER("filter_chains: [{name: a, filters: [" RIG_TCP "]}, {name: b, filters: [" RIG_TCP "]}]"), "filter_chains[1].filter_chain_match: " },
+    { LISTENER("enable_mptcp: true, filter_chains: [{filters: [" RIG_TCP "]}]"), "enable_mptcp: not supported yet" },
+    { LISTENER("listener_filters: [{name: mine}], filter_chains: [{filters: [" RIG_TCP "]}]"), "listener_filters[0].name: listener filter \"mine\"" },
+    // HTTP connection manager
+    { HCM(""), FIELD "route_specifier: one of rds, route_config is needed" },
+    { HCM(RIG_ROUTES), FIELD "http_filters: 0 filters; 1 to 64 are needed" },
+    { HCM(", rds: {config_source: {ads: {}}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.route_config_name: missing" },
+    { HCM(", rds: {route_config_name: r, config_source: {api_config_source: {api_type: GRPC}}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.config_source.api_config_source: not supported" },
+    { HCM(", codec_type: HTTP3" RIG_ROUTES ", http_filters: [" RIG_ROUTER "]"), FIELD "codec_type: " },
+    { HCM(RIG_ROUTES ", http_filters: [{name: mine}]"), FIELD "http_filters[0].name: HTTP filter \"mine\" () is not supported" },
+    { HCM(RIG_ROUTES ", http_filters: [" RIG_ROUTER ", " RIG_ROUTER "]"), FIELD "http_filters: \"envoy.filters.http.router\" must be the last filter" },
+    { HCM(RIG_ROUTES ", max_request_headers_kb: 0, http_filters: [" RIG_ROUTER "]"), FIELD "max_request_headers_kb: must be 1 to 8192" },
+    { HCM(RIG_ROUTES ", common_http_protocol_options: {max_headers_count: 0}, http_filters: [" RIG_ROUTER "]"), FIELD "common_http_protocol_options.max_headers_count: must be at least 1" },
+    { HCM(RIG_ROUTES ", local_reply_config: {body_format: {text_format: x}}, http_filters: [" RIG_ROUTER "]"), FIELD "local_reply_config: not supported yet" },
+    { HCM(", route_config: {virtual_hosts: [{name: v}]}, http_filters: [" RIG_ROUTER "]"), FIELD "route_config.virtual_hosts[0].domains: at least one is needed" },
+    // routes
+    { XDS_ROUTE, "{name: r, virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [x]}]}", "virtual_hosts: " },
+    { XDS_ROUTE, "{name: r, virtual_hosts: [{name: a, domains: ['*']}, {name: b, domains: ['*']}]}", "virtual_hosts: " },
+    { VHOST("routes: [{route: {cluster: c}}]"), "virtual_hosts[0].routes[0].match: missing" },
+    { MATCH(""), "match.path_specifier: one of prefix, path" },
+    { MATCH("safe_regex: {regex: '('}"), "match.safe_regex.regex: " },
+    { MATCH("prefix: /, headers: [{name: x, string_match: {}}]"), "match.headers[0].string_match.match_pattern: one of" },
+    { MATCH("prefix: /, dynamic_metadata: [{filter: x}]"), "match.dynamic_metadata: not supported yet" },
+    { ROUTE("name: x"), "routes[0].action: one of route, redirect, direct_response" },
+    { ROUTE("route: {timeout: 1s}"), "route.cluster_specifier: one of cluster" },
+    { ROUTE("route: {weighted_clusters: {clusters: [{name: a}]}}"), "route.weighted_clusters: the sum of the weights" },
+    { ACTION("internal_redirect_policy: {}"), "route.internal_redirect_policy: not supported yet" },
+    { ACTION("internal_redirect_action: HANDLE_INTERNAL_REDIRECT"), "route.internal_redirect_action: not supported yet" },
+    { ACTION("hash_policy: [{filter_state: {key: x}}]"), "route.hash_policy: entry 0: this kind is not supported" },
+    { ACTION("retry_policy: {retry_host_predicate: [{name: mine}]}"), "retry_policy.retry_host_predicate: \"mine\" is not supported" },
+    { ACTION("regex_rewrite: {substitution: x}"), "route.regex_rewrite.pattern: missing" },
+    { ROUTE("direct_response: {status: 99}"), "direct_response.status: 99 is not between 200 and 599" },
+    { ROUTE("redirect: {path_redirect: '/%PREFIX()%'}"), "redirect.path_redirect: " },
+    { ROUTE("redirect: {regex_rewrite: {substitution: x}}"), "redirect.regex_rewrite.pattern: missing" },
+    { ROUTE("route: {cluster: c}, request_headers_to_add: [{header: {key: ':path', value: x}}]"), "request_headers_to_add[0].header.key: \":path\"" },
+    { ROUTE("route: {cluster: c}, response_headers_to_add: [{header: {key: x, value: '%NOPE%'}}]"), "response_headers_to_add[0].header.value: " },
+    { ROUTE("route: {cluster: c}, typed_per_filter_config: {mine: {" RIG_ANY "envoy.extensions.filters.http.router.v3.Router}}"), "typed_per_filter_config[mine].value: " },
+    { ROUTE("non_forwarding_action: {}"), "routes[0].non_forwarding_action: not supported yet" },
+};
+
+static int build(struct secret_store *s, enum xds_type t, struct str bytes, struct err *err)
+{
+    struct arena scratch = { 0 };
+    struct config_ctx ctx = { .scratch = &scratch, .secrets = s };
+    struct cluster_cfg *c = NULL;
+    struct listener_cfg *l = NULL;
+    struct route_table *r = NULL;
+    Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m = NULL;
+    struct lb_endpoint_cfg *v;
+    size_t n;
+    int rc;
+    if (t == XDS_CLUSTER) {
+        rc = build_cluster(&ctx, bytes, &c, err);
+        cluster_cfg_unref(c);
+    } else if (t == XDS_LISTENER) {
+        rc = build_listener(&ctx, bytes, &l, err);
+        listener_cfg_unref(l);
+    } else if (t == XDS_ROUTE) {
+        rc = build_route_table_bytes(&ctx, bytes, &r, err);
+        route_table_unref(r);
+    } else {
+        assert_int_equal(pb_unpack_as(Envoy__Config__Endpoint__V3__ClusterLoadAssignment, envoy__config__endpoint__v3__cluster_load_assignment,
+                                      bytes, &scratch, &m, err), 0);
+        rc = build_endpoints(m, false, &scratch, &v, &n, err);
+    }
+    arena_fini(&scratch);
+    return rc;
+}
+
+static void refusals_name_field_and_reason(void **state)
+{
+    (void)state;
+    size_t wrong = 0;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct secret_store s;
+        struct arena a = { 0 };
+        struct err err = { 0 };
+        secret_store_init(&s);
+        int rc = build(&s, cases[i].type, rig_pack(cases[i].type, cases[i].yaml, &a), &err);
+        if (!rc || !strstr(err.msg, cases[i].says)) {
+            print_error("case %zu: %s\n  says \"%s\"\n  not  \"%s\"\n", i, cases[i].yaml, rc ? err.msg : "(accepted)", cases[i].says);
+            wrong++;
+        }
+        secret_store_fini(&s);
+        arena_fini(&a);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+static void bytes_that_are_no_message_are_refused(void **state)
+{
+    (void)state;
+    static const enum xds_type types[] = { XDS_CLUSTER, XDS_LISTENER, XDS_ROUTE };
+    for (size_t i = 0; i < 3; i++) {
+        struct secret_store s;
+        struct err err = { 0 };
+        secret_store_init(&s);
+        assert_int_not_equal(build(&s, types[i], STR("\x0a\xff\xff"), &err), 0);
+        assert_true(err.msg[0]);
+        secret_store_fini(&s);
+    }
+}
+
+// Our .proto files are trimmed: a field that only Envoy's have is on the wire all the same.
+static void fields_that_we_have_no_name_for_are_refused(void **state)
+{
+    (void)state;
+    struct secret_store s;
+    struct arena a = { 0 };
+    struct err err = { 0 };
+    secret_store_init(&s);
+    struct str good = rig_pack(XDS_CLUSTER, "{name: c}", &a);
+    assert_int_equal(build(&s, XDS_CLUSTER, good, &err), 0);
+    struct str more = arena_printf(&a, "%.*s%s", STR_FMT(good), "\xfa\xff\x3f\x01x"); // field 131071, one byte
+    assert_int_not_equal(build(&s, XDS_CLUSTER, more, &err), 0);
+    assert_string_equal(err.msg, "field number 131071 of Cluster: not known here");
+    secret_store_fini(&s);
+    arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refusals_name_field_and_reason),
+        cmocka_unit_test(fields_that_we_have_no_name_for_are_refused),
+        cmocka_unit_test(bytes_that_are_no_message_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
