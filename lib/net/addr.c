@@ -171,7 +171,7 @@ struct addr addr_unmap(struct addr a)
 
 static socklen_t unix_to_sockaddr(const char *path, struct sockaddr_un *un)
 {
-    size_t n = strnlen(path ? path : "", sizeof(un->sun_path) - 1);
+    size_t n = path ? strnlen(path, sizeof(un->sun_path) - 1) : 0;
     un->sun_family = AF_UNIX;
     if (n) {
         memcpy(un->sun_path, path, n);
