@@ -30,7 +30,7 @@ static inline struct str rig_pack(enum xds_type t, const char *yaml, struct aren
     struct json *docs = NULL;
     struct err err = { 0 };
     if (yaml_parse(str_c(yaml), a, &docs, &err) || pb_json_read(docs->first, types_find(xds_type_url(t)), 0, a, &m, &err)) {
-        fail_msg("%s\nin: %s", err.msg, yaml);
+        fail_msg("%s; the text was:\n%s", err.msg, yaml);
     }
     return pb_pack(m, a);
 }
