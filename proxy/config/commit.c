@@ -9,14 +9,28 @@
 
 enum {
     WARM_TICK_MS = 250,
+    OFFLINE_LINGER_MS = 5000,      // what was removed before the stream broke stays so long after it is back: what goes with it comes again
     ROUTE_LINGER_MS = 10000,       // routes of a listener that is gone: twice http_connection_manager's drain_timeout default
 };
 
 // ---- what is waited for ----
 
+uint64_t config_online_since(const struct config *c)
+{
+    struct xds_ads_status st;
+    xds_ads_state(c->xds, &st);
+    uint64_t now = loop_now_ms(c->o.loop), wall = loop_wall_ms(c->o.loop);
+    if (!st.connects) {
+        return 0;
+    }
+    uint64_t up = st.connected && wall > st.connected_since_ms ? wall - st.connected_since_ms : 0;
+    return now > up ? now - up : 0;
+}
+
 static bool waited_too_long(const struct config *c, uint64_t since_ms)
 {
-    return loop_now_ms(c->o.loop) - since_ms >= c->o.initial_fetch_timeout_ms;
+    uint64_t online = config_online_since(c);
+    return loop_now_ms(c->o.loop) - (since_ms > online ? since_ms : online) >= c->o.initial_fetch_timeout_ms;
 }
 
 static bool slots_ready(struct tls_slot *const *slots, size_t n)
@@ -174,11 +188,13 @@ static size_t expire_clusters(struct config *c, struct map *m, uint64_t now)
 static size_t expire(struct config *c)
 {
     uint64_t now = loop_now_ms(c->o.loop);
-    size_t left = expire_clusters(c, &c->missed, now);
+    size_t left = c->missed.count + c->leaving.count;
     struct map_entry *e;
-    // A new cluster takes the initial fetch time-out at most; so long the old ones may have to stay.
-    uint64_t patience = c->leaving.count && in_transition(c) ? c->o.initial_fetch_timeout_ms : 0;
-    left += expire_clusters(c, &c->leaving, now > patience ? now - patience : 0);
+    if (left && now - config_online_since(c) >= OFFLINE_LINGER_MS) {
+        // A new cluster takes the initial fetch time-out at most; so long the old ones may have to stay.
+        uint64_t patience = c->leaving.count && in_transition(c) ? c->o.initial_fetch_timeout_ms : 0;
+        left = expire_clusters(c, &c->missed, now) + expire_clusters(c, &c->leaving, now > patience ? now - patience : 0);
+    }
     for (size_t i = 0; (e = map_next(&c->routes, &i));) {
         struct route_rec *r = e->val;
         if (r->unused_since_ms && (!r->active || now - r->unused_since_ms >= ROUTE_LINGER_MS)) {

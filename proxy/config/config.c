@@ -535,6 +535,9 @@ void config_sink(void *arg, struct xds_update *u)
 static void missing(void *arg, enum xds_type t, struct str name)
 {
     struct config *c = arg;
+    if (loop_now_ms(c->o.loop) - config_online_since(c) < c->o.initial_fetch_timeout_ms) {
+        return; // the stream is down, or has not been up for long: commit.c counts that time by itself
+    }
     log_warn(LOGC_CONFIG, 0, "first_fetch_timeout", "type=%s name=%.*s", xds_type_short(t), STR_FMT(name));
     if (t == XDS_ENDPOINT) {
         map_put(&c->eds_gave_up, name, c);

@@ -69,6 +69,9 @@ struct config {
     struct config_status status;
 };
 
+// Since when (loop's clock, ms) the control plane could have sent what is missing: now while its stream is down after it was up, so that time
+// does not run then; 0 without a stream.
+uint64_t config_online_since(const struct config *c);
 // A commit at the end of this turn.
 void config_schedule(struct config *c);
 // The context of one build on behalf of c.
