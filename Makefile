@@ -94,10 +94,10 @@ GEN_USERS += $(1)
 endif
 TESTS_$(1) := $$(patsubst %.c,$(B)/%,$$(wildcard tests/unit/$(1)/test_*.c))
 TESTS += $$(TESTS_$(1))
-$$(TESTS_$(1)): $(B)/%: $(B)/obj/%.c.o $$(call archives,$(1))
+$$(TESTS_$(1)): $(B)/%: $(B)/obj/%.c.o $(B)/obj/tests/unit/fixed_seed.c.o $$(call archives,$(1))
 	@mkdir -p $$(@D)
 	@echo "  LINK  $$@"
-	$(Q)$(CXX) $(LDFLAGS) $(if $(LTO),-fno-lto) -o $$@ $$< -Wl,--start-group $$(call archives,$(1)) -Wl,--end-group \
+	$(Q)$(CXX) $(LDFLAGS) $(if $(LTO),-fno-lto) -o $$@ $$< $(B)/obj/tests/unit/fixed_seed.c.o -Wl,--start-group $$(call archives,$(1)) -Wl,--end-group \
 		$$(call closure_libs,$(1)) -lcmocka -lm
 ifneq ($(filter proto,$(call closure,$(1))),)
 $$(patsubst $(B)/%,$(B)/obj/%.c.o,$$(TESTS_$(1))): | $(B)/gen/.stamp
