@@ -12,12 +12,6 @@
 #include "proxy/listener/listener_filter.h"
 #include "proxy/listener/network_filter.h"
 
-struct progress { // downstream.pre, while a filter waits for bytes
-    struct downstream *d;
-    size_t at; // index of the filter that waits
-    struct timer timeout;
-};
-
 static void choose_chain(struct downstream *d);
 
 void chain_progress_free(struct downstream *d)
@@ -25,6 +19,7 @@ void chain_progress_free(struct downstream *d)
     struct progress *p = d->pre;
     if (p) {
         timer_cancel(&p->timeout);
+        server_first_fini(p);
         stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_ACTIVE, -1);
         d->pre = NULL;
         free(p);
@@ -45,6 +40,10 @@ static void start_filters(struct downstream *d)
         if (ops->on_connection && ops->on_connection(d, chain->filters[i].cfg) == FILTER_CLOSE) {
             break;
         }
+    }
+    if (d->probe) {
+        ((const struct network_filter_ops *)chain->filters[chain->filter_count - 1].ops)->probe_cancel(d->probe);
+        d->probe = NULL;
     }
     downstream_close(d); // refused, or (proxy/config prevents it) no terminal filter
 }
@@ -110,20 +109,26 @@ static void no_chain(struct downstream *d)
     downstream_close(d);
 }
 
-static void choose_chain(struct downstream *d)
+const struct filter_chain *chain_find(const struct downstream *d)
 {
     const struct listener_cfg *l = d->listener;
-    chain_progress_free(d);
     struct chain_input in = { .destination = d->local,
                               .source = d->remote,
                               .server_name = d->server_name,
                               .transport_protocol = d->transport_protocol,
                               .application_protocols = d->alpn,
                               .application_protocol_count = d->alpn_count };
-    d->chain = l->chains ? chain_matcher_find(l->chains, &in) : NULL;
-    if (!d->chain) {
-        d->chain = l->default_chain;
+    const struct filter_chain *c = l->chains ? chain_matcher_find(l->chains, &in) : NULL;
+    return c ? c : l->default_chain;
+}
+
+void chain_take(struct downstream *d, const struct filter_chain *chain)
+{
+    if (d->pre) {
+        server_first_chosen(d->pre, chain);
     }
+    chain_progress_free(d);
+    d->chain = chain;
     if (!d->chain) {
         no_chain(d);
     } else if (d->chain->tls) {
@@ -133,6 +138,11 @@ static void choose_chain(struct downstream *d)
     }
 }
 
+static void choose_chain(struct downstream *d)
+{
+    chain_take(d, chain_find(d));
+}
+
 // ---- listener filters ----
 
 static const struct listener_filter_ops *filter_ops(const struct listener_filter_cfg *f)
@@ -140,7 +150,7 @@ static const struct listener_filter_ops *filter_ops(const struct listener_filter
     return (const struct listener_filter_ops *)f->ext.ops;
 }
 
-static bool is_disabled(const struct downstream *d, const struct listener_filter_cfg *f)
+bool chain_filter_disabled(const struct downstream *d, const struct listener_filter_cfg *f)
 {
     return f->disabled && port_predicate_match(f->disabled, d->local.port);
 }
@@ -152,7 +162,7 @@ static size_t accept_from(struct downstream *d, size_t from)
     const struct listener_cfg *l = d->listener;
     for (size_t i = from; i < l->listener_filter_count; i++) {
         const struct listener_filter_cfg *f = &l->listener_filters[i];
-        if (is_disabled(d, f)) {
+        if (chain_filter_disabled(d, f)) {
             continue;
         }
         enum listener_verdict v = filter_ops(f)->on_accept(d, f->ext.cfg);
@@ -184,8 +194,10 @@ static void run(struct downstream *d)
     const struct listener_cfg *l = d->listener;
     while (p->at < l->listener_filter_count) {
         if (d->conn->in.len == 0 && !d->conn->eof_in) {
+            server_first_wait(p); // a PROXY header has been taken, say, and nothing came behind it yet
             return;
         }
+        server_first_heard(p);
         enum listener_verdict v = look(d, &l->listener_filters[p->at]);
         if (v == LF_NEED_BYTES) {
             return;
@@ -256,4 +268,5 @@ void chain_begin(struct downstream *d)
     d->pre = p;
     d->conn->ops = &pre_ops;
     stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_ACTIVE, 1);
+    server_first_wait(p);
 }

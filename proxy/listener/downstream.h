@@ -31,6 +31,7 @@ struct downstream {
     uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
     const char *termination;     // why a network filter closed it, for logs; static or in arena
     void *terminal;              // state of the terminal filter
+    void *probe;                 // of the terminal filter, for its start: what it connected while the client was silent; NULL = nothing
     // Set by the terminal filter: the server drains. deadline by the filter's own rules; the filter finishes and calls downstream_close.
     void (*on_drain)(struct downstream *d);
     // Set by the terminal filter: the worker ends. Free the filter's state and call downstream_close at once. Unset: downstream_close.

@@ -264,6 +264,7 @@ void listener_worker_fini(struct worker *w)
     if (set->spare_fd >= 0) {
         close(set->spare_fd);
     }
+    speaker_table_free(set->speakers);
     free(set);
     w->slots[SLOT_LISTENER] = NULL;
 }

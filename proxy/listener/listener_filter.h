@@ -15,6 +15,8 @@ struct listener_filter_ops {
     // bytes: all that has come so far, not consumed; may consume leading bytes by setting *ret_consumed (PROXY protocol). eof: no more will come.
     enum listener_verdict (*on_bytes)(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed);
     size_t max_bytes; // that on_bytes may ask for; beyond it the filter is done
+    // It only wants to know what the client speaks: while the client is silent, the connection may go on without it (server_first.c).
+    bool sniffs;
 };
 
 #endif

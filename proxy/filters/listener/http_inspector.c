@@ -38,6 +38,7 @@ static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, str
 const struct listener_filter_ops listener_filter_http_inspector = {
     .ext = { .name = "envoy.filters.listener.http_inspector",
              .type_url = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector" },
+    .sniffs = true,
     .on_accept = on_accept,
     .on_bytes = on_bytes,
     .max_bytes = HTTP_PEEK_BYTES_MAX,

@@ -80,6 +80,7 @@ const struct listener_filter_ops listener_filter_tls_inspector = {
     .ext = { .name = "envoy.filters.listener.tls_inspector",
              .type_url = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
              .config_parse = tls_inspector_config_parse },
+    .sniffs = true,
     .on_accept = on_accept,
     .on_bytes = on_bytes,
     .max_bytes = TLS_HELLO_WIRE_MAX,

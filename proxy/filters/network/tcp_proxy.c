@@ -3,6 +3,9 @@
 //
 // connecting: the downstream is not read (its bytes wait in the kernel); a failed connect may go to another host.
 // joined: the relay moves bytes by pointer; nothing here runs per byte.
+//
+// A session may begin as a probe, for a client that has said nothing yet (proxy/listener/server_first.c): it connects, tells when the server
+// speaks, and does not touch the downstream until start takes it over.
 #include "proxy/filters/network/tcp_proxy.h"
 
 #include <stdlib.h>
@@ -15,6 +18,8 @@
 #include "proxy/filters/network/filters.h"
 #include "proxy/upstream/cluster.h"
 
+enum { PROBE_WORDS_MAX = 256, PROBE_HOLD_BYTES = 4096 };
+
 struct search { // while connecting only: who was asked
     struct pick pick; // tried hosts are counted
     struct addr last; // host of the latest attempt
@@ -22,6 +27,8 @@ struct search { // while connecting only: who was asked
     enum pool_failure failure;
     bool in_get, failed_in_get;
 };
+
+typedef void probe_fn(struct downstream *d, enum probe_event e, struct str words);
 
 struct session { // downstream.terminal
     struct downstream *d;
@@ -33,7 +40,10 @@ struct session { // downstream.terminal
     struct relay relay;
     struct timer limit;         // max_downstream_connection_duration, or the end of a drain
     const char *details;        // static, for the log
+    probe_fn *probe;            // set while it is one
     uint16_t attempts;
+    bool beginning;             // of a probe: nobody to tell yet
+    bool dead;                  // a probe that failed meanwhile
 };
 
 static void search_free(struct session *s)
@@ -90,11 +100,9 @@ static void write_log(struct session *s, uint32_t flags)
     }
 }
 
-// The one end of a session. reset: the other side broke, so this one shall not look like an orderly end.
-static void session_end(struct session *s, uint32_t flags, bool reset)
+// Gives back what is on the upstream side, and the session itself. reset: as in session_end.
+static void let_go(struct session *s, bool reset)
 {
-    struct downstream *d = s->d;
-    write_log(s, flags);
     relay_stop(&s->relay);
     if (s->search) {
         pool_tcp_cancel(&s->up);
@@ -107,6 +115,30 @@ static void session_end(struct session *s, uint32_t flags, bool reset)
         pool_tcp_release(&s->up);
     }
     session_free(s);
+}
+
+static void probe_gone(struct session *s, enum probe_event e)
+{
+    struct downstream *d = s->d;
+    probe_fn *tell = s->probe;
+    if (s->beginning) {
+        s->dead = true; // probe() lets go
+        return;
+    }
+    let_go(s, false);
+    tell(d, e, (struct str){ 0 });
+}
+
+// The one end of a session. reset: the other side broke, so this one shall not look like an orderly end.
+static void session_end(struct session *s, uint32_t flags, bool reset)
+{
+    struct downstream *d = s->d;
+    if (s->probe) {
+        probe_gone(s, PROBE_FAILED);
+        return;
+    }
+    write_log(s, flags);
+    let_go(s, reset);
     d->terminal = NULL;
     d->on_drain = NULL;
     d->on_abort = NULL;
@@ -132,11 +164,48 @@ static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
     session_end(s, flags, broke);
 }
 
+static void join(struct session *s)
+{
+    relay_start(&s->relay, s->d->conn, s->up.conn, s->cfg->idle_ms, relay_done);
+}
+
+// ---- the upstream connection of a probe ----
+
+static void probe_data(struct conn *c)
+{
+    struct session *s = c->owner;
+    if (c->in.len > PROBE_HOLD_BYTES) {
+        conn_pause_read(c, CONN_PAUSE_FLOW); // the relay resumes
+    }
+    s->probe(s->d, PROBE_SPOKE, buf_pullup(&c->in, c->in.len < PROBE_WORDS_MAX ? c->in.len : PROBE_WORDS_MAX));
+}
+
+static void probe_eof(struct conn *c)
+{
+    struct session *s = c->owner;
+    if (c->in.len == 0) {
+        probe_gone(s, PROBE_ENDED);
+    }
+}
+
+static void probe_closed(struct conn *c, enum conn_close why)
+{
+    (void)why;
+    probe_gone(c->owner, PROBE_ENDED);
+}
+
+static const struct conn_ops probe_ops = { .on_data = probe_data, .on_eof = probe_eof, .on_close = probe_closed };
+
 static void on_ready(struct pool_tcp_request *r, struct conn *c)
 {
     struct session *s = container_of(r, struct session, up);
     search_free(s);
-    relay_start(&s->relay, s->d->conn, c, s->cfg->idle_ms, relay_done);
+    if (s->probe) {
+        c->ops = &probe_ops;
+        c->owner = s;
+    } else {
+        join(s);
+    }
 }
 
 // ---- connecting ----
@@ -252,16 +321,32 @@ static void abort_now(struct downstream *d)
     session_end(d->terminal, 0, false);
 }
 
-static void start(struct downstream *d, const void *cfg)
+static struct session *session_new(struct downstream *d, const struct tcp_proxy_cfg *cfg)
 {
     struct session *s = mem_new(struct session);
     s->d = d;
     s->cfg = cfg;
     s->search = mem_new(struct search);
-    s->stats = stats_scope_get(d->worker->stats, STAT_TCP, s->cfg->stat_prefix);
+    s->stats = stats_scope_get(d->worker->stats, STAT_TCP, cfg->stat_prefix);
     s->up.on_ready = on_ready;
     s->up.on_fail = on_fail;
     timer_init(&s->limit, limit_reached);
+    struct pick *p = &s->search->pick;
+    p->reselect = 5; // cheap: only looked at when another host was tried before
+    if (!downstream_original_dst(d, &p->original_dst)) {
+        p->original_dst.family = 0;
+    }
+    if (cfg->hash_source_ip) {
+        p->has_hash = true; // the same on every proxy: no seed
+        p->hash = hash_xx64(d->remote.ip, sizeof(d->remote.ip), 0);
+    }
+    return s;
+}
+
+// The downstream is the session's from here on.
+static void take_downstream(struct session *s)
+{
+    struct downstream *d = s->d;
     stat_inc(s->stats, STAT_ID_TCP_CX_TOTAL);
     d->terminal = s;
     d->on_drain = drain;
@@ -272,27 +357,55 @@ static void start(struct downstream *d, const void *cfg)
     if (s->cfg->max_duration_ms) {
         timer_set(d->worker->loop, &s->limit, s->cfg->max_duration_ms);
     }
-    struct worker *w = d->worker;
+    const struct worker *w = d->worker;
     if (w->draining && (!w->drain_inbound_only || d->accepted_by->direction == DIRECTION_INBOUND)) {
         drain(d); // came while the proxy goes away
     }
-    struct str cluster = choose_cluster(s->cfg);
-    s->cw = upstream_cluster(w, cluster);
-    if (!s->cw) {
-        stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
-        session_end(s, RF(NO_CLUSTER), false);
+}
+
+static void *probe(struct downstream *d, const void *cfg, probe_fn *on_event)
+{
+    struct session *s = session_new(d, cfg);
+    s->cw = upstream_cluster(d->worker, choose_cluster(s->cfg));
+    s->probe = on_event;
+    s->beginning = true;
+    if (s->cw) {
+        connect_next(s);
+    }
+    s->beginning = false;
+    if (!s->cw || s->dead) {
+        let_go(s, false);
+        return NULL;
+    }
+    return s;
+}
+
+static void probe_cancel(void *handle)
+{
+    let_go(handle, false);
+}
+
+static void start(struct downstream *d, const void *cfg)
+{
+    struct session *s = d->probe;
+    if (s) {
+        d->probe = NULL;
+        s->probe = NULL;
+        take_downstream(s);
+        if (!s->search) {
+            join(s);
+        }
         return;
     }
-    struct pick *p = &s->search->pick;
-    p->reselect = 5; // cheap: only looked at when another host was tried before
-    if (!downstream_original_dst(d, &p->original_dst)) {
-        p->original_dst.family = 0;
+    s = session_new(d, cfg);
+    take_downstream(s);
+    s->cw = upstream_cluster(d->worker, choose_cluster(s->cfg));
+    if (s->cw) {
+        connect_next(s);
+    } else {
+        stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
+        session_end(s, RF(NO_CLUSTER), false);
     }
-    if (s->cfg->hash_source_ip) {
-        p->has_hash = true; // the same on every proxy: no seed
-        p->hash = hash_xx64(d->remote.ip, sizeof(d->remote.ip), 0);
-    }
-    connect_next(s);
 }
 
 const struct network_filter_ops network_filter_tcp_proxy = {
@@ -301,4 +414,6 @@ const struct network_filter_ops network_filter_tcp_proxy = {
              .config_parse = tcp_proxy_config_parse },
     .terminal = true,
     .start = start,
+    .probe = probe,
+    .probe_cancel = probe_cancel,
 };

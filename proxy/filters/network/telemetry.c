@@ -10,10 +10,12 @@
 
 const struct network_filter_ops network_filter_istio_stats = {
     .ext = { .name = "istio.stats", .type_url = "stats.PluginConfig" },
+    .observes = true,
 };
 
 const struct network_filter_ops network_filter_metadata_exchange = {
     .ext = { .name = "istio.metadata_exchange", .type_url = "envoy.tcp.metadataexchange.config.MetadataExchange" },
+    .observes = true,
 };
 
 // An injected delay would change traffic: refused rather than left out.
@@ -28,8 +30,10 @@ const struct network_filter_ops network_filter_mongo_proxy = {
     .ext = { .name = "envoy.filters.network.mongo_proxy",
              .type_url = "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy",
              .config_parse = mongo_config_parse },
+    .observes = true,
 };
 
 const struct network_filter_ops network_filter_mysql_proxy = {
     .ext = { .name = "envoy.filters.network.mysql_proxy", .type_url = "envoy.extensions.filters.network.mysql_proxy.v3.MySQLProxy" },
+    .observes = true,
 };
