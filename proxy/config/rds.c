@@ -348,13 +348,28 @@ static int build_upgrades(const route_action *m, struct arena *a, struct route *
     return 0;
 }
 
+static int build_max_stream(const Envoy__Config__Route__V3__RouteAction__MaxStreamDuration *m, struct route *r, struct err *err)
+{
+    if (!m) {
+        return 0;
+    }
+    if (CFG_KNOWN(m, err, "max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset")) {
+        return cfg_in(err, "route.max_stream_duration");
+    }
+    r->has_max_stream = true;
+    r->max_stream_ms = pb_duration_ms(m->max_stream_duration, -1);
+    r->grpc_header_max_ms = pb_duration_ms(m->grpc_timeout_header_max, -1);
+    r->grpc_header_offset_ms = (uint64_t)pb_duration_ms(m->grpc_timeout_header_offset, 0);
+    return 0;
+}
+
 static int build_forward(struct config_ctx *ctx, const route_action *m, struct route *r, struct err *err)
 {
     static const int not_found[] = { 503, 404, 500 };
     if (CFG_KNOWN(m, err, "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
                   "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "append_x_forwarded_host",
                   "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority", "hash_policy", "max_grpc_timeout",
-                  "upgrade_configs", "max_stream_duration") ||
+                  "grpc_timeout_offset", "upgrade_configs", "max_stream_duration") ||
         build_action_target(ctx, m, r, err) || build_rewrites(m, ctx->arena, r, err) || build_retry(m->retry_policy, ctx->arena, &r->retry, err) ||
         build_mirrors(m, ctx->arena, r, err) || build_hash(m, ctx->arena, r, err) || build_upgrades(m, ctx->arena, r, err)) {
         return cfg_in(err, "route");
@@ -364,8 +379,8 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, struct r
     r->timeout_ms = pb_duration_ms(m->timeout, -1);
     r->idle_timeout_ms = pb_duration_ms(m->idle_timeout, -1);
     r->max_grpc_timeout_ms = pb_duration_ms(m->max_grpc_timeout, -1);
-    r->max_stream_ms = pb_duration_ms(m->max_stream_duration ? m->max_stream_duration->max_stream_duration : NULL, -1);
-    return 0;
+    r->grpc_timeout_offset_ms = (uint64_t)pb_duration_ms(m->grpc_timeout_offset, 0);
+    return build_max_stream(m->max_stream_duration, r, err);
 }
 
 static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, struct arena *a, struct route *r, struct err *err)
@@ -452,7 +467,7 @@ static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtua
     }
     r->name = build_str(ctx->arena, m->name);
     r->vhost = vh;
-    r->timeout_ms = r->idle_timeout_ms = r->max_stream_ms = r->max_grpc_timeout_ms = -1;
+    r->timeout_ms = r->idle_timeout_ms = r->max_stream_ms = r->max_grpc_timeout_ms = r->grpc_header_max_ms = -1;
     if (build_match(m->match, ctx->arena, r, err) || build_action(ctx, m, r, err) ||
         BUILD_HEADER_OPS(m, ctx->arena, &r->request_ops, &r->response_ops, err) ||
         build_per_filter(ctx, m->n_typed_per_filter_config, (ProtobufCMessage *const *)m->typed_per_filter_config, &r->per_filter,

@@ -36,6 +36,9 @@ struct http_filter_ops {
     void (*on_response)(struct http_filter *f, struct http_response *resp);
     void (*on_response_data)(struct http_filter *f, struct buf *data, bool end);
     void (*on_response_trailers)(struct http_filter *f, struct headers *trailers);
+    // Trailers said as body, for clients that cannot hear any: what it appends to ret is the message's last data, and no trailers follow.
+    // False: they stay trailers. Called in place of on_response_trailers.
+    bool (*response_trailers_as_data)(struct http_filter *f, const struct headers *trailers, struct buf *ret);
     // The terminal filter only: downstream back-pressure.
     void (*on_downstream_high)(struct http_filter *f);
     void (*on_downstream_low)(struct http_filter *f);

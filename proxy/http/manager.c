@@ -77,6 +77,17 @@ static void begin_drain(struct http_conn *hc)
     codec_drain(hc->codec);
 }
 
+// A gRPC client learns that it was its own deadline, as from Envoy.
+static void end_duration(struct stream *s, int status)
+{
+    struct headers extra;
+    headers_init(&extra, &s->arena);
+    if (stream_is_grpc(s)) {
+        headers_add_id(&extra, HDR_GRPC_STATUS, STR("4"));
+    }
+    stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", RF(DURATION_TIMEOUT), &extra);
+}
+
 // Limits of one stream. Returns the next moment to look, or 0 when it was ended.
 static uint64_t check_stream(struct stream *s, uint64_t now)
 {
@@ -106,7 +117,7 @@ static uint64_t check_stream(struct stream *s, uint64_t now)
         uint64_t end = start_ms + s->max_limit_ms;
         if (now >= end) {
             stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_MAX_DURATION);
-            stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", RF(DURATION_TIMEOUT), NULL);
+            end_duration(s, status);
             return 0;
         }
         lower(&at, end);

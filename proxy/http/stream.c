@@ -9,6 +9,7 @@
 
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/http/grpc_text.h"
 #include "lib/event/loop.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/access_log/access_log.h"
@@ -103,6 +104,22 @@ static void find_table(struct stream *s)
     }
 }
 
+// How long the exchange may take in all: as a gRPC client asked, where the route says that this counts, else the route's or the listener's
+// limit (route.v3.RouteAction.MaxStreamDuration).
+static uint64_t max_duration_ms(const struct stream *s)
+{
+    const struct route *r = s->route;
+    uint64_t ms;
+    if (r->grpc_header_max_ms >= 0 && grpc_timeout_parse(headers_value_id(&s->req.headers, HDR_GRPC_TIMEOUT), &ms)) {
+        if (r->grpc_header_max_ms > 0 && ms > (uint64_t)r->grpc_header_max_ms) {
+            ms = (uint64_t)r->grpc_header_max_ms;
+        }
+        ms = ms > r->grpc_header_offset_ms ? ms - r->grpc_header_offset_ms : 0;
+        return ms ? ms : 1; // 0 would mean no limit
+    }
+    return r->max_stream_ms >= 0 ? (uint64_t)r->max_stream_ms : s->cfg->max_stream_ms;
+}
+
 void stream_select_route(struct stream *s)
 {
     s->vhost = NULL;
@@ -125,7 +142,7 @@ void stream_select_route(struct stream *s)
         // For logs of requests that a filter answers; the router says so again.
         s->info.upstream_cluster = s->route->weighted_count ? route_pick_weighted(s->route, s->random)->name : s->route->cluster;
         s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
-        s->max_limit_ms = s->route->max_stream_ms >= 0 ? (uint64_t)s->route->max_stream_ms : s->max_limit_ms;
+        s->max_limit_ms = max_duration_ms(s);
     }
 }
 
@@ -396,14 +413,10 @@ void stream_send_informational(struct stream *s, struct http_response *resp)
     }
 }
 
-void stream_send_data(struct stream *s, struct buf *data, bool end)
+// Through the filters before index from.
+static void send_data_from(struct stream *s, size_t from, struct buf *data, bool end)
 {
-    if (!s->down || !s->response_started || s->response_complete) {
-        buf_clear(data);
-        return;
-    }
-    s->active_ms = loop_now_ms(s->worker->loop);
-    for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
+    for (size_t i = from; i > 0; i--) {
         struct http_filter *f = &s->filters[i - 1];
         if (f->ops->on_response_data) {
             f->ops->on_response_data(f, data, end);
@@ -417,19 +430,36 @@ void stream_send_data(struct stream *s, struct buf *data, bool end)
     }
 }
 
+void stream_send_data(struct stream *s, struct buf *data, bool end)
+{
+    if (!s->down || !s->response_started || s->response_complete) {
+        buf_clear(data);
+        return;
+    }
+    s->active_ms = loop_now_ms(s->worker->loop);
+    send_data_from(s, s->chain_started ? s->cfg->filter_count : 0, data, end);
+}
+
 void stream_send_trailers(struct stream *s, struct headers *trailers)
 {
     if (!s->down || !s->response_started || s->response_complete) {
         return;
     }
+    s->resp_trailers = arena_new(&s->arena, struct headers);
+    *s->resp_trailers = *trailers;
     for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
         struct http_filter *f = &s->filters[i - 1];
+        struct buf data = { 0 };
+        if (f->ops->response_trailers_as_data && f->ops->response_trailers_as_data(f, trailers, &data)) {
+            send_data_from(s, i - 1, &data, true);
+            buf_clear(&data);
+            return;
+        }
         if (f->ops->on_response_trailers) {
             f->ops->on_response_trailers(f, trailers);
         }
     }
-    s->resp_trailers = arena_new(&s->arena, struct headers);
-    *s->resp_trailers = *trailers;
+    *s->resp_trailers = *trailers; // as the filters left them
     s->response_complete = true;
     codec_send_trailers(s->down, trailers);
 }

@@ -93,6 +93,10 @@ struct route {
     int64_t idle_timeout_ms;            // -1 = unset
     int64_t max_stream_ms;              // -1 = unset
     int64_t max_grpc_timeout_ms;        // -1 = unset
+    uint64_t grpc_timeout_offset_ms;    // taken off grpc-timeout with max_grpc_timeout
+    int64_t grpc_header_max_ms;         // max_stream_duration.grpc_timeout_header_max: -1 = unset, 0 = no limit
+    bool has_max_stream;                // max_stream_duration is there, whatever it says
+    uint64_t grpc_header_offset_ms;     // max_stream_duration.grpc_timeout_header_offset
     struct retry_policy *retry;         // NULL = none
     bool has_prefix_rewrite;
     struct str prefix_rewrite;

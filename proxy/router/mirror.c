@@ -136,6 +136,7 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
     s->cfg.suppress_envoy_headers = true;
     s->table = route_table_ref((struct route_table *)(uintptr_t)from->table);
     s->route = (struct route){ .name = from->route->name, .kind = ROUTE_FORWARD, .cluster = m->cluster,
+                               .max_grpc_timeout_ms = -1,
                                .timeout_ms = from->route->timeout_ms > 0 ? from->route->timeout_ms : ROUTER_TIMEOUT_MS,
                                .hash = from->route->hash, .hash_count = from->route->hash_count };
     s->info.downstream_remote = from->info->downstream_remote;

@@ -3,6 +3,7 @@
 #include "proxy/router/router.h"
 
 #include "lib/base/check.h"
+#include "lib/http/grpc_text.h"
 #include "proxy/router/internal.h"
 
 static void on_timeout(struct timer *t);
@@ -45,9 +46,27 @@ static struct str choose_cluster(struct router *r)
     return rt->cluster_header.n ? headers_value(&r->req->headers, rt->cluster_header) : rt->cluster;
 }
 
-static uint64_t route_timeout_ms(const struct route *rt)
+// The route's time-out. With max_grpc_timeout a gRPC request has the one its client asked for, up to that limit; 0 = none.
+static uint64_t choose_timeout(const struct router *r)
 {
+    const struct route *rt = r->route;
+    if (rt->max_grpc_timeout_ms >= 0 && grpc_content_type(headers_value_id(&r->req->headers, HDR_CONTENT_TYPE))) {
+        uint64_t max = (uint64_t)rt->max_grpc_timeout_ms, ms = 0;
+        if (grpc_timeout_parse(headers_value_id(&r->req->headers, HDR_GRPC_TIMEOUT), &ms) && rt->grpc_timeout_offset_ms < ms) {
+            ms -= rt->grpc_timeout_offset_ms;
+        }
+        return max && (ms == 0 || ms > max) ? max : ms;
+    }
     return rt->timeout_ms < 0 ? ROUTER_TIMEOUT_MS : (uint64_t)rt->timeout_ms;
+}
+
+// The upstream shall not work longer than its answer is waited for (Envoy does the same unless max_stream_duration is set).
+static void put_grpc_timeout(struct router *r, uint64_t ms)
+{
+    const struct route *rt = r->route;
+    if (rt->max_grpc_timeout_ms >= 0 && !rt->has_max_stream && grpc_content_type(headers_value_id(&r->req->headers, HDR_CONTENT_TYPE))) {
+        headers_set_id(&r->req->headers, HDR_GRPC_TIMEOUT, grpc_timeout_text(ms, r->arena));
+    }
 }
 
 static const struct retry_policy *policy(const struct router *r)
@@ -69,15 +88,18 @@ struct str router_number(struct arena *a, uint64_t n)
 
 static void prepare_head(struct router *r)
 {
+    uint64_t timeout = r->timeout_ms = choose_timeout(r);
     header_ops_request(r);
     route_rewrite(r);
-    uint64_t timeout = route_timeout_ms(r->route);
     const struct retry_policy *p = policy(r);
     if (p && p->per_try_timeout_ms && (!timeout || p->per_try_timeout_ms < timeout)) {
         timeout = p->per_try_timeout_ms;
     }
     if (timeout && !r->cfg->suppress_envoy_headers) {
         headers_set_id(&r->req->headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, router_number(r->arena, timeout));
+    }
+    if (timeout) {
+        put_grpc_timeout(r, timeout);
     }
 }
 
@@ -126,7 +148,7 @@ void router_start(struct router *r)
 
 void router_request_complete(struct router *r)
 {
-    uint64_t ms = route_timeout_ms(r->route);
+    uint64_t ms = r->timeout_ms;
     if (ms && !r->tunnel && !r->done && !timer_pending(&r->timeout)) {
         timer_set(r->worker->loop, &r->timeout, ms);
     }

@@ -82,6 +82,7 @@ struct router {
     struct timer timeout, per_try, per_try_idle, backoff;
     struct host *tried[PICK_TRIED_MAX]; // refs
     int tried_count;
+    uint64_t timeout_ms;       // of the whole answer; 0 = none
     uint32_t retries_left;
     uint8_t stale_retries;
     bool keep_body;            // replay may still be needed after it was sent

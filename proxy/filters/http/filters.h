@@ -9,6 +9,7 @@ extern const struct http_filter_ops http_filter_alpn;
 extern const struct http_filter_ops http_filter_cors;
 extern const struct http_filter_ops http_filter_fault;
 extern const struct http_filter_ops http_filter_grpc_stats;
+extern const struct http_filter_ops http_filter_grpc_web;
 extern const struct http_filter_ops http_filter_istio_stats;
 extern const struct http_filter_ops http_filter_metadata_exchange;
 extern const struct http_filter_ops http_filter_rbac;
