@@ -6,7 +6,7 @@
 # up while reading (pkg-config, wildcard) is looked up again.
 
 .PHONY: test integration demo demo-up demo-down bench lint format fuzz fuzz-short fuzz-run install compile-commands \
-	compile_commands all-tests
+	compile_commands all-tests h1-compare
 
 NO_PACKAGES := help clean deps demo-down format lint
 ifneq ($(filter-out $(NO_PACKAGES),$(or $(MAKECMDGOALS),all)),)
@@ -55,6 +55,13 @@ demo-up: ## the same mesh, left running to play with
 demo-down: ## ends what demo-up started
 	@tests/demo/demo down
 
+interop-server-first: ## MariaDB, Postfix and Redis behind sniffed ports (root; packages from Debian)
+	@tools/install-deps build test
+	@tools/install-deps server-first || echo "interop-server-first: what could not be installed is skipped"
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_real_servers.py
+.PHONY: interop-server-first
+
 # --- benchmarks ---
 
 bench: ## side by side with HAProxy, nginx, Envoy and a bare forwarder (tests/bench)
@@ -62,6 +69,11 @@ bench: ## side by side with HAProxy, nginx, Envoy and a bare forwarder (tests/be
 	@tools/install-deps build bench
 	@$(SUBMAKE) programs
 	@tests/bench/run "$(B)" $(BENCH)
+
+h1-compare: ## the HTTP/1 ambiguity cases through remora, HAProxy and Envoy, as a table (tests/conformance/h1)
+	@tools/install-deps build
+	@$(SUBMAKE) programs
+	@tests/conformance/h1/compare "$(B)"
 
 # --- static checks ---
 
