@@ -7,6 +7,7 @@
 #include "init-net/nft_state.h"
 #include "init-net/report.h"
 #include "init-net/route.h"
+#include "init-net/signals.h"
 #include "lib/base/clock.h"
 
 static int remove_all(struct options *o, bool *ret_rules, size_t *ret_routes, struct err *err)
@@ -28,11 +29,14 @@ static int remove_all(struct options *o, bool *ret_rules, size_t *ret_routes, st
             foreign[n++] = (struct nft_foreign){ state.tables[i].family, state.tables[i].name };
         }
     }
+    sigset_t before;
+    signals_hold(&before);
     if (state.present || n) {
         r = nft_delete(&nft, foreign, n, (int64_t)clock_mono_ms() + o->timeout_ms, err);
     }
     // Rules first: without its route a tproxied packet would go nowhere.
     r = r ? r : route_prune(&route, NULL, ret_routes, err);
+    signals_release(&before);
     *ret_rules = state.present;
     return r;
 }

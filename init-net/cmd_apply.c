@@ -12,6 +12,7 @@
 #include "init-net/print.h"
 #include "init-net/report.h"
 #include "init-net/route.h"
+#include "init-net/signals.h"
 #include "lib/base/clock.h"
 #include "lib/base/scope.h"
 
@@ -181,15 +182,17 @@ static int apply_rules(struct apply *ap, struct err *err)
     }
     adopt(ap);
     struct route_added added = { 0 };
+    sigset_t before;
+    signals_hold(&before);
     r = route_apply(&route, &ap->plan, &added, err);
     r = r ? r : commit(ap, &nft, err);
     if (r) {
         route_undo(&route, &added);
-        return r;
+    } else {
+        r = route_prune(&route, &ap->plan, &pruned, err);
+        ap->route_changes = route_added_count(&added) + pruned;
     }
-    ap->route_changes = route_added_count(&added);
-    r = route_prune(&route, &ap->plan, &pruned, err);
-    ap->route_changes += pruned;
+    signals_release(&before);
     return r;
 }
 

@@ -767,6 +767,10 @@ static int resolve_ipv6(struct parse *p)
             o->v6 = false;
             return options_warn(o, p->err, "IPv6 is disabled on lo (net.ipv6.conf.lo.disable_ipv6): IPv6 is left alone");
         }
+        if (o->dual_stack && !f->have_v6 && needs_rules) {
+            return options_warn(o, p->err, "--dual-stack: no interface but lo has an IPv6 address%s; only IPv4 is captured",
+                                !f->v6_stack ? " (this kernel has no IPv6)" : f->v6_lo_off ? " (IPv6 is disabled)" : "");
+        }
         return 0;
     }
     o->v6 = o->ipv6 == IPV6_ON;

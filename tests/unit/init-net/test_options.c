@@ -177,6 +177,9 @@ static void ipv6_follows_the_addresses(void **state)
         o.v6 = false;
         assert_int_equal(test_parse_with(cases[i].line, &f, &a, &o, &err), cases[i].code);
         assert_int_equal(o.v6, cases[i].on);
+        // Asked for both and got one: that is said.
+        bool lacks = strstr(cases[i].line, "--dual-stack") && !strstr(cases[i].line, "--ipv6") && !cases[i].on;
+        assert_int_equal(cases[i].code ? 0 : o.n_warnings, lacks);
     }
     assert_int_equal(parse("r --ipv6=drop"), 0);
     assert_true(o.v6_drop);

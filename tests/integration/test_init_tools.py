@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""remora-init: dry runs, check, verify, stats, doctor, wait."""
+
+import json
+import subprocess
+import time
+
+import pytest
+
+from init_place import *  # noqa: F403
+
+
+@pytest.mark.parametrize("what, line", [("nft", "chain nat_out"), ("iptables", "*nat"), ("json", '"hash"')])
+def test_dry_run_needs_no_privileges_and_changes_nothing(what, line):
+    done = remora([*BASE, f"--dry-run={what}", "--dual-stack"], prefix=["setpriv", "--reuid", "65532", "--clear-groups",
+                                                                         "--bounding-set", "-all"], check=0)
+    assert line in done.stdout
+    assert trace_of_us() == []
+
+
+def test_dry_run_text_loads_and_is_what_apply_makes():
+    for extra in ([], ["-m", "TPROXY", "--dual-stack", "--redirect-dns", "-x", "10.1.0.0/16,10.2.0.0/16"]):
+        text = remora([*BASE, *extra, "-n"], check=0).stdout
+        subprocess.run(["ip", "netns", "exec", BARE, "nft", "-f", "-"], input=text, text=True, check=True)
+        remora([*BASE, *extra], check=0)
+
+        def chains(namespace):
+            body = rules(namespace).split("\tchain ")[1:]
+            return sorted(without_counters(c).rstrip("} ") for c in body)
+
+        assert chains(BARE) == chains(POD)
+        sh(f"ip netns exec {BARE} nft delete table inet remora")
+
+
+def test_dry_run_opens_no_socket():
+    if subprocess.run(["which", "strace"], capture_output=True, check=False).returncode:
+        pytest.skip("strace is not installed")
+    done = remora([*BASE, "-n"], prefix=["strace", "-f", "-e", "trace=socket"],
+                  env={"ASAN_OPTIONS": "detect_leaks=0"}, check=0)
+    assert "socket(" not in done.stderr
+
+
+def test_check_asks_the_kernel_and_commits_nothing():
+    remora(["check", *BASE, "--redirect-dns"], check=0)
+    assert trace_of_us() == []
+
+
+def test_what_the_kernel_refuses_is_named_and_nothing_changes():
+    result(BASE)
+    before, traces = rules(), trace_of_us()
+    # nat cannot stand before conntrack (priority -200), which only the kernel knows.
+    done = remora([*BASE, "-m", "TPROXY", "--nat-priority-offset=-150"], check=1)
+    assert "the kernel refused chain nat_" in done.stderr
+    assert rules() == before
+    assert trace_of_us() == traces
+    assert remora(["check", *BASE, "--nat-priority-offset=-150"]).returncode == 1
+
+
+# --- verify, adopt, wait, stats, doctor ---
+
+AS_PROXY = ["setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups", "--bounding-set", "-all"]
+AS_GROUP = ["setpriv", "--reuid", "13", "--regid", "1337", "--clear-groups", "--bounding-set", "-all"]
+
+
+def checks(done):
+    said = json.loads(done.stdout)
+    return said["probed"], {c["name"]: c["result"] for c in said["checks"]}
+
+
+def test_verify_proves_what_its_user_can_prove(quiet_pod):
+    flags = [*BASE, "--redirect-dns"]
+    remora(flags, namespace=quiet_pod, check=0)
+    for _ in range(2):
+        probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, check=0))
+        assert probed and (got["rules"], got["outbound"], got["dns"], got["hairpin"]) == ("ok", "ok", "ok", "skipped")
+        probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_PROXY, check=0))
+        assert probed and (got["rules"], got["hairpin"], got["outbound"]) == ("skipped", "ok", "skipped")
+    probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_GROUP, check=0))
+    assert not probed and "failed" not in got.values()
+
+
+def test_validation_container_of_the_cni(quiet_pod):
+    line = ["istio-iptables", *BASE, "--run-validation", "--skip-rule-apply"]
+    start = time.monotonic()
+    done = remora([*line, "--probe-timeout", "30s"], namespace=quiet_pod, prefix=AS_PROXY, check=126)
+    assert "hairpin: failed" in done.stderr
+    assert time.monotonic() - start < 25, "waited for its time-out although the call was refused"
+    remora(["verify", *BASE], namespace=quiet_pod, check=126)
+    remora(BASE, namespace=quiet_pod, check=0)
+    remora(line, namespace=quiet_pod, prefix=AS_PROXY, check=0)
+
+
+def test_verify_fails_when_rules_differ(quiet_pod):
+    remora([*BASE, "--run-validation"], namespace=quiet_pod, check=0)
+    sh(f"ip netns exec {quiet_pod} nft insert rule inet remora outbound accept")
+    done = remora(["verify", *BASE], namespace=quiet_pod, check=126)
+    assert "differs" in done.stderr or "more than" in done.stderr
+
+
+def test_validation_beside_a_running_proxy_looks_at_the_rules_only():
+    remora(BASE, check=0)
+    done = remora([*BASE, "--run-validation", "--skip-rule-apply"], check=0)
+    assert "is taken" in done.stderr and "rules: ok" in done.stderr
+
+
+def test_stats_count_what_happened():
+    remora(BASE, check=0)
+    ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)
+    ask(NET, "tcp", ("10.244.0.5", 8080))
+    counted = {r["meaning"]: r["packets"] for r in result(["stats"])["rules"]}
+    assert counted["-p: to the proxy's outbound port"] == 1
+    assert counted["-z: to the proxy's inbound port"] == 1
+    remora(["cleanup"], check=0)
+    remora(["stats"], check=1)
+
+
+def test_doctor_finds_all_there_and_the_capability_missing():
+    said = {f["what"]: f["result"] for f in result(["doctor"])["findings"]}
+    for what in ("CAP_NET_ADMIN", "nf_tables", "redirect", "tproxy", "dns capture", "networks"):
+        assert said[what] == "ok", said
+    done = remora(["doctor"], prefix=AS_PROXY, check=1)
+    assert "securityContext" in done.stdout
+
+
+def test_wait_for_a_ready_port():
+    done = remora(["wait", "--timeout", "150ms", "--port", "15999"], check=1)
+    assert "not ready" in done.stderr
+    remora(["wait", "--timeout", "2s", "--port", "8080", "--path", ""], check=0)
+    done = remora(["wait", "--timeout", "150ms", "--port", "8080"], check=1)
+    assert "HTTP" in done.stderr or "answer" in done.stderr
