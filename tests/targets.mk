@@ -62,6 +62,13 @@ interop-server-first: ## MariaDB, Postfix and Redis behind sniffed ports (root; 
 	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_real_servers.py
 .PHONY: interop-server-first
 
+interop-init: ## the real istio-iptables (its Go module) beside remora-init: fates, exit codes, time to apply (root)
+	@tools/install-deps build test
+	@$(SUBMAKE) $(B)/bin/remora-init
+	@REMORA_INIT="$(abspath $(B))/bin/remora-init" ISTIO_IPTABLES="$(abspath $(B))/interop/istio-iptables" \
+		python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_iptables.py
+.PHONY: interop-init
+
 # --- benchmarks ---
 
 bench: ## side by side with HAProxy, nginx, Envoy and a bare forwarder (tests/bench)

@@ -220,13 +220,14 @@ def ask(namespace, proto, destination, uid=0, gid=0, mark=0, source=None, timeou
 
 # --- the program ---
 
-def remora(args, namespace=POD, env=None, resolvers=("10.96.0.10",), prefix=(), check=None, timeout=40):
-    """Runs remora-init inside a namespace with a resolv.conf of its own."""
+def remora(args, namespace=POD, env=None, resolvers=("10.96.0.10",), prefix=(), check=None, timeout=40,
+           program=BINARY):
+    """Runs remora-init, or another program, inside a namespace with a resolv.conf of its own."""
     conf = pathlib.Path(f"/tmp/{PREFIX}-resolv.conf")
     conf.write_text("".join(f"nameserver {r}\n" for r in resolvers))
     full = ["unshare", "-m", "--propagation", "private", "sh", "-c",
             'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"', "sh", str(conf),
-            "nsenter", f"--net=/run/netns/{namespace}", *prefix, BINARY, *args]
+            "nsenter", f"--net=/run/netns/{namespace}", *prefix, program, *args]
     clean = {"PATH": os.environ["PATH"], **(env or {})}
     done = subprocess.run(full, capture_output=True, text=True, env=clean, timeout=timeout, check=False)
     if check is not None:
