@@ -456,6 +456,28 @@ static void handshake(struct conn *c)
     }
 }
 
+void conn_set_preface(struct conn *c, const void *p, size_t n)
+{
+    CHECK(c->state == CONN_CONNECTING && n <= CONN_PREFACE_MAX);
+    free(c->preface);
+    c->preface = n ? memcpy(mem_alloc(n), p, n) : NULL;
+    c->preface_bytes = (uint32_t)n;
+}
+
+static bool send_preface(struct conn *c)
+{
+    if (c->preface) {
+        ssize_t n = send(c->fd.fd, c->preface, c->preface_bytes, MSG_NOSIGNAL);
+        c->connect_errno = n < 0 ? errno : 0;
+        if (n != (ssize_t)c->preface_bytes) {
+            return false;
+        }
+        free(c->preface);
+        c->preface = NULL;
+    }
+    return true;
+}
+
 static void connected(struct conn *c)
 {
     int r = c->hup ? socket_error(c->fd.fd) : 0;
@@ -465,6 +487,10 @@ static void connected(struct conn *c)
         return;
     }
     (void)socket_local(c->fd.fd, &c->local);
+    if (!send_preface(c)) {
+        close_now(c, CONN_CLOSE_CONNECT_FAIL);
+        return;
+    }
     if (c->transport) {
         c->state = CONN_HANDSHAKING;
     } else {
@@ -596,6 +622,7 @@ static void destroy(struct loop_task *t)
     buf_clear(&c->in);
     buf_clear(&c->out);
     buf_clear(&c->raw_in);
+    free(c->preface);
     free(c);
 }
 

@@ -75,6 +75,8 @@ struct conn {
     struct loop_task task; // callbacks owed, reading to go on, destruction
     struct timer timer;    // connect + handshake time-out, then linger time-out
     struct buf raw_in;     // raw bytes put back for the transport
+    char *preface;         // owned; see conn_set_preface
+    uint32_t preface_bytes;
     uint8_t pause;         // enum conn_pause bits
     uint8_t broken;        // enum conn_close: why the next task closes, NONE = it does not
     bool readable, writable; // latches: the kernel may have bytes, may take bytes
@@ -99,6 +101,10 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
 // Takes t. On an accepted connection the state becomes HANDSHAKING, unconsumed c->in is given to the transport as raw bytes,
 // on_open follows the handshake; timeout_ms (0 = none) limits the handshake.
 void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms);
+// Raw bytes that the peer gets before anything else, ahead of a handshake too (a PROXY header): copied, sent when connected, not counted in
+// bytes_out. Only while CONNECTING; at most CONN_PREFACE_MAX, which a fresh socket always takes at once.
+enum { CONN_PREFACE_MAX = 4096 };
+void conn_set_preface(struct conn *c, const void *p, size_t n);
 // Moves all bytes of b to c->out and tries to send at once. May only mark the connection broken; on_close then follows from a task.
 void conn_write(struct conn *c, struct buf *b);
 void conn_write_bytes(struct conn *c, const void *p, size_t n);

@@ -52,6 +52,8 @@ int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *
 // Upstream or downstream transport socket. *ret NULL = raw_buffer. m NULL = raw.
 int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,
                            struct err *err);
+// Upstream transport socket into t: as above, or upstream_proxy_protocol around one of them.
+int build_upstream_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, struct transport_cfg *t, struct err *err);
 // Where resources of a type (enum xds_type) come from. A file becomes a source of its own (ctx->add_source). *ret_remote: a source of the
 // xds-client delivers them; false for api_config_source, a gRPC service of their own: what Istio calls sds-grpc is this process.
 int build_config_source(struct config_ctx *ctx, const Envoy__Config__Core__V3__ConfigSource *m, int type, bool *ret_remote, struct err *err);

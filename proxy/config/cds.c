@@ -159,7 +159,7 @@ static int build_transport_match(struct config_ctx *ctx, const Envoy__Config__Cl
                                  struct transport_cfg *t, struct err *err)
 {
     t->name = build_str(ctx->arena, m->name);
-    if (build_transport_socket(ctx, m->transport_socket, false, &t->tls, err)) {
+    if (build_upstream_socket(ctx, m->transport_socket, t, err)) {
         return err->code;
     }
     size_t n = m->match ? m->match->n_fields : 0;
@@ -183,7 +183,7 @@ static bool match_is_hbone(const Envoy__Config__Cluster__V3__Cluster__TransportS
 
 static int build_transports(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
 {
-    if (build_transport_socket(ctx, m->transport_socket, false, &c->default_transport.tls, err)) {
+    if (build_upstream_socket(ctx, m->transport_socket, &c->default_transport, err)) {
         return err->code;
     }
     c->transports = arena_array(ctx->arena, struct transport_cfg, m->n_transport_socket_matches + 1);

@@ -247,7 +247,7 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
     const struct stream_info info = {
         .start_wall_ms = loop_wall_ms(l), .start_ns = loop_now_ns(l), .end_ns = loop_now_ns(l), .status = (uint16_t)status,
         .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = codec_version(c),
-        .downstream_remote = d->remote, .downstream_direct_remote = d->remote, .downstream_local = d->local,
+        .downstream_remote = d->remote, .downstream_direct_remote = d->conn->peer, .downstream_local = d->local,
         .connection_id = codec_conn(c)->id, .requested_server_name = d->server_name, .downstream_tls = downstream_tls(d),
     };
     const struct format_ctx ctx = { .info = &info };

@@ -178,7 +178,8 @@ static void info_begin(struct stream *s)
     i->protocol = s->req.version;
     i->start_wall_ms = loop_wall_ms(l);
     i->start_ns = loop_now_ns(l);
-    i->downstream_remote = i->downstream_direct_remote = d->remote;
+    i->downstream_remote = d->remote;
+    i->downstream_direct_remote = d->conn->peer; // a PROXY header does not change it
     i->downstream_local = d->local;
     i->connection_id = d->conn->id;
     i->requested_server_name = d->server_name;

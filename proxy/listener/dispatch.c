@@ -75,6 +75,14 @@ bool downstream_original_dst(const struct downstream *d, struct addr *ret)
     return true;
 }
 
+struct upstream_hints *downstream_hints(struct downstream *d)
+{
+    if (!d->hints) {
+        d->hints = arena_new(&d->arena, struct upstream_hints);
+    }
+    return (struct upstream_hints *)d->hints;
+}
+
 void downstream_info(const struct downstream *d, struct stream_info *ret)
 {
     *ret = (struct stream_info){

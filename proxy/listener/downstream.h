@@ -5,6 +5,7 @@
 
 #include "lib/net/conn.h"
 #include "lib/tls/transport_tls.h"
+#include "proxy/core/hints.h"
 #include "proxy/core/stream_info.h"
 #include "proxy/core/worker.h"
 #include "proxy/model/listener_cfg.h"
@@ -22,6 +23,7 @@ struct downstream {
     const struct filter_chain *chain; // in listener; NULL until matched
     struct stat_block *stats;    // of accepted_by's scope… the listener that took it
     struct addr remote, local;   // local = original destination once restored; the socket's own address is conn->local
+    const struct upstream_hints *hints; // arena; what listener filters want of upstream connections, NULL = nothing
     bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena
@@ -47,6 +49,8 @@ void downstream_close(struct downstream *d);
 // Where the client wanted to go, for ORIGINAL_DST clusters. false when it dialled our own socket (not redirected, no PROXY header): connecting
 // there would be a loop.
 bool downstream_original_dst(const struct downstream *d, struct addr *ret);
+// d->hints to write to, made empty on first use. For listener filters.
+struct upstream_hints *downstream_hints(struct downstream *d);
 // What is known of the connection, as the start of a stream's or a TCP connection's facts. ret is overwritten; its views live as long as d.
 void downstream_info(const struct downstream *d, struct stream_info *ret);
 const struct tls_info *downstream_tls(const struct downstream *d); // NULL = plaintext

@@ -19,6 +19,10 @@ enum upstream_protocol { UPSTREAM_H1, UPSTREAM_H2, UPSTREAM_DOWNSTREAM /* use_do
 struct transport_cfg {
     struct str name;       // of the match, "tlsMode-istio"; empty for the default
     struct tls_cfg *tls;   // NULL = raw
+    int proxy_version;     // upstream_proxy_protocol: 1, 2; 0 = no header
+    bool proxy_pass_all;   // hands on every TLV that the listener kept, else those of proxy_pass
+    uint8_t proxy_pass[32]; // bit set of TLV types
+    struct str proxy_tlvs; // added_tlvs, encoded
     struct str_pair { struct str key, value; } *match; // all must be in the endpoint's envoy.transport_socket_match metadata
     size_t match_count;
 };

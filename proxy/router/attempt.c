@@ -554,6 +554,9 @@ void attempt_begin(struct router *r)
     const struct pool_opts o = { .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
                                  .alpn_override_count = override ? r->alpn_override_count : 0,
                                  .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
-                                 .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0 };
+                                 .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0,
+                                 .hints = r->hints,
+                                 .client = r->client,
+                                 .client_dst = r->client_dst };
     pool_http_get(cw, &r->at.picked, &o, &r->at.pr);
 }

@@ -65,6 +65,8 @@ struct router {
     const struct route *route; // NULL = none
     uint64_t random;
     struct addr original_dst;  // for ORIGINAL_DST clusters; family 0 = none
+    const struct upstream_hints *hints;     // of the client's connection; NULL = none
+    const struct addr *client, *client_dst; // both ends of the client's connection
     struct stat_block *http_stats;
     const struct str *alpn_override;
     size_t alpn_override_count;

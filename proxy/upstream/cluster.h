@@ -6,6 +6,7 @@
 
 #include "lib/http/codec.h"
 #include "lib/tls/transport_tls.h"
+#include "proxy/core/hints.h"
 #include "proxy/core/worker.h"
 #include "proxy/model/snapshot.h"
 #include "proxy/stats/stats.h"
@@ -83,7 +84,8 @@ struct pool_opts {
     const struct str *alpn_override_h2; // the same for connections that will speak HTTP/2
     size_t alpn_override_h2_count;
     int priority;           // 0 DEFAULT, 1 HIGH
-    struct addr source;     // original source (TPROXY), family 0 = none
+    const struct upstream_hints *hints;   // of the client's connection; NULL = none. Connections of different sources are not shared
+    const struct addr *client, *client_dst; // of the client's connection, for PROXY headers; NULL = not made for a client
 };
 void pool_http_get(struct cluster_worker *cw, const struct picked *p, const struct pool_opts *o, struct pool_request *r);
 void pool_http_cancel(struct pool_request *r); // before on_ready/on_fail

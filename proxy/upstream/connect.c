@@ -5,6 +5,7 @@
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/net/proxy_header.h"
 #include "proxy/upstream/breaker.h"
 #include "proxy/upstream/internal.h"
 
@@ -79,6 +80,34 @@ void upstream_tls_peers_clean(struct cluster_worker *cw, bool all)
     }
 }
 
+// ---- PROXY header ----
+
+static void keep_tlvs(const struct transport_cfg *t, struct str from, struct buf *out)
+{
+    struct str rest = from, value;
+    uint8_t type;
+    for (const char *at = rest.p; proxy_tlv_next(&rest, &type, &value); at = rest.p) {
+        if (t->proxy_pass_all || (t->proxy_pass[type / 8] >> type % 8 & 1)) {
+            buf_append(out, at, (size_t)(rest.p - at));
+        }
+    }
+}
+
+void upstream_preface(const struct transport_cfg *t, const struct pool_opts *o, struct buf *out)
+{
+    static const struct addr none;
+    if (!t->proxy_version) {
+        return;
+    }
+    struct buf tlvs = { 0 };
+    buf_append(&tlvs, t->proxy_tlvs.p, t->proxy_tlvs.n);
+    if (o->hints) {
+        keep_tlvs(t, o->hints->tlvs, &tlvs);
+    }
+    proxy_header_write(t->proxy_version, o->client ? o->client : &none, o->client_dst ? o->client_dst : &none, buf_pullup(&tlvs, tlvs.len), out);
+    buf_clear(&tlvs);
+}
+
 // ---- connecting ----
 
 static struct socket_connect_opts connect_opts(const struct cluster_cfg *cfg, const struct connect_target *t)
@@ -94,6 +123,7 @@ static struct socket_connect_opts connect_opts(const struct cluster_cfg *cfg, co
     if (o.source.family != family) {
         o.source = (struct addr){ 0 };
     }
+    o.mark = t->mark ? t->mark : o.mark;
     return o;
 }
 
@@ -122,6 +152,9 @@ struct conn *upstream_connect(struct cluster_worker *cw, const struct connect_ta
     }
     struct socket_connect_opts so = connect_opts(cfg, t);
     struct conn *c = conn_connect(cw->worker->loop, &t->host->addr, &so, cfg->connect_timeout_ms, ops, owner);
+    if (t->preface.n && c->state == CONN_CONNECTING) {
+        conn_set_preface(c, t->preface.p, t->preface.n);
+    }
     if (transport) {
         conn_set_transport(c, transport, 0);
     }

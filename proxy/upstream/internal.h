@@ -90,11 +90,15 @@ struct connect_target {
     const struct str *alpn; // offered
     size_t alpn_count;
     struct addr source;     // original source, family 0 = none
+    uint32_t mark;          // 0 = the cluster's
+    struct str preface;     // PROXY header, empty = none
 };
 // Starts a connection with its transport. NULL and *ret_why when that cannot even begin. *ret_peer (may come out NULL) is to be given back
 // with upstream_tls_peer_put once the connection is gone.
 struct conn *upstream_connect(struct cluster_worker *cw, const struct connect_target *t, const struct conn_ops *ops, void *owner,
                               struct tls_peer **ret_peer, enum pool_failure *ret_why);
+// The PROXY header that t wants for o's client, appended to out; nothing when it wants none.
+void upstream_preface(const struct transport_cfg *t, const struct pool_opts *o, struct buf *out);
 void upstream_tls_peer_put(struct cluster_worker *cw, struct tls_peer *p);
 void upstream_tls_peers_clean(struct cluster_worker *cw, bool all);
 // Why a connection did not come about, counted in the cluster's and the host's statistics.

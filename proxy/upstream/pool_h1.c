@@ -17,10 +17,12 @@
 struct pool_key { // all bytes are set: it is hashed as a whole
     const struct host *host;
     const struct transport_cfg *transport;
-    uint64_t alpn, source;
+    uint64_t alpn;
+    struct hash128 client; // whom its connections are for: source address, PROXY header; zero = everybody
     uint64_t priority, version;
 };
 
+enum { ONE_CLIENT_IDLE_MS = 10000 };
 enum { ALPN_MAX = 16, H2_STREAMS_EXPECTED = 100 }; // waiting requests for which one HTTP/2 connection is made
 
 struct pool {
@@ -33,6 +35,9 @@ struct pool {
     struct str *alpn;            // owned, one block with its bytes; what is offered
     size_t alpn_count;
     struct addr source;
+    uint32_t mark;
+    char *preface;               // owned: PROXY header, NULL = none
+    size_t preface_bytes;
     int priority;
     enum http_version version;
     bool draining;
@@ -86,6 +91,7 @@ static void pool_free(struct pool *p)
     host_unref(p->host);
     cluster_snap_unref(p->cs);
     free(p->alpn);
+    free(p->preface);
     free(p);
 }
 
@@ -197,7 +203,8 @@ static const struct conn_ops connect_ops = { .on_open = connect_opened, .on_clos
 static bool connect_one(struct pool *p, enum pool_failure *ret_why)
 {
     struct connect_target t = { .host = p->host, .cs = p->cs, .transport = p->transport, .alpn = p->alpn,
-                                .alpn_count = p->alpn_count, .source = p->source };
+                                .alpn_count = p->alpn_count, .source = p->source, .mark = p->mark,
+                                .preface = str_n(p->preface, p->preface_bytes) };
     struct pool_conn *pc = mem_new(struct pool_conn);
     pc->conn = upstream_connect(p->cw, &t, &connect_ops, pc, &pc->peer, ret_why);
     if (!pc->conn) {
@@ -276,6 +283,13 @@ static void serve_waiting(struct pool_conn *pc)
     }
 }
 
+// A PROXY header names one connection of one client: what was made for it serves nobody else, and soon nobody.
+static uint64_t idle_limit(const struct pool *p)
+{
+    uint64_t limit = p->cs->cfg->idle_timeout_ms;
+    return p->preface && (limit == 0 || limit > ONE_CLIENT_IDLE_MS) ? ONE_CLIENT_IDLE_MS : limit;
+}
+
 // An open connection without an exchange: to whoever waits, or to rest, or away.
 static void conn_ready(struct pool_conn *pc)
 {
@@ -293,8 +307,8 @@ static void conn_ready(struct pool_conn *pc)
     list_del(&pc->link);
     list_add_head(&p->idle, &pc->link);
     pc->idle_ms = loop_now_ms(pc->conn->loop);
-    if (p->cs->cfg->idle_timeout_ms && !timer_pending(&p->timer)) {
-        timer_set(p->cw->worker->loop, &p->timer, p->cs->cfg->idle_timeout_ms);
+    if (idle_limit(p) && !timer_pending(&p->timer)) {
+        timer_set(p->cw->worker->loop, &p->timer, idle_limit(p));
     }
 }
 
@@ -333,7 +347,7 @@ static void pool_timer(struct timer *t)
         pool_free(p);
         return;
     }
-    uint64_t now = loop_now_ms(p->cw->worker->loop), limit = p->cs->cfg->idle_timeout_ms;
+    uint64_t now = loop_now_ms(p->cw->worker->loop), limit = idle_limit(p);
     while (!list_empty(&p->idle) && limit) {
         struct pool_conn *oldest = list_entry(p->idle.prev, struct pool_conn, link);
         uint64_t rested = now - oldest->idle_ms;
@@ -379,7 +393,8 @@ static size_t alpn_offer(const struct picked *k, const struct pool_opts *o, enum
     return n;
 }
 
-static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, const struct pool_key *key, const struct pool_opts *o)
+static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, const struct pool_key *key, const struct pool_opts *o,
+                             struct str preface)
 {
     struct pool *p = mem_new(struct pool);
     p->key = *key;
@@ -387,7 +402,14 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
     p->cs = cluster_snap_ref(k->cs);
     p->host = host_ref(k->host);
     p->transport = k->transport;
-    p->source = o->source;
+    if (o->hints) {
+        p->source = o->hints->source;
+        p->mark = o->hints->mark;
+    }
+    if (preface.n) {
+        p->preface = memcpy(mem_alloc(preface.n), preface.p, preface.n);
+        p->preface_bytes = preface.n;
+    }
     p->priority = o->priority;
     p->version = (enum http_version)key->version;
     list_init(&p->link);
@@ -426,11 +448,23 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
             key.alpn = hash_xx64(alpn[i].p, alpn[i].n, key.alpn);
         }
     }
-    if (o->source.family) {
-        key.source = addr_hash(&o->source) | 1;
+    struct buf who = { 0 };
+    upstream_preface(k->transport, o, &who);
+    size_t preface = who.len;
+    if (o->hints && o->hints->source.family) {
+        char text[ADDR_KEY_MAX];
+        struct str source = upstream_addr_key(&o->hints->source, text);
+        buf_append(&who, source.p, source.n);
+        buf_append(&who, &o->hints->mark, sizeof(o->hints->mark));
+    }
+    struct str all = buf_pullup(&who, who.len);
+    if (all.n) {
+        key.client = hash_content(all.p, all.n);
     }
     struct pool *p = map_get(&cw->pools, str_n(&key, sizeof(key)));
-    return p ? p : pool_new(cw, k, &key, o);
+    p = p ? p : pool_new(cw, k, &key, o, str_n(all.p, preface));
+    buf_clear(&who);
+    return p;
 }
 
 // The one place that chooses the upstream protocol.

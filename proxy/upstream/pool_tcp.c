@@ -74,7 +74,14 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
         return;
     }
     const struct tls_cfg *tls = p->transport->tls;
-    struct connect_target t = { .host = p->host, .cs = p->cs, .transport = p->transport, .source = o->source };
+    struct connect_target t = { .host = p->host, .cs = p->cs, .transport = p->transport };
+    struct buf preface = { 0 };
+    upstream_preface(p->transport, o, &preface);
+    t.preface = buf_pullup(&preface, preface.len);
+    if (o->hints) {
+        t.source = o->hints->source;
+        t.mark = o->hints->mark;
+    }
     if (tls) {
         t.alpn = o->alpn_override ? o->alpn_override : tls->alpn;
         t.alpn_count = o->alpn_override ? o->alpn_override_count : tls->alpn_count;
@@ -82,6 +89,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
     struct tcp_connect *x = mem_new(struct tcp_connect);
     enum pool_failure why;
     struct conn *c = upstream_connect(cw, &t, &tcp_ops, x, &x->peer, &why);
+    buf_clear(&preface);
     if (!c) {
         breaker_give(connections);
         free(x);

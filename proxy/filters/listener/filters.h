@@ -5,6 +5,7 @@
 
 #include "proxy/listener/listener_filter.h"
 
-extern const struct listener_filter_ops listener_filter_original_dst, listener_filter_tls_inspector, listener_filter_http_inspector;
+extern const struct listener_filter_ops listener_filter_original_dst, listener_filter_tls_inspector, listener_filter_http_inspector,
+    listener_filter_original_src, listener_filter_proxy_protocol;
 
 #endif

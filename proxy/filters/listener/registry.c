@@ -4,12 +4,13 @@
 #include "lib/base/check.h"
 #include "proxy/filters/listener/filters.h"
 
-// One line each. Not here, so refused by name: proxy_protocol, and original_src (sent by istiod in TPROXY mode; connecting from the client's
-// address is not built yet).
+// One line each. What is not here is refused by name.
 static const struct listener_filter_ops *const all[] = {
     &listener_filter_original_dst,
     &listener_filter_tls_inspector,
     &listener_filter_http_inspector,
+    &listener_filter_original_src,
+    &listener_filter_proxy_protocol,
 };
 
 const struct listener_filter_ops *listener_filter_find(struct str name, struct str type_name)

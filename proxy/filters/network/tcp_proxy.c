@@ -247,7 +247,7 @@ static void remember_tried(struct search *x, struct host *h)
 
 static void connect_next(struct session *s)
 {
-    static const struct pool_opts opts = { .downstream = HTTP_11 };
+    const struct pool_opts opts = { .downstream = HTTP_11, .hints = s->d->hints, .client = &s->d->remote, .client_dst = &s->d->local };
     struct search *x = s->search;
     do {
         struct picked p;

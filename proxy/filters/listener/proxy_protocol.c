@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// envoy.filters.listener.proxy_protocol: takes a PROXY header off the front of the connection; its addresses are the connection's from then on.
+// Whoever can reach such a port can claim any address: it is for ports that only a load balancer reaches.
+#include <errno.h>
+
+#include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb-c.h"
+#include "lib/base/log.h"
+#include "lib/net/proxy_header.h"
+#include "proxy/filters/listener/filters.h"
+
+typedef Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol proxy_protocol_msg;
+
+struct proxy_protocol_cfg {
+    bool allow_without;  // allow_requests_without_proxy_protocol
+    bool refuse[3];      // disallowed_versions, by version
+    bool keep_tlvs, keep_all;
+    uint8_t keep[32];    // pass_through_tlvs: bit set of types
+};
+
+static int parse_pass_through(const Envoy__Config__Core__V3__ProxyProtocolPassThroughTLVs *m, struct proxy_protocol_cfg *c, struct err *err)
+{
+    if (!m) {
+        return 0;
+    }
+    c->keep_tlvs = true;
+    c->keep_all = m->match_type == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_PASS_THROUGH_TLVS__PASS_TLVS_MATCH_TYPE__INCLUDE_ALL;
+    for (size_t i = 0; i < m->n_tlv_type; i++) {
+        if (m->tlv_type[i] > 255) {
+            return err_set(err, -EINVAL, "pass_through_tlvs.tlv_type[%zu]: %u is not a TLV type", i, m->tlv_type[i]);
+        }
+        c->keep[m->tlv_type[i] / 8] |= (uint8_t)(1u << m->tlv_type[i] % 8);
+    }
+    return 0;
+}
+
+static int proxy_protocol_config_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
+{
+    (void)ctx;
+    const proxy_protocol_msg *m = msg;
+    struct proxy_protocol_cfg *c = arena_new(arena, struct proxy_protocol_cfg);
+    *ret_cfg = c;
+    if (!m) {
+        return 0;
+    }
+    if (m->n_rules) { // whoever sets one reads it somewhere, perhaps for authorization
+        return err_set(err, -EINVAL, "rules: TLVs as metadata are not supported; pass_through_tlvs hands them to an upstream");
+    }
+    for (size_t i = 0; i < m->n_disallowed_versions; i++) {
+        c->refuse[m->disallowed_versions[i] == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V1 ? 1 : 2] = true;
+    }
+    if (c->refuse[1] && c->refuse[2]) {
+        return err_set(err, -EINVAL, "disallowed_versions: nothing is left");
+    }
+    c->allow_without = m->allow_requests_without_proxy_protocol;
+    return parse_pass_through(m->pass_through_tlvs, c, err);
+}
+
+static enum listener_verdict on_accept(struct downstream *d, const void *cfg)
+{
+    (void)d, (void)cfg;
+    return LF_NEED_BYTES;
+}
+
+static enum listener_verdict refuse(struct downstream *d, const char *why)
+{
+    stat_inc(d->stats, STAT_ID_LISTENER_PROXY_PROTOCOL_ERROR);
+    log_debug(LOGC_CONNECTION, d->conn->id, "proxy_protocol_refused", "listener=%.*s why=\"%s\"", STR_FMT(d->listener->name), why);
+    return LF_CLOSE;
+}
+
+// false: TLVs are wanted, and broken.
+static bool keep_tlvs(struct downstream *d, const struct proxy_protocol_cfg *c, struct str tlvs)
+{
+    struct str rest = tlvs, value;
+    uint8_t type;
+    char *out = tlvs.n ? arena_alloc(&d->arena, tlvs.n) : NULL;
+    size_t n = 0;
+    for (const char *at = rest.p; proxy_tlv_next(&rest, &type, &value); at = rest.p) {
+        if (c->keep_all || (c->keep[type / 8] >> type % 8 & 1)) {
+            memcpy(out + n, at, (size_t)(rest.p - at));
+            n += (size_t)(rest.p - at);
+        }
+    }
+    if (n) {
+        downstream_hints(d)->tlvs = str_n(out, n);
+    }
+    return rest.n == 0;
+}
+
+static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed)
+{
+    const struct proxy_protocol_cfg *c = cfg;
+    struct proxy_header h;
+    switch (proxy_header_parse(bytes, &h)) {
+    case PROXY_HEADER_MORE:
+        return eof ? refuse(d, "it ends within") : LF_NEED_BYTES;
+    case PROXY_HEADER_NONE:
+        return c->allow_without ? LF_DONE : refuse(d, "there is none");
+    case PROXY_HEADER_BAD:
+        return refuse(d, "it is malformed");
+    case PROXY_HEADER_FOUND:
+        break;
+    }
+    if (c->refuse[h.version]) {
+        return refuse(d, "its version is not allowed");
+    }
+    if (c->keep_tlvs && !keep_tlvs(d, c, h.tlvs)) {
+        return refuse(d, "its TLVs are malformed");
+    }
+    if (!h.local) {
+        d->remote = h.source;
+        d->local = h.destination;
+        d->restored = true;
+    }
+    *ret_consumed = h.length;
+    d->conn->bytes_in -= h.length; // no payload
+    stat_inc(d->stats, STAT_ID_LISTENER_PROXY_PROTOCOL_FOUND);
+    return LF_DONE;
+}
+
+const struct listener_filter_ops listener_filter_proxy_protocol = {
+    .ext = { .name = "envoy.filters.listener.proxy_protocol",
+             .type_url = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+             .config_parse = proxy_protocol_config_parse },
+    .on_accept = on_accept,
+    .on_bytes = on_bytes,
+    .max_bytes = PROXY_V2_BYTES_MAX,
+};
