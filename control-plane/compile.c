@@ -88,6 +88,9 @@ int cp_node_parse(struct str bytes, struct arena *a, struct cp_node *ret, struct
     n.version = pb_struct_str(m->metadata, "ISTIO_VERSION");
     n.cluster_id = pb_struct_str(m->metadata, "CLUSTER_ID");
     take_labels(pb_struct_get(m->metadata, "LABELS"), a, &n.labels);
+    if (m->locality && m->locality->region[0]) {
+        n.locality = arena_printf(a, "%s/%s/%s", m->locality->region, m->locality->zone, m->locality->sub_zone);
+    }
     *ret = n;
     return 0;
 }
@@ -175,6 +178,30 @@ bool cpc_vip(const struct cp_service *s, struct addr *ret)
     return false;
 }
 
+const struct cp_port *cpc_destination_port(const struct cp_service *s, uint16_t want, uint16_t asked)
+{
+    for (size_t i = 0; i < s->port_count; i++) {
+        if (s->ports[i].number == (want ? want : asked)) {
+            return &s->ports[i];
+        }
+    }
+    return s->port_count == 1 && !want ? &s->ports[0] : NULL;
+}
+
+struct str cpc_destination(struct compiler *k, const struct cp_destination *d, struct str ns, uint16_t asked)
+{
+    const struct cp_service *s = cp_find_service(k->c, d->host, ns);
+    const struct cp_port *p = s ? cpc_destination_port(s, d->port, asked) : NULL;
+    return p ? cpc_cluster_name(k, p, d->subset, s)
+             : arena_printf(&k->scratch, "outbound|%u|%.*s|%.*s", d->port ? d->port : asked, STR_FMT(d->subset), STR_FMT(s ? s->host : d->host));
+}
+
+void cpc_config_metadata(struct compiler *k, struct buf *b, const struct cp_meta *m)
+{
+    buf_printf(b, ", metadata: {filter_metadata: {istio: {config: %s}}}",
+               cpc_qf(k, "/apis/networking.istio.io/v1/namespaces/%.*s/virtual-service/%.*s", STR_FMT(m->ns), STR_FMT(m->name)));
+}
+
 void cpc_access_log(struct compiler *k, struct buf *b)
 {
     if (!k->o->access_log) {
@@ -214,7 +241,7 @@ size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret)
                     continue;
                 }
                 mem_grow(&v, &cap, n + 1, sizeof(*v));
-                v[n++] = (struct cpc_inbound){ .port = port, .protocol = s->ports[p].protocol, .service = s };
+                v[n++] = (struct cpc_inbound){ .port = port, .protocol = s->ports[p].protocol, .http2 = s->ports[p].http2, .service = s };
             }
         }
     }
@@ -254,11 +281,13 @@ int cp_compile(const struct cp_config *c, const struct cp_node *node, const stru
     struct compiler k = { .c = c, .node = node, .o = o, .set = mem_new(struct cp_set), .err = err };
     k.set->refs = 1;
     arena_init(&k.set->arena, 64 * 1024, 0);
+    cpc_views(&k);
     int rc = cpc_clusters(&k);
     rc = rc ? rc : cpc_endpoints(&k);
     rc = rc ? rc : cpc_listeners(&k);
     rc = rc ? rc : cpc_routes(&k);
     arena_fini(&k.scratch);
+    cpc_views_free(&k);
     if (rc) {
         cp_set_unref(k.set);
         return rc;

@@ -16,6 +16,7 @@ struct cp_node {          // who asks; views borrowed
     struct str name, ns, service_account, version, cluster_id;
     struct addr ip;
     struct cp_labels labels;
+    struct str locality; // "region/zone/subzone", or empty
 };
 // From a packed core.v3.Node. Views live in the arena. Error names what is missing.
 int cp_node_parse(struct str bytes, struct arena *a, struct cp_node *ret, struct err *err);

@@ -1,258 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Route configurations: one per HTTP port, named by the port; a virtual host per service, then allow_any or block_all.
+// Route configurations: one per HTTP port, named by the port; a virtual host per service and per further host of a VirtualService, then
+// allow_any or block_all.
 #include <stdio.h>
 #include <string.h>
 
 #include "control-plane/compile_int.h"
 #include "lib/base/map.h"
 
-static void write_matcher(struct compiler *k, struct buf *b, const struct cp_string_match *m, bool ignore_case)
+// Nothing behind this route can be reached.
+static bool catches_all(const struct cp_http_match *m)
 {
-    static const char *const names[] = { [CP_EXACT] = "exact", [CP_PREFIX] = "prefix" };
-    if (m->kind == CP_REGEX) {
-        buf_printf(b, "string_match: {safe_regex: {regex: %s}}", cpc_q(k, m->value));
-    } else {
-        buf_printf(b, "string_match: {%s: %s%s}", names[m->kind], cpc_q(k, m->value), ignore_case ? ", ignore_case: true" : "");
-    }
-}
-
-static void write_pseudo(struct compiler *k, struct buf *b, const char *name, const struct cp_string_match *m, const char **sep)
-{
-    if (m->kind != CP_ANY) {
-        buf_printf(b, "%s{name: '%s', ", *sep, name);
-        write_matcher(k, b, m, false);
-        buf_printf(b, "}");
-        *sep = ", ";
-    }
-}
-
-static void write_path(struct compiler *k, struct buf *b, const struct cp_http_match *m)
-{
-    if (m->uri.kind == CP_EXACT) {
-        buf_printf(b, "path: %s", cpc_q(k, m->uri.value));
-    } else if (m->uri.kind == CP_REGEX) {
-        buf_printf(b, "safe_regex: {regex: %s}", cpc_q(k, m->uri.value));
-    } else {
-        buf_printf(b, "prefix: %s", m->uri.kind == CP_PREFIX ? cpc_q(k, m->uri.value) : "/");
-    }
-    buf_printf(b, ", case_sensitive: %s", m->ignore_uri_case ? "false" : "true");
-}
-
-static void write_match(struct compiler *k, struct buf *b, const struct cp_http_match *m)
-{
-    const char *sep = "";
-    buf_printf(b, "match: {");
-    write_path(k, b, m);
-    buf_printf(b, ", headers: [");
-    for (size_t i = 0; i < m->header_count; i++) {
-        const struct cp_header_match *h = &m->headers[i];
-        buf_printf(b, "%s{name: %s, ", sep, cpc_q(k, h->name));
-        if (h->match.kind == CP_ANY) {
-            buf_printf(b, "present_match: true");
-        } else {
-            write_matcher(k, b, &h->match, false);
-        }
-        buf_printf(b, "%s}", h->without ? ", invert_match: true" : "");
-        sep = ", ";
-    }
-    write_pseudo(k, b, ":method", &m->method, &sep);
-    write_pseudo(k, b, ":authority", &m->authority, &sep);
-    write_pseudo(k, b, ":scheme", &m->scheme, &sep);
-    buf_printf(b, "], query_parameters: [");
-    for (size_t i = 0; i < m->query_count; i++) {
-        buf_printf(b, "%s{name: %s, ", i ? ", " : "", cpc_q(k, m->queries[i].name));
-        if (m->queries[i].match.kind == CP_ANY) {
-            buf_printf(b, "present_match: true");
-        } else {
-            write_matcher(k, b, &m->queries[i].match, false);
-        }
-        buf_printf(b, "}");
-    }
-    buf_printf(b, "]}");
-}
-
-static void write_header_list(struct compiler *k, struct buf *b, const struct cp_label *v, size_t n, bool overwrite, const char **sep)
-{
-    for (size_t i = 0; i < n; i++) {
-        buf_printf(b, "%s{header: {key: %s, value: %s}%s}", *sep, cpc_q(k, v[i].key), cpc_q(k, v[i].value),
-                   overwrite ? ", append_action: OVERWRITE_IF_EXISTS_OR_ADD" : "");
-        *sep = ", ";
-    }
-}
-
-// The changes of one level, or of a route and its only destination together (more may be NULL).
-static void write_changes(struct compiler *k, struct buf *b, const struct cp_header_changes *h, const struct cp_header_changes *more,
-                          const char *side)
-{
-    static const struct cp_header_changes none;
-    const struct cp_header_changes *both[] = { h, more ? more : &none };
-    const char *sep = "";
-    buf_printf(b, ", %s_headers_to_add: [", side);
-    for (int i = 0; i < 2; i++) {
-        write_header_list(k, b, both[i]->set, both[i]->set_count, true, &sep);
-        write_header_list(k, b, both[i]->add, both[i]->add_count, false, &sep);
-    }
-    buf_printf(b, "], %s_headers_to_remove: [", side);
-    sep = "";
-    for (int i = 0; i < 2; i++) {
-        for (size_t x = 0; x < both[i]->remove_count; x++) {
-            buf_printf(b, "%s%s", sep, cpc_q(k, both[i]->remove[x]));
-            sep = ", ";
-        }
-    }
-    buf_printf(b, "]");
-}
-
-static bool retries_status(struct str on)
-{
-    while (on.n) {
-        struct str one = str_trim(str_split(&on, ','));
-        uint64_t v;
-        if (str_to_u64(one, 599, &v)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// Istio's default where the VirtualService is silent; attempts 0 means none.
-static void write_retry(struct compiler *k, struct buf *b, const struct cp_retries *r)
-{
-    if (r->set && !r->attempts) {
-        return;
-    }
-    struct str on = r->retry_on.n ? r->retry_on : STR("connect-failure,refused-stream,unavailable,cancelled");
-    buf_printf(b, ", retry_policy: {num_retries: %u, retry_host_predicate: [{name: envoy.retry_host_predicates.previous_hosts, typed_config: "
-                  "{'@type': type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}}], "
-                  "host_selection_retry_max_attempts: 5",
-               r->set ? r->attempts : 2);
-    if (r->per_try_timeout.n) {
-        buf_printf(b, ", per_try_timeout: %.*s", STR_FMT(r->per_try_timeout));
-    }
-    if (retries_status(on)) {
-        struct str rest = on;
-        const char *sep = "";
-        buf_printf(b, ", retriable_status_codes: [");
-        while (rest.n) {
-            uint64_t v;
-            if (str_to_u64(str_trim(str_split(&rest, ',')), 599, &v)) {
-                buf_printf(b, "%s%llu", sep, (unsigned long long)v);
-                sep = ", ";
-            }
-        }
-        buf_printf(b, "]");
-        on = arena_printf(&k->scratch, "%.*s,retriable-status-codes", STR_FMT(on));
-    }
-    buf_printf(b, ", retry_on: %s}", cpc_q(k, on));
-}
-
-static const struct cp_port *port_of(const struct cp_service *s, uint16_t want, uint16_t asked)
-{
-    for (size_t i = 0; i < s->port_count; i++) {
-        if (s->ports[i].number == (want ? want : asked)) {
-            return &s->ports[i];
-        }
-    }
-    return s->port_count == 1 ? &s->ports[0] : NULL;
-}
-
-// A destination's cluster name; a port that the service does not have leads to a cluster that does not exist, as in Istio (503 NC).
-static struct str destination(struct compiler *k, const struct cp_destination *d, struct str ns, uint16_t port)
-{
-    const struct cp_service *s = cp_find_service(k->c, d->host, ns);
-    const struct cp_port *p = s ? port_of(s, d->port, port) : NULL;
-    return p ? cpc_cluster_name(k, p, d->subset, s)
-             : arena_printf(&k->scratch, "outbound|%u|%.*s|%.*s", d->port ? d->port : port, STR_FMT(d->subset), STR_FMT(d->host));
-}
-
-static void write_clusters(struct compiler *k, struct buf *b, const struct cp_http_route *r, struct str ns, uint16_t port)
-{
-    if (r->route_count == 1) {
-        buf_printf(b, "cluster: %s", cpc_q(k, destination(k, &r->routes[0], ns, port)));
-        return;
-    }
-    const char *sep = "";
-    buf_printf(b, "weighted_clusters: {clusters: [");
-    for (size_t i = 0; i < r->route_count; i++) {
-        if (r->routes[i].weight) {
-            buf_printf(b, "%s{name: %s, weight: %u", sep, cpc_q(k, destination(k, &r->routes[i], ns, port)), r->routes[i].weight);
-            write_changes(k, b, &r->routes[i].request, NULL, "request");
-            write_changes(k, b, &r->routes[i].response, NULL, "response");
-            buf_printf(b, "}");
-            sep = ", ";
-        }
-    }
-    buf_printf(b, "]}");
-}
-
-static void write_forward(struct compiler *k, struct buf *b, const struct cp_http_route *r, struct str ns, uint16_t port)
-{
-    struct str timeout = r->timeout.n ? r->timeout : STR("0s");
-    buf_printf(b, "route: {");
-    write_clusters(k, b, r, ns, port);
-    buf_printf(b, ", timeout: %.*s, max_grpc_timeout: %.*s", STR_FMT(timeout), STR_FMT(timeout));
-    if (r->rewrite_uri.n) {
-        buf_printf(b, ", prefix_rewrite: %s", cpc_q(k, r->rewrite_uri));
-    }
-    if (r->rewrite_authority.n) {
-        buf_printf(b, ", host_rewrite_literal: %s", cpc_q(k, r->rewrite_authority));
-    }
-    write_retry(k, b, &r->retries);
-    buf_printf(b, "}");
-}
-
-static void write_redirect(struct compiler *k, struct buf *b, const struct cp_http_route *r)
-{
-    static const struct {
-        uint32_t code;
-        const char *name;
-    } codes[] = { { 301, "MOVED_PERMANENTLY" }, { 302, "FOUND" }, { 303, "SEE_OTHER" }, { 307, "TEMPORARY_REDIRECT" }, { 308, "PERMANENT_REDIRECT" } };
-    const char *code = codes[0].name;
-    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-        code = codes[i].code == r->redirect_code ? codes[i].name : code;
-    }
-    buf_printf(b, "redirect: {response_code: %s", code);
-    if (r->redirect_uri.n) {
-        buf_printf(b, ", path_redirect: %s", cpc_q(k, r->redirect_uri));
-    }
-    if (r->redirect_authority.n) {
-        buf_printf(b, ", host_redirect: %s", cpc_q(k, r->redirect_authority));
-    }
-    if (r->redirect_scheme.n) {
-        buf_printf(b, ", scheme_redirect: %s", cpc_q(k, r->redirect_scheme));
-    }
-    if (r->redirect_port) {
-        buf_printf(b, ", port_redirect: %u", r->redirect_port);
-    }
-    buf_printf(b, "}");
-}
-
-static void write_action(struct compiler *k, struct buf *b, const struct cp_http_route *r, const struct cp_virtual_service *v, uint16_t port)
-{
-    if (r->redirect) {
-        write_redirect(k, b, r);
-    } else if (r->direct_status) {
-        buf_printf(b, "direct_response: {status: %u, body: {inline_string: %s}}", r->direct_status, cpc_q(k, r->direct_body));
-    } else {
-        write_forward(k, b, r, v->meta.ns, port);
-    }
-    // one destination is a plain cluster: its header changes stand on the route
-    const struct cp_destination *only = r->route_count == 1 ? &r->routes[0] : NULL;
-    write_changes(k, b, &r->request, only ? &only->request : NULL, "request");
-    write_changes(k, b, &r->response, only ? &only->response : NULL, "response");
-    buf_printf(b, ", metadata: {filter_metadata: {istio: {config: %s}}}",
-               cpc_qf(k, "/apis/networking.istio.io/v1/namespaces/%.*s/virtual-service/%.*s", STR_FMT(v->meta.ns), STR_FMT(v->meta.name)));
+    bool any_path = m->uri.kind <= CP_PRESENT || (m->uri.kind == CP_PREFIX && str_is(m->uri.value, "/")) ||
+                    (m->uri.kind == CP_REGEX && str_is(m->uri.value, ".*"));
+    return any_path && !m->header_count && !m->query_count && m->method.kind == CP_UNSET && m->authority.kind == CP_UNSET &&
+           m->scheme.kind == CP_UNSET;
 }
 
 static bool applies(const struct compiler *k, const struct cp_http_match *m, uint16_t port)
 {
-    return (!m->port || m->port == port) && cp_labels_match(&m->source_labels, &k->node->labels);
+    if (m->port && m->port != port) {
+        return false;
+    }
+    // HTTPMatchRequest: where gateways are named, labels and namespace do not count
+    return m->gateways ? m->gateways == CP_GATEWAYS_MESH : cpc_mesh_match(k, m->gateways, &m->source_labels, m->source_ns);
 }
 
-static void write_vs_routes(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, const struct cp_service *s, uint16_t port)
+// The routes of v that hold for this proxy and port, up to the first that catches all. Returns their number; b may be NULL to only count.
+static size_t write_vs_routes(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port)
 {
     static const struct cp_http_match any;
-    const char *sep = "";
+    size_t n = 0;
     for (size_t i = 0; i < v->http_count; i++) {
         const struct cp_http_route *r = &v->http[i];
         for (size_t m = 0; m < (r->match_count ? r->match_count : 1); m++) {
@@ -260,22 +37,31 @@ static void write_vs_routes(struct compiler *k, struct buf *b, const struct cp_v
             if (!applies(k, match, port)) {
                 continue;
             }
-            buf_printf(b, "%s{name: %s, ", sep, r->name.n ? cpc_q(k, r->name) : "default");
-            write_match(k, b, match);
-            buf_printf(b, ", ");
-            write_action(k, b, r, v, port);
-            buf_printf(b, ", decorator: {operation: %s}}", cpc_qf(k, "%.*s:%u/*", STR_FMT(s->host), port));
-            sep = ", ";
+            if (b) {
+                buf_printf(b, "%s", n ? ", " : "");
+                cpc_http_route(k, b, v, r, match, port);
+            }
+            n++;
+            if (catches_all(match)) {
+                return n;
+            }
         }
     }
+    return n;
 }
 
 static void write_default_route(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p)
 {
     static const struct cp_retries unset;
+    const struct cp_hash *h = cpc_hash(k, s, str_n("", 0), p->number);
     buf_printf(b, "{name: default, match: {prefix: /}, route: {cluster: %s, timeout: 0s, max_grpc_timeout: 0s",
                cpc_q(k, cpc_cluster_name(k, p, str_n("", 0), s)));
-    write_retry(k, b, &unset);
+    cpc_retry(k, b, &unset, false);
+    if (h) {
+        buf_printf(b, ", hash_policy: [");
+        cpc_hash_policy(k, b, h);
+        buf_printf(b, "]");
+    }
     buf_printf(b, "}, decorator: {operation: %s}}", cpc_qf(k, "%.*s:%u/*", STR_FMT(s->host), p->number));
 }
 
@@ -324,18 +110,88 @@ static void write_domains(struct compiler *k, struct buf *b, const struct cp_ser
     }
 }
 
+// The VirtualService of a host on one port: the closest name wins, then the first in Istio's order. One that has no route for this port and
+// proxy does not count. NULL: none.
+static const struct cp_virtual_service *vs_for(struct compiler *k, struct str host, uint16_t port)
+{
+    for (struct str key = host; key.n; key = cp_wider_host(&k->scratch, key)) {
+        for (const struct cpc_vs_ref *r = map_get(&k->vs_by_host, key); r; r = r->next) {
+            if (r->v->http_count && write_vs_routes(k, NULL, r->v, port)) {
+                return r->v;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void write_vhost(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p, struct map *taken)
 {
-    const struct cp_virtual_service *v = s->http;
+    const struct cp_virtual_service *v = k->vs_count ? vs_for(k, s->host, p->number) : NULL;
     buf_printf(b, "{name: %s, domains: [", cpc_qf(k, "%.*s:%u", STR_FMT(s->host), p->number));
     write_domains(k, b, s, taken);
     buf_printf(b, "], include_request_attempt_count: true, routes: [");
     if (v) {
-        write_vs_routes(k, b, v, s, p->number);
+        write_vs_routes(k, b, v, p->number);
     } else {
         write_default_route(k, b, s, p);
     }
     buf_printf(b, "]}, ");
+}
+
+static const struct cp_port *http_port(const struct cp_service *s, uint16_t port);
+
+// A VirtualService can name hosts that are no service. They are served on the ports of its other hosts, or on 80 when it has none.
+static bool serves_port(const struct compiler *k, const struct cp_virtual_service *v, uint16_t port)
+{
+    bool any = false;
+    for (size_t i = 0; i < k->c->service_count; i++) {
+        const struct cp_service *s = &k->c->services[i];
+        bool covered = false;
+        for (size_t h = 0; h < v->host_count && k->views[i].visible && !covered; h++) {
+            covered = cp_host_covers(v->hosts[h], s->host);
+        }
+        if (!covered) {
+            continue;
+        }
+        if (http_port(s, port)) {
+            return true;
+        }
+        for (size_t p = 0; p < s->port_count; p++) {
+            any |= s->ports[p].protocol == CP_HTTP;
+        }
+    }
+    return !any && port == 80;
+}
+
+static bool names_a_service(const struct compiler *k, struct str host)
+{
+    if (host.p[0] != '*') {
+        return map_get(&k->c->by_host, host) != NULL;
+    }
+    for (size_t i = 0; i < k->c->service_count; i++) {
+        if (k->views[i].visible && cp_host_covers(host, k->c->services[i].host)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void write_further_hosts(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port, struct map *taken)
+{
+    for (size_t i = 0; i < v->host_count && v->http_count; i++) {
+        struct str host = v->hosts[i];
+        if (map_get(taken, host) || names_a_service(k, host) || str_is(host, "*") || !serves_port(k, v, port) ||
+            !write_vs_routes(k, NULL, v, port)) {
+            continue;
+        }
+        map_put(taken, host, (void *)v);
+        struct addr ip;
+        bool v6 = addr_parse_ip(host, 0, &ip) && ip.family == AF_INET6;
+        buf_printf(b, "{name: %s, domains: [%s], include_request_attempt_count: true, routes: [", cpc_qf(k, "%.*s:%u", STR_FMT(host), port),
+                   v6 ? cpc_qf(k, "[%.*s]", STR_FMT(host)) : cpc_q(k, host));
+        write_vs_routes(k, b, v, port);
+        buf_printf(b, "]}, ");
+    }
 }
 
 static const struct cp_port *http_port(const struct cp_service *s, uint16_t port)
@@ -361,12 +217,18 @@ static int add_port(struct compiler *k, uint16_t port)
         for (size_t i = 0; i < k->c->service_count; i++) {
             const struct cp_service *s = &k->c->services[i];
             const struct cp_port *p = http_port(s, port);
+            if (!k->views[i].visible) {
+                continue;
+            }
             if (p && pass) {
                 write_vhost(k, &b, s, p, &taken);
             } else if (p) {
                 map_put(&taken, lower(k, s->host), (void *)s);
             }
         }
+    }
+    for (size_t i = 0; i < k->vs_count; i++) {
+        write_further_hosts(k, &b, k->vs[i], port, &taken);
     }
     map_fini(&taken);
     if (k->o->registry_only) {
@@ -384,7 +246,7 @@ int cpc_routes(struct compiler *k)
     for (size_t i = 0; i < k->c->service_count; i++) {
         for (size_t p = 0; p < k->c->services[i].port_count; p++) {
             const struct cp_port *port = &k->c->services[i].ports[p];
-            if (port->protocol != CP_HTTP || (seen[port->number / 8] & (1u << (port->number % 8)))) {
+            if (!k->views[i].visible || port->protocol != CP_HTTP || (seen[port->number / 8] & (1u << (port->number % 8)))) {
                 continue;
             }
             seen[port->number / 8] |= (unsigned char)(1u << (port->number % 8));

@@ -2,6 +2,7 @@
 // After all files: selectors and references.
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "control-plane/load_int.h"
@@ -27,59 +28,70 @@ static void resolve_selectors(struct loader *l)
     }
 }
 
-static int fail_at(struct loader *l, const struct cp_meta *at, const char *what, struct str host, const struct cp_meta *other)
+// An object about an unknown host has no effect, which the operator may want to know.
+static void warn_unknown(const struct cp_meta *m, struct str host)
 {
-    const struct json n = { .line = at->line };
-    l->file = at->file;
-    return ld_fail(l, &n, "%.*s %.*s: host \"%.*s\" has %s already: %.*s, %s:%d", STR_FMT(at->kind), STR_FMT(at->name), STR_FMT(host), what,
-                STR_FMT(other->name), other->file, other->line);
+    log_warn(LOGC_CONTROL, 0, "host_unknown", "file=%s line=%d kind=%.*s name=%.*s host=%.*s (no effect)", m->file, m->line, STR_FMT(m->kind),
+             STR_FMT(m->name), STR_FMT(host));
 }
 
-// The service that an object is about, to be written to. An object about an unknown host has no effect, which the operator may want to know.
-static struct cp_service *target(struct loader *l, const struct cp_meta *m, struct str host)
+// Istio's order: by age, then by name and namespace.
+static int by_age(const struct cp_meta *a, const struct cp_meta *b)
 {
-    const struct cp_service *s = cp_find_service(l->c, host, m->ns);
-    if (!s) {
-        log_warn(LOGC_CONTROL, 0, "host_unknown", "file=%s line=%d kind=%.*s name=%.*s host=%.*s (no effect)", m->file, m->line,
-                 STR_FMT(m->kind), STR_FMT(m->name), STR_FMT(host));
+    int d = str_cmp(a->created, b->created);
+    d = d ? d : str_cmp(a->name, b->name);
+    return d ? d : str_cmp(a->ns, b->ns);
+}
+
+static int rule_by_age(const void *a, const void *b)
+{
+    return by_age(&((const struct cp_destination_rule *)a)->meta, &((const struct cp_destination_rule *)b)->meta);
+}
+
+static int virtual_service_by_age(const void *a, const void *b)
+{
+    return by_age(&((const struct cp_virtual_service *)a)->meta, &((const struct cp_virtual_service *)b)->meta);
+}
+
+// The host of a rule or VirtualService by its full name.
+static struct str full_host(struct loader *l, struct str host, struct str ns)
+{
+    const struct cp_service *s = cp_find_service(l->c, host, ns);
+    return s ? s->host : ld_full_name(l, host, ns);
+}
+
+static void link_rules(struct loader *l)
+{
+    struct cp_destination_rule *v = l->c->destination_rules;
+    if (!l->c->destination_rule_count) {
+        return;
     }
-    return s ? &l->c->services[s - l->c->services] : NULL;
-}
-
-static int link_rules(struct loader *l)
-{
-    for (size_t i = 0; i < l->c->destination_rule_count; i++) {
-        const struct cp_destination_rule *d = &l->c->destination_rules[i];
-        struct cp_service *s = target(l, &d->meta, d->host);
-        if (s && s->rule) {
-            return fail_at(l, &d->meta, "a DestinationRule", d->host, &s->rule->meta);
-        }
-        if (s) {
-            s->rule = d;
+    qsort(v, l->c->destination_rule_count, sizeof(*v), rule_by_age);
+    for (size_t i = l->c->destination_rule_count; i--;) { // backwards, so that the oldest heads its list
+        v[i].host = full_host(l, v[i].host, v[i].meta.ns);
+        v[i].next = map_get(&l->c->by_rule, v[i].host);
+        map_put(&l->c->by_rule, v[i].host, &v[i]);
+        if (!str_starts(v[i].host, STR("*")) && !cp_find_service(l->c, v[i].host, v[i].meta.ns)) {
+            warn_unknown(&v[i].meta, v[i].host);
         }
     }
-    return 0;
 }
 
-static int link_virtual_services(struct loader *l)
+static void link_virtual_services(struct loader *l)
 {
+    struct cp_virtual_service *v = l->c->virtual_services;
+    if (l->c->virtual_service_count) {
+        qsort(v, l->c->virtual_service_count, sizeof(*v), virtual_service_by_age);
+    }
     for (size_t i = 0; i < l->c->virtual_service_count; i++) {
-        const struct cp_virtual_service *v = &l->c->virtual_services[i];
-        for (size_t h = 0; h < v->host_count; h++) {
-            struct cp_service *s = target(l, &v->meta, v->hosts[h]);
-            if (s && v->http_count && s->http && s->http != v) {
-                return fail_at(l, &v->meta, "a VirtualService with http routes", v->hosts[h], &s->http->meta);
-            }
-            if (s && v->tcp_count && s->tcp && s->tcp != v) {
-                return fail_at(l, &v->meta, "a VirtualService with tcp routes", v->hosts[h], &s->tcp->meta);
-            }
-            if (s) {
-                s->http = v->http_count ? v : s->http;
-                s->tcp = v->tcp_count ? v : s->tcp;
-            }
+        for (size_t h = 0; h < v[i].host_count; h++) {
+            v[i].hosts[h] = full_host(l, v[i].hosts[h], v[i].meta.ns);
+        }
+        if (!v[i].mesh) {
+            log_warn(LOGC_CONTROL, 0, "gateways_only", "file=%s line=%d kind=VirtualService name=%.*s (no effect: there are no gateways here)",
+                     v[i].meta.file, v[i].meta.line, STR_FMT(v[i].meta.name));
         }
     }
-    return 0;
 }
 
 // A TCP connection has nothing but its address to be told by.
@@ -106,6 +118,21 @@ static int check_tcp_addresses(struct loader *l)
     return rc;
 }
 
+static bool has_subset(const struct loader *l, const struct cp_service *s, struct str subset)
+{
+    for (struct str key = s->host; key.n;) { // the host itself, "*.rest", …, "*"
+        for (const struct cp_destination_rule *d = map_get(&l->c->by_rule, key); d; d = d->next) {
+            for (size_t i = 0; i < d->subset_count; i++) {
+                if (str_eq(d->subsets[i].name, subset)) {
+                    return true;
+                }
+            }
+        }
+        key = cp_wider_host(l->a, key);
+    }
+    return false;
+}
+
 static int check_destination(struct loader *l, const struct cp_virtual_service *v, const struct cp_destination *d)
 {
     const struct cp_service *s = cp_find_service(l->c, d->host, v->meta.ns);
@@ -114,15 +141,21 @@ static int check_destination(struct loader *l, const struct cp_virtual_service *
     if (!s) {
         return ld_fail(l, &at, "VirtualService %.*s: destination host \"%.*s\" is no known service", STR_FMT(v->meta.name), STR_FMT(d->host));
     }
-    if (d->subset.n) {
-        const struct cp_destination_rule *r = s->rule;
-        for (size_t i = 0; r && i < r->subset_count; i++) {
-            if (str_eq(r->subsets[i].name, d->subset)) {
-                return 0;
-            }
-        }
+    if (d->subset.n && !has_subset(l, s, d->subset)) {
         return ld_fail(l, &at, "VirtualService %.*s: no DestinationRule gives \"%.*s\" a subset \"%.*s\"", STR_FMT(v->meta.name), STR_FMT(d->host),
                     STR_FMT(d->subset));
+    }
+    return 0;
+}
+
+static int check_l4(struct loader *l, const struct cp_virtual_service *v, const struct cp_l4_route *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t d = 0; d < r[i].route_count; d++) {
+            if (check_destination(l, v, &r[i].routes[d])) {
+                return -EINVAL;
+            }
+        }
     }
     return 0;
 }
@@ -132,18 +165,20 @@ static int check_references(struct loader *l)
     for (size_t i = 0; i < l->c->virtual_service_count; i++) {
         const struct cp_virtual_service *v = &l->c->virtual_services[i];
         for (size_t h = 0; h < v->http_count; h++) {
-            for (size_t d = 0; d < v->http[h].route_count; d++) {
-                if (check_destination(l, v, &v->http[h].routes[d])) {
+            const struct cp_http_route *r = &v->http[h];
+            for (size_t d = 0; d < r->route_count; d++) {
+                if (check_destination(l, v, &r->routes[d])) {
+                    return -EINVAL;
+                }
+            }
+            for (size_t d = 0; d < r->mirror_count; d++) {
+                if (check_destination(l, v, &r->mirrors[d].to)) {
                     return -EINVAL;
                 }
             }
         }
-        for (size_t h = 0; h < v->tcp_count; h++) {
-            for (size_t d = 0; d < v->tcp[h].route_count; d++) {
-                if (check_destination(l, v, &v->tcp[h].routes[d])) {
-                    return -EINVAL;
-                }
-            }
+        if (check_l4(l, v, v->tls, v->tls_count) || check_l4(l, v, v->tcp, v->tcp_count)) {
+            return -EINVAL;
         }
     }
     return 0;
@@ -152,7 +187,9 @@ static int check_references(struct loader *l)
 int ld_link(struct loader *l)
 {
     resolve_selectors(l);
-    return link_rules(l) || link_virtual_services(l) || check_references(l) || check_tcp_addresses(l) ? -EINVAL : 0;
+    link_rules(l);
+    link_virtual_services(l);
+    return ld_delegates(l) || check_references(l) || check_tcp_addresses(l) ? -EINVAL : 0;
 }
 
 bool cp_labels_match(const struct cp_labels *want, const struct cp_labels *have)
@@ -188,4 +225,35 @@ const struct cp_service *cp_find_service(const struct cp_config *c, struct str n
         at = (size_t)(uintptr_t)map_get(&c->by_host, str_n(full, (size_t)n));
     }
     return at ? &c->services[at - 1] : NULL;
+}
+
+struct str cp_wider_host(struct arena *a, struct str host)
+{
+    struct str rest = str_starts(host, STR("*.")) ? str_skip(host, 2) : host;
+    ptrdiff_t dot = str_find(rest, '.');
+    if (dot < 0) {
+        return str_is(host, "*") ? str_n(NULL, 0) : STR("*");
+    }
+    return arena_printf(a, "*%.*s", (int)(rest.n - (size_t)dot), rest.p + dot);
+}
+
+bool cp_host_covers(struct str pattern, struct str host)
+{
+    if (str_is(pattern, "*")) {
+        return true;
+    }
+    if (str_starts(pattern, STR("*."))) {
+        struct str suffix = str_skip(pattern, 1), bare = str_starts(host, STR("*.")) ? str_skip(host, 1) : host;
+        return str_ends(bare, suffix) && (bare.n > suffix.n || str_starts(host, STR("*.")));
+    }
+    return str_eq(pattern, host);
+}
+
+bool cp_exported(const struct cp_export *e, struct str own, struct str ns)
+{
+    bool seen = e->n == 0;
+    for (size_t i = 0; i < e->n && !seen; i++) {
+        seen = str_is(e->v[i], "*") || str_eq(e->v[i], ns) || (str_is(e->v[i], ".") && str_eq(own, ns));
+    }
+    return seen;
 }

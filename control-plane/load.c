@@ -32,13 +32,27 @@ static int load_meta(struct loader *l, const struct json *doc)
     if (!m) {
         return ld_fail(l, doc, "metadata: missing");
     }
-    if (ld_members(l, m, "name namespace labels annotations") || ld_str(l, m, "name", &l->meta.name) || ld_str(l, m, "namespace", &l->meta.ns)) {
+    // what `kubectl get -o yaml` adds says nothing about traffic
+    if (ld_members(l, m, "name namespace labels annotations creationTimestamp generation resourceVersion uid managedFields ownerReferences "
+                         "finalizers selfLink") ||
+        ld_str(l, m, "name", &l->meta.name) || ld_str(l, m, "namespace", &l->meta.ns) || ld_str(l, m, "creationTimestamp", &l->meta.created)) {
         return -EINVAL;
     }
     if (!l->meta.name.n) {
         return ld_fail(l, m, "name: missing");
     }
     return ld_name(l, m, "name", l->meta.name) || ld_name(l, m, "namespace", l->meta.ns) ? -EINVAL : 0;
+}
+
+// One object of a kind, namespace and name.
+static int check_unique(struct loader *l, const struct json *doc)
+{
+    struct str key = arena_printf(l->a, "%.*s/%.*s/%.*s", STR_FMT(l->meta.kind), STR_FMT(l->meta.ns), STR_FMT(l->meta.name));
+    struct cp_meta *mine = arena_new(l->a, struct cp_meta);
+    *mine = l->meta;
+    const struct cp_meta *other = map_put(&l->seen, key, mine);
+    return !other ? 0 : ld_fail(l, doc, "%.*s %.*s in namespace %.*s is there already: %s:%d", STR_FMT(l->meta.kind), STR_FMT(l->meta.name),
+                                STR_FMT(l->meta.ns), other->file, other->line);
 }
 
 static int load_document(struct loader *l, const struct json *doc)
@@ -62,6 +76,9 @@ static int load_document(struct loader *l, const struct json *doc)
         }
         l->meta.kind = str_c(kinds[i].kind);
         const struct json *spec = json_get(doc, "spec");
+        if (check_unique(l, doc)) {
+            return -EINVAL;
+        }
         return kinds[i].load(l, spec && spec->type != JSON_NULL ? spec : &no_spec);
     }
     return ld_fail(l, json_get(doc, "kind") ? json_get(doc, "kind") : doc,
@@ -132,6 +149,7 @@ static int finish(struct loader *l, int rc, struct cp_config **ret)
     if (!rc) {
         rc = ld_link(l);
     }
+    map_fini(&l->seen);
     if (rc) {
         cp_config_free(l->c);
         return rc;
@@ -165,6 +183,7 @@ void cp_config_free(struct cp_config *c)
 {
     if (c) {
         map_fini(&c->by_host);
+        map_fini(&c->by_rule);
         arena_fini(&c->arena);
         free(c);
     }

@@ -98,26 +98,151 @@ int ld_bool(struct loader *l, const struct json *n, const char *key, bool *ret)
     return 0;
 }
 
-// Durations as Istio writes them: "10s", "1.5s", "500ms", "1m", "1h". Stored in seconds form for protobuf's JSON ("0.5s").
-int ld_duration(struct loader *l, const struct json *n, const char *key, struct str *ret)
+// One decimal number at the start of *rest, which moves behind it. Nothing else that strtod takes is a number here.
+static bool take_number(struct str *rest, double *ret)
 {
-    struct str s = { 0 };
-    if (ld_str(l, n, key, &s) || !s.n) {
-        return s.n ? 0 : l->err->code;
+    char text[40];
+    size_t n = 0;
+    while (n < rest->n && n < sizeof(text) - 1 && ((rest->p[n] >= '0' && rest->p[n] <= '9') || rest->p[n] == '.')) {
+        text[n] = rest->p[n];
+        n++;
     }
+    text[n] = 0;
+    char *end;
+    *ret = strtod(text, &end);
+    *rest = str_skip(*rest, n);
+    return n > 0 && end == text + n;
+}
+
+// Go's durations: numbers with units, one after the other, without a sign.
+static bool parse_duration(struct str s, double *ret)
+{
     static const struct {
         const char *unit;
         double seconds;
-    } units[] = { { "ms", 0.001 }, { "us", 1e-6 }, { "s", 1 }, { "m", 60 }, { "h", 3600 } };
-    char *end;
-    double v = strtod(s.p, &end);
-    for (size_t i = 0; i < array_len(units); i++) {
-        if (end != s.p && !strcmp(end, units[i].unit) && v >= 0 && v < 1e9) {
-            *ret = arena_printf(l->a, "%.6fs", v * units[i].seconds);
+    } units[] = { { "ms", 0.001 }, { "us", 1e-6 }, { "ns", 1e-9 }, { "s", 1 }, { "m", 60 }, { "h", 3600 } };
+    double sum = 0;
+    while (s.n) {
+        double v;
+        size_t i = 0;
+        if (!take_number(&s, &v)) {
+            return false;
+        }
+        while (i < array_len(units) && !str_starts(s, str_c(units[i].unit))) {
+            i++;
+        }
+        if (i == array_len(units)) {
+            return false;
+        }
+        sum += v * units[i].seconds;
+        s = str_skip(s, strlen(units[i].unit));
+    }
+    *ret = sum;
+    return sum < 1e9;
+}
+
+int ld_duration(struct loader *l, const struct json *n, const char *key, struct str *ret)
+{
+    struct str s = { 0 };
+    double v;
+    if (ld_str(l, n, key, &s)) {
+        return -EINVAL;
+    }
+    if (!json_get(n, key) || json_get(n, key)->type == JSON_NULL) {
+        return 0;
+    }
+    if (!s.n || !parse_duration(s, &v)) {
+        return ld_fail(l, json_get(n, key), "\"%.*s\" is not a duration such as 10s, 500ms or 1m", STR_FMT(s));
+    }
+    *ret = arena_printf(l->a, "%.6fs", v);
+    return 0;
+}
+
+int ld_number(struct loader *l, const struct json *n, const char *key, double min, double max, double *ret, bool *ret_there)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    struct str s = m->text;
+    double v;
+    if ((m->type != JSON_NUMBER && !m->plain) || !take_number(&s, &v) || s.n || v < min || v > max) {
+        return ld_fail(l, m, "must be a number from %g to %g", min, max);
+    }
+    *ret = v;
+    if (ret_there) {
+        *ret_there = true;
+    }
+    return 0;
+}
+
+int ld_percent(struct loader *l, const struct json *n, const char *key, uint32_t *ret, bool *ret_there)
+{
+    const struct json *m = NULL;
+    double v = 0;
+    if (ld_object(l, n, key, &m) || (m && (ld_members(l, m, "value") || ld_number(l, m, "value", 0, 100, &v, NULL)))) {
+        return -EINVAL;
+    }
+    if (m) {
+        *ret = (uint32_t)(v * 10000 + 1e-6); // Istio cuts; 0.29 * 10000 must not become 2899
+        *ret_there = true;
+    }
+    return 0;
+}
+
+int ld_word(struct loader *l, const struct json *n, const char *key, const char *words, int *ret_index)
+{
+    struct str s = { 0 }, rest = str_c(words);
+    if (ld_str(l, n, key, &s)) {
+        return -EINVAL;
+    }
+    if (!s.n) {
+        return 0;
+    }
+    for (int i = 0; rest.n; i++) {
+        if (str_eq(str_split(&rest, ' '), s)) {
+            *ret_index = i;
             return 0;
         }
     }
-    return ld_fail(l, json_get(n, key), "\"%.*s\" is not a duration such as 10s, 500ms or 1m", STR_FMT(s));
+    return ld_fail(l, json_get(n, key), "\"%.*s\" is not one of: %s", STR_FMT(s), words);
+}
+
+int ld_export(struct loader *l, const struct json *n, struct cp_export *ret)
+{
+    if (ld_strs(l, n, "exportTo", &ret->v, &ret->n)) {
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < ret->n; i++) {
+        if (!str_is(ret->v[i], "*") && !str_is(ret->v[i], ".") && !str_is(ret->v[i], "~") &&
+            ld_name(l, json_get(n, "exportTo"), "namespace", ret->v[i])) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int member(struct loader *l, const struct json *n, const char *key, enum json_type type, const char *what, const struct json **ret)
+{
+    const struct json *m = json_get(n, key);
+    if (!m || m->type == JSON_NULL) {
+        return 0;
+    }
+    if (m->type != type) {
+        return ld_fail(l, m, "must be %s", what);
+    }
+    *ret = m;
+    return 0;
+}
+
+int ld_object(struct loader *l, const struct json *n, const char *key, const struct json **ret)
+{
+    return member(l, n, key, JSON_OBJECT, "an object", ret);
+}
+
+int ld_list(struct loader *l, const struct json *n, const char *key, const struct json **ret)
+{
+    return member(l, n, key, JSON_ARRAY, "a list", ret);
 }
 
 int ld_strs(struct loader *l, const struct json *n, const char *key, struct str **ret, size_t *ret_n)
@@ -172,6 +297,14 @@ int ld_name(struct loader *l, const struct json *n, const char *what, struct str
 int ld_host(struct loader *l, const struct json *n, const char *what, struct str s)
 {
     return ld_name(l, n, what, str_starts(s, STR("*.")) ? str_skip(s, 2) : s);
+}
+
+struct str ld_full_name(struct loader *l, struct str host, struct str ns)
+{
+    if (!host.n || str_find(host, '.') >= 0 || str_is(host, "*")) {
+        return host;
+    }
+    return arena_printf(l->a, "%.*s.%.*s.svc.cluster.local", STR_FMT(host), STR_FMT(ns));
 }
 
 void *ld_grow(struct loader *l, void **v, size_t *n, size_t *cap, size_t size)

@@ -65,12 +65,14 @@ static int load_protocol(struct loader *l, const struct json *n, struct cp_port 
     for (size_t i = 0; i < array_len(http); i++) {
         if (str_eq_nocase(s, str_c(http[i]))) {
             p->protocol = CP_HTTP;
+            p->http2 = str_eq_nocase(s, STR("HTTP2")) || str_eq_nocase(s, STR("GRPC"));
             return 0;
         }
     }
     for (size_t i = 0; i < array_len(tcp); i++) {
         if (str_eq_nocase(s, str_c(tcp[i]))) {
             p->protocol = CP_TCP;
+            p->tls = str_eq_nocase(s, STR("TLS")) || str_eq_nocase(s, STR("HTTPS"));
             return 0;
         }
     }
@@ -176,8 +178,9 @@ int ld_service_entry(struct loader *l, const struct json *spec)
     size_t n = 0;
     struct cp_labels selector = { 0 };
     struct cp_endpoint *own = NULL;
-    if (ld_members(l, spec, "hosts addresses ports location resolution endpoints workloadSelector exportTo") ||
-        ld_strs(l, spec, "hosts", &hosts, &n) || load_addresses(l, spec, &s) || load_ports(l, spec, &s) ||
+    if (ld_members(l, spec, "hosts addresses ports location resolution endpoints workloadSelector exportTo subjectAltNames") ||
+        ld_strs(l, spec, "hosts", &hosts, &n) || ld_export(l, spec, &s.export) ||
+        ld_strs(l, spec, "subjectAltNames", &s.alt_names, &s.alt_name_count) || load_addresses(l, spec, &s) || load_ports(l, spec, &s) ||
         load_resolution(l, spec, &s) || load_service_endpoints(l, spec, &s)) {
         return -EINVAL;
     }

@@ -20,6 +20,13 @@ struct cp_meta { // every object
     struct str kind, name, ns;
     const char *file;
     int line;
+    struct str created; // metadata.creationTimestamp; empty: unknown, which counts as the oldest
+};
+
+// spec.exportTo: which namespaces see an object.
+struct cp_export {
+    struct str *v; // "*", "." or namespaces; none = all
+    size_t n;
 };
 
 enum cp_protocol { CP_HTTP, CP_TCP }; // HTTP, HTTP2 and GRPC names are HTTP; TCP, TLS, HTTPS, MONGO, MYSQL, REDIS are TCP
@@ -28,6 +35,8 @@ struct cp_port {
     uint16_t number, target; // target: port on the endpoints
     struct str name;
     enum cp_protocol protocol;
+    bool tls;   // TLS, HTTPS: told apart by SNI
+    bool http2; // HTTP2, GRPC
 };
 
 struct cp_endpoint {
@@ -53,34 +62,39 @@ struct cp_service { // one host of a ServiceEntry
     enum cp_resolution resolution;
     struct cp_endpoint *endpoints; // inline ones, and the selected workloads
     size_t endpoint_count;
-    // What is said about it elsewhere; NULL = nothing.
-    const struct cp_destination_rule *rule;
-    const struct cp_virtual_service *http, *tcp; // the one with routes of that kind
+    struct cp_export export;
+    struct str *alt_names; // subjectAltNames
+    size_t alt_name_count;
 };
 
-enum cp_match { CP_ANY, CP_EXACT, CP_PREFIX, CP_REGEX };
+// CP_UNSET: the field is absent. CP_PRESENT: any value, but one must be there ({} or the regex "*").
+enum cp_match { CP_UNSET, CP_PRESENT, CP_EXACT, CP_PREFIX, CP_REGEX };
 struct cp_string_match {
     enum cp_match kind;
     struct str value;
 };
 struct cp_header_match {
     struct str name;
-    struct cp_string_match match; // CP_ANY: present
+    struct cp_string_match match;
     bool without;
 };
+enum cp_gateways { CP_GATEWAYS_UNSET, CP_GATEWAYS_MESH, CP_GATEWAYS_OTHER }; // OTHER: no sidecar is meant
 struct cp_http_match {
+    struct str name, stat_prefix, source_ns;
     struct cp_string_match uri, method, authority, scheme;
     bool ignore_uri_case;
     struct cp_header_match *headers, *queries;
     size_t header_count, query_count;
     uint16_t port; // 0 = any
     struct cp_labels source_labels;
+    enum cp_gateways gateways;
 };
 struct cp_header_changes {
     struct cp_label *set, *add;
     size_t set_count, add_count;
     struct str *remove;
     size_t remove_count;
+    struct str authority; // a change of host or :authority, which is a rewrite of the host
 };
 struct cp_destination {
     struct str host, subset;
@@ -91,49 +105,165 @@ struct cp_destination {
 struct cp_retries {
     bool set;
     uint32_t attempts;
-    struct str per_try_timeout, retry_on;
+    struct str per_try_timeout, retry_on, backoff;
+    bool remote_localities;
+    bool has_avoid, avoid; // retryIgnorePreviousHosts
 };
+struct cp_fault {
+    bool delay, abort, grpc;
+    struct str delay_time;
+    uint32_t delay_ppm, abort_ppm; // millionths of the requests
+    uint32_t abort_status;         // HTTP status, or the gRPC one
+};
+struct cp_mirror {
+    struct cp_destination to;
+    uint32_t ppm;
+};
+struct cp_cors {
+    struct cp_string_match *origins;
+    size_t origin_count;
+    struct str methods, headers, expose, max_age; // lists joined with ','
+    int credentials; // 0 unset, 1 true, -1 false
+    bool ignore_unmatched;
+};
+struct cp_redirect {
+    struct str uri, prefix, authority, scheme;
+    uint32_t code;
+    uint16_t port;
+    bool request_port; // derivePort FROM_REQUEST_PORT
+    bool has_port;     // port or derivePort is there
+};
+struct cp_rewrite {
+    struct str uri, authority, regex, substitution;
+};
+struct cp_direct {
+    uint32_t status;
+    bool has_body, bytes; // bytes: body is base64
+    struct str body;
+};
+// Parts that are absent are NULL.
 struct cp_http_route {
     struct str name;
     struct cp_http_match *matches;
     size_t match_count;
     struct cp_destination *routes;
     size_t route_count;
-    bool redirect;
-    struct str redirect_uri, redirect_authority, redirect_scheme;
-    uint32_t redirect_code;
-    uint16_t redirect_port;
-    uint32_t direct_status; // 0 = none
-    struct str direct_body;
-    struct str rewrite_uri, rewrite_authority, timeout;
+    struct cp_redirect *redirect;
+    struct cp_direct *direct;
+    struct cp_rewrite *rewrite;
+    struct cp_fault *fault;
+    struct cp_cors *cors;
+    struct cp_mirror *mirrors;
+    size_t mirror_count;
+    struct str timeout;
     struct cp_retries retries;
+    bool has_headers;
     struct cp_header_changes request, response;
+    struct str delegate, delegate_ns; // of a root: replaced by the delegate's routes when files are linked
+    int line;
 };
-struct cp_tcp_route {
-    uint16_t *ports; // matches; none = all
-    size_t port_count;
+struct cp_l4_match { // of TLS and TCP routes
+    struct str *sni;
+    size_t sni_count;
+    struct str *subnets; // destinationSubnets
+    size_t subnet_count;
+    uint16_t port; // 0 = any
+    struct cp_labels source_labels;
+    struct str source_ns;
+    enum cp_gateways gateways;
+};
+struct cp_l4_route {
+    struct cp_l4_match *matches; // none = all (TCP only)
+    size_t match_count;
     struct cp_destination *routes;
     size_t route_count;
 };
 struct cp_virtual_service {
     struct cp_meta meta;
-    struct str *hosts;
+    struct str *hosts; // full names once linked; none: only a delegate of others
     size_t host_count;
+    struct cp_export export;
+    bool mesh; // applies to sidecars: gateways is absent or has "mesh"
     struct cp_http_route *http;
     size_t http_count;
-    struct cp_tcp_route *tcp;
-    size_t tcp_count;
+    struct cp_l4_route *tls, *tcp;
+    size_t tls_count, tcp_count;
 };
 
-enum cp_tls_mode { CP_TLS_AUTO, CP_TLS_DISABLE, CP_TLS_ISTIO_MUTUAL };
-struct cp_policy { // trafficPolicy; members keep "unset" as 0 / empty
-    struct str lb; // ROUND_ROBIN, LEAST_REQUEST, RANDOM; empty = default
-    uint32_t max_connections, max_pending, max_requests, max_requests_per_connection, max_retries;
-    struct str connect_timeout, idle_timeout;
-    bool outlier;
-    uint32_t consecutive_5xx, consecutive_gateway, max_ejection_percent;
-    struct str outlier_interval, outlier_base;
-    enum cp_tls_mode tls;
+enum cp_hash_key { CP_HASH_NONE, CP_HASH_HEADER, CP_HASH_COOKIE, CP_HASH_SOURCE_IP, CP_HASH_QUERY };
+struct cp_hash { // loadBalancer.consistentHash
+    enum cp_hash_key key;
+    struct str name, path, ttl; // ttl empty: the cookie is not made by the proxy
+    struct cp_label *attributes;
+    size_t attribute_count;
+    bool maglev;
+    uint64_t size; // 0 = default
+    bool legacy;   // neither ringHash nor maglev is there: a ring of at least 1024
+};
+struct cp_distribute {
+    struct str from;
+    struct cp_label *to; // locality → weight
+    size_t to_count;
+};
+struct cp_locality_lb {
+    bool disabled;
+    struct cp_distribute *distribute;
+    size_t distribute_count;
+    struct cp_label *failover; // from → to regions
+    size_t failover_count;
+    struct str *priority; // failoverPriority labels, "name" or "name=value"
+    size_t priority_count;
+};
+struct cp_lb {
+    struct str simple; // ROUND_ROBIN, LEAST_REQUEST, RANDOM, PASSTHROUGH; empty = default
+    struct cp_hash hash;
+    struct cp_locality_lb *locality;
+    struct str warmup; // duration; empty = none
+    bool warmup_full;  // the warmup object, with the two numbers; otherwise warmupDurationSecs
+    double warmup_percent, warmup_aggression;
+};
+struct cp_pool {
+    uint32_t max_connections, max_pending, max_requests, max_requests_per_connection, max_retries, max_streams; // 0 = unset
+    struct str connect_timeout, max_duration, tcp_idle, http_idle;
+    bool keepalive;
+    uint32_t keepalive_probes;
+    struct str keepalive_time, keepalive_interval;
+    struct str h2_interval, h2_timeout; // http2KeepAlive
+    int h2_upgrade;                     // 0 default, 1 UPGRADE, -1 DO_NOT_UPGRADE
+    bool use_client_protocol;
+};
+struct cp_outlier {
+    bool has_5xx, has_gateway, split;
+    uint32_t consecutive_5xx, consecutive_gateway, consecutive_local, max_ejection_percent, min_health_percent;
+    struct str interval, base;
+};
+enum cp_tls_mode { CP_TLS_DISABLE, CP_TLS_SIMPLE, CP_TLS_MUTUAL, CP_TLS_ISTIO_MUTUAL };
+struct cp_tls {
+    enum cp_tls_mode mode;
+    struct str certificate, key, roots, crl, sni;
+    struct str *names;
+    size_t name_count;
+    bool skip_verify;
+};
+struct cp_budget { // retryBudget
+    double percent;
+    uint32_t min;
+    struct str interval;
+};
+// trafficPolicy. A block that is absent is NULL; blocks are taken over whole, never field by field.
+struct cp_policy {
+    const struct cp_pool *pool;
+    const struct cp_lb *lb;
+    const struct cp_outlier *outlier;
+    const struct cp_tls *tls;
+    const struct cp_budget *budget;
+    int proxy_protocol; // 0 none, 1, 2
+    struct cp_port_policy *ports;
+    size_t port_count;
+};
+struct cp_port_policy {
+    uint16_t port;
+    struct cp_policy policy; // the first four blocks
 };
 struct cp_subset {
     struct str name;
@@ -143,10 +273,14 @@ struct cp_subset {
 };
 struct cp_destination_rule {
     struct cp_meta meta;
-    struct str host;
+    struct str host; // full name once linked
+    struct cp_export export;
+    struct cp_labels selector; // workloadSelector
+    bool has_policy;
     struct cp_policy policy;
     struct cp_subset *subsets;
     size_t subset_count;
+    const struct cp_destination_rule *next; // another rule for the same host, in order of creation
 };
 
 enum cp_mtls { CP_MTLS_UNSET, CP_MTLS_DISABLE, CP_MTLS_PERMISSIVE, CP_MTLS_STRICT };
@@ -160,14 +294,15 @@ struct cp_peer_authentication {
 
 struct cp_config {
     struct arena arena;
-    struct map by_host; // host → index + 1 in services
+    struct map by_host;  // host → index + 1 in services
+    struct map by_rule;  // host of a DestinationRule → the oldest one, others behind next
     uint64_t version;
     struct cp_service *services;
     size_t service_count;
     struct cp_endpoint *workloads; // WorkloadEntries
     struct cp_meta *workload_meta;
     size_t workload_count;
-    struct cp_virtual_service *virtual_services;
+    struct cp_virtual_service *virtual_services; // in order of creation, as the rules are
     size_t virtual_service_count;
     struct cp_destination_rule *destination_rules;
     size_t destination_rule_count;
@@ -187,5 +322,11 @@ struct str cp_label_get(const struct cp_labels *l, const char *key);
 // Short names mean a host of the object's own namespace: "reviews" in default is "reviews.default.svc.cluster.local". Names with dots stay.
 // The service that a name in namespace ns means: exact host, or host of the short name. NULL when there is none.
 const struct cp_service *cp_find_service(const struct cp_config *c, struct str name, struct str ns);
+// An object with this exportTo in namespace own is seen from namespace ns.
+bool cp_exported(const struct cp_export *e, struct str own, struct str ns);
+// A host name, or "*.domain" or "*", as a VirtualService or rule names it, covers this host.
+bool cp_host_covers(struct str pattern, struct str host);
+// The next less specific pattern that covers host: "a.b.c" → "*.b.c" → "*.c" → "*" → nothing. In the arena.
+struct str cp_wider_host(struct arena *a, struct str host);
 
 #endif
