@@ -146,7 +146,7 @@ int tls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, c
 
 // True when a session's peer would be accepted by this connection now; the chain itself was checked when the session was made,
 // under the same context.
-static bool session_peer_ok(const struct tls_conn *t, SSL_SESSION *s)
+bool tls_session_allowed(const struct tls_conn *t, SSL_SESSION *s)
 {
     X509 *leaf = SSL_SESSION_get0_peer(s);
     if (!leaf) {
@@ -199,28 +199,8 @@ void tls_offer_session(struct tls_conn *t)
     const char *host = SSL_SESSION_get0_hostname(s), *sni = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
     bool same_host = !host || (sni && strcmp(host, sni) == 0);
     bool same_ctx = (uintptr_t)SSL_SESSION_get_ex_data(s, serial_index()) == (uintptr_t)t->ctx->serial;
-    if (!same_host || !same_ctx || ends <= tls_now_s() || !session_peer_ok(t, s) || !SSL_set_session(t->ssl, s)) {
+    if (!same_host || !same_ctx || ends <= tls_now_s() || !tls_session_allowed(t, s) || !SSL_set_session(t->ssl, s)) {
         ERR_clear_error();
         tls_session_slot_fini(t->slot);
     }
-}
-
-SSL_TICKET_RETURN tls_hook_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name, size_t name_len, SSL_TICKET_STATUS st,
-                                  void *arg)
-{
-    (void)name;
-    (void)name_len;
-    (void)arg;
-    struct tls_conn *t = SSL_get_app_data(ssl);
-    if (st == SSL_TICKET_EMPTY || st == SSL_TICKET_NO_DECRYPT) {
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    }
-    if (st != SSL_TICKET_SUCCESS && st != SSL_TICKET_SUCCESS_RENEW) {
-        return SSL_TICKET_RETURN_ABORT;
-    }
-    // CVE-2022-21654: a resumed session must pass what a full handshake would have to pass. If not, do a full one.
-    if (!t || !session_peer_ok(t, s)) {
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    }
-    return st == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }

@@ -11,6 +11,7 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/params.h>
 #include <openssl/provider.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -58,6 +59,55 @@ static bool keep(const struct kept *k, const OSSL_ALGORITHM *a)
     return false;
 }
 
+// ---- key exchange with a peer's point ----
+//
+// For every ECDHE OpenSSL multiplies the peer's point by the order of the group to see that it lies in it: a tenth of a handshake.
+// On the curves below that says nothing, for they have no other points than those of the group (their cofactor is 1). NIST
+// SP 800-56A Rev. 3 §5.6.2.3.4 asks of such an ephemeral key that it is a point of the curve and not the one at infinity, which is
+// the default provider's quick check. Any other group or question keeps the full one.
+
+enum { DISPATCH_MAX = 64 };
+static OSSL_DISPATCH ec_functions[DISPATCH_MAX]; // the default provider's, with validate replaced
+static OSSL_FUNC_keymgmt_validate_fn *ec_validate;
+static OSSL_FUNC_keymgmt_get_params_fn *ec_get_params;
+
+static bool is_prime_order_group(const char *name)
+{
+    return strcmp(name, "prime256v1") == 0 || strcmp(name, "secp384r1") == 0 || strcmp(name, "secp521r1") == 0;
+}
+
+static int validate(const void *key, int selection, int check)
+{
+    char group[32] = "";
+    OSSL_PARAM ask[] = { OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group)), OSSL_PARAM_construct_end() };
+    if (selection == OSSL_KEYMGMT_SELECT_PUBLIC_KEY && ec_get_params((void *)(uintptr_t)key, ask) == 1 && is_prime_order_group(group)) {
+        check = OSSL_KEYMGMT_VALIDATE_QUICK_CHECK;
+    }
+    return ec_validate(key, selection, check);
+}
+
+// Puts our validate into a copy of the key type's functions. Without one of the two functions that it needs, all stays as it is.
+static void replace_validate(OSSL_ALGORITHM *ec)
+{
+    size_t n = 0;
+    for (const OSSL_DISPATCH *d = ec->implementation; d->function_id; d++) {
+        if (n == DISPATCH_MAX - 1) {
+            return;
+        }
+        ec_functions[n] = *d;
+        if (d->function_id == OSSL_FUNC_KEYMGMT_VALIDATE) {
+            ec_validate = OSSL_FUNC_keymgmt_validate(d);
+            ec_functions[n].function = (void (*)(void))validate;
+        } else if (d->function_id == OSSL_FUNC_KEYMGMT_GET_PARAMS) {
+            ec_get_params = OSSL_FUNC_keymgmt_get_params(d);
+        }
+        n++;
+    }
+    if (ec_validate && ec_get_params) {
+        ec->implementation = ec_functions;
+    }
+}
+
 static bool filter(struct kept *k)
 {
     int no_cache = 0;
@@ -68,6 +118,9 @@ static bool filter(struct kept *k)
                 return false;
             }
             k->list[n++] = *a;
+            if (k->operation == OSSL_OP_KEYMGMT && strncmp(a->algorithm_names, "EC:", 3) == 0) {
+                replace_validate(&k->list[n - 1]);
+            }
         }
     }
     return n > 0 && !no_cache;

@@ -15,7 +15,7 @@
 
 enum {
     SESSION_TTL_S = 3600,
-    TICKETS_PER_HANDSHAKE = 1, // each costs a write of the client's certificate under the ticket key
+    TICKETS_PER_HANDSHAKE = 1, // a client of ours keeps one
     ALPN_TOTAL_MAX = 65535,
 };
 
@@ -240,9 +240,15 @@ static int set_modes(struct tls_ctx *c, const struct tls_ctx_params *p, struct e
     if (c->server) {
         int mode = p->verify_peer || p->require_peer_cert ? SSL_VERIFY_PEER : SSL_VERIFY_NONE;
         SSL_CTX_set_verify(s, mode | (p->require_peer_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
-        // Stateless tickets only; their key is this context's own, so no other policy can resume them.
-        SSL_CTX_set_session_cache_mode(s, SSL_SESS_CACHE_OFF);
-        if (!SSL_CTX_set_num_tickets(s, TICKETS_PER_HANDSHAKE) || !SSL_CTX_set_session_ticket_cb(s, NULL, tls_hook_ticket, c) ||
+        // Tickets are numbers of sessions that this context keeps (sessions.c), so no other policy can resume them.
+        SSL_CTX_set_options(s, SSL_OP_NO_TICKET);
+        SSL_CTX_set_session_cache_mode(s, SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
+        c->sessions = tls_sessions_new();
+        SSL_CTX_set_app_data(s, c);
+        SSL_CTX_sess_set_new_cb(s, tls_hook_keep_session);
+        SSL_CTX_sess_set_get_cb(s, tls_hook_find_session);
+        SSL_CTX_sess_set_remove_cb(s, tls_hook_drop_session);
+        if (!SSL_CTX_set_num_tickets(s, TICKETS_PER_HANDSHAKE) ||
             !SSL_CTX_set_session_id_context(s, (const unsigned char *)&c->serial, sizeof(c->serial))) {
             return ossl_err(err, -EIO, "TLS sessions");
         }
@@ -309,6 +315,8 @@ void tls_ctx_unref(struct tls_ctx *c)
     if (!c || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    tls_sessions_free(c->sessions);
+    c->sessions = NULL;
     SSL_CTX_free(c->ssl);
     free(c->alpn);
     free(c->local_uri);

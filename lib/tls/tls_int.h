@@ -15,6 +15,7 @@ struct tls_ctx {
     uint64_t serial; // never used twice in a process: names the policy in caches and sessions
     bool server, verify_peer, has_crl;
     SSL_CTX *ssl;        // owned
+    struct tls_sessions *sessions; // owned; server: what clients may resume
     unsigned char *alpn; // owned; server: own protocols in wire form (RFC 7301 §3.1), by preference
     unsigned alpn_len;
     char *local_uri;     // owned; first URI SAN of our certificate, may be NULL
@@ -119,12 +120,18 @@ bool tls_peer_names_match(const struct tls_peer *p, const struct san_matcher *m,
 // hooks.c: OpenSSL's callbacks. SSL_get_app_data is the struct tls_conn.
 int tls_hook_verify(X509_STORE_CTX *x, void *ctx);
 int tls_hook_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len, void *ctx);
-int tls_hook_new_session(SSL *ssl, SSL_SESSION *s);
-SSL_TICKET_RETURN tls_hook_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name, size_t name_len, SSL_TICKET_STATUS st,
-                                  void *arg);
+int tls_hook_new_session(SSL *ssl, SSL_SESSION *s); // client
+// Whether a connection may resume s: a full handshake with the certificate of then would be accepted now.
+bool tls_session_allowed(const struct tls_conn *t, SSL_SESSION *s);
 // For both: what tls_take_over needs to know.
 void tls_hook_keys(const SSL *ssl, const char *line);
 void tls_hook_message(int sent, int version, int type, const void *p, size_t n, SSL *ssl, void *arg);
+// sessions.c: what a server remembers of its clients. The hooks may run on several threads at once.
+struct tls_sessions *tls_sessions_new(void);
+void tls_sessions_free(struct tls_sessions *s);
+int tls_hook_keep_session(SSL *ssl, SSL_SESSION *s);
+SSL_SESSION *tls_hook_find_session(SSL *ssl, const unsigned char *id, int len, int *copy);
+void tls_hook_drop_session(SSL_CTX *ssl_ctx, SSL_SESSION *s);
 // Offers the slot's session when it was made under the same context and its peer would still be accepted; else empties the slot.
 void tls_offer_session(struct tls_conn *t);
 // Sets t->detail (kept when one is set already).

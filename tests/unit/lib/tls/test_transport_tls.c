@@ -402,6 +402,29 @@ static void test_resumption(void **st)
     resumption_rules(TLS_V1_2);
 }
 
+static void test_resumption_is_bounded(void **st)
+{
+    (void)st;
+    enum { CLIENTS = 300, KEPT = 256 }; // lib/tls/sessions.c
+    struct tls_ctx *s = fixture_ctx(true, &bob, true);
+    struct tls_session_slot slots[CLIENTS] = { 0 };
+    int resumed = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        assert_false(resumed_with(client_ctx, s, &slots[i], NULL, NULL));
+    }
+    assert_true(resumed_with(client_ctx, s, &slots[CLIENTS - 1], NULL, NULL)); // the newest are there
+    for (int i = 0; i < CLIENTS - 1; i++) {
+        struct tls_session_slot *slot = &slots[i];
+        resumed += resumed_with(client_ctx, s, slot, NULL, NULL);
+    }
+    // Which of the older are gone depends on their random numbers; a client whose session is gone has a full handshake.
+    assert_in_range(resumed, 1, KEPT);
+    for (int i = 0; i < CLIENTS; i++) {
+        tls_session_slot_fini(&slots[i]);
+    }
+    tls_ctx_unref(s);
+}
+
 static void test_resumption_checks_names_again(void **st)
 {
     (void)st;
@@ -415,7 +438,7 @@ static void test_resumption_checks_names_again(void **st)
     assert_int_equal(p.client_io, IO_ERROR);
     assert_null(slot.session);
     pair_fini(&p);
-    // The server's expectations changed under the same ticket key: no resumption, and the full handshake refuses.
+    // The server's expectations changed while the session is kept: no resumption, and the full handshake refuses.
     assert_false(resumed_with(client_ctx, server_ctx, &slot, NULL, NULL));
     struct tls_server_opts so = { .sans = &other, .san_count = 1 };
     co = (struct tls_client_opts){ .session = &slot, .sni = STR("bob") };
@@ -429,7 +452,7 @@ static void test_resumption_checks_names_again(void **st)
 static void test_resumption_not_beyond_expiry(void **st)
 {
     (void)st;
-    // The ticket outlives the certificate.
+    // The session outlives the certificate.
     struct identity brief = fixture_identity(ALICE);
     brief.cert = fixture_expire(brief.cert, 100);
     struct tls_ctx *c = fixture_ctx(false, &brief, true);
@@ -670,6 +693,7 @@ int main(void)
         cmocka_unit_test(test_insecure_client_still_checks_names),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_resumption_is_bounded),
         cmocka_unit_test(test_resumption_checks_names_again),
         cmocka_unit_test(test_resumption_not_beyond_expiry),
         cmocka_unit_test(test_big_transfer_with_back_pressure),
