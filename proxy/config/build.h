@@ -37,6 +37,10 @@ int build_cidr(const Envoy__Config__Core__V3__CidrRange *m, struct cidr *ret, st
 int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct str *ret, struct err *err);
 // http2_protocol_options of either side: what of it is carried; 0 = not said. Limits against abuse are the codec's own and always on; they
 // are accepted here and change nothing but being on.
+enum { HEAD_KB_MAX = 8192 }; // max_request_headers_kb, max_response_headers_kb
+// Http1ProtocolOptions of a listener or a cluster (o NULL: not there) and the runtime's say, into limits and names.
+int build_h1_options(struct config_ctx *ctx, const Envoy__Config__Core__V3__Http1ProtocolOptions *o, struct h1_limits *limits,
+                     enum h1_names *names, struct err *err);
 struct build_h2 {
     uint32_t max_streams, stream_window, conn_window;
 };
@@ -47,6 +51,19 @@ int build_regex(const Envoy__Type__Matcher__V3__RegexMatcher *m, struct arena *a
 struct fraction build_fraction(const Envoy__Type__V3__FractionalPercent *m);
 int build_http_manager(struct config_ctx *ctx, const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager *m,
                        struct http_manager_cfg **ret, struct err *err);
+// retry_policy of a route or virtual host; m NULL leaves *ret alone.
+int build_retry_policy(struct config_ctx *ctx, const Envoy__Config__Route__V3__RetryPolicy *m, struct retry_policy **ret, struct err *err);
+// hedge_policy: *ret = hedge_on_per_try_timeout. m may be NULL.
+int build_hedge(const Envoy__Config__Route__V3__HedgePolicy *m, bool *ret, struct err *err);
+int build_internal_redirect(struct config_ctx *ctx, const Envoy__Config__Route__V3__InternalRedirectPolicy *m, struct internal_redirect **ret,
+                            struct err *err);
+// ---- runtime.c: static layers of the bootstrap's layered_runtime ----
+// The fraction of a key where the runtime has it, else its default_value.
+struct fraction build_runtime_fraction(const struct config_ctx *ctx, const Envoy__Config__Core__V3__RuntimeFractionalPercent *m);
+// False, *ret left alone: the runtime does not have the key, or it is no number. Clipped to max.
+bool runtime_number(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+// Canonical text of a string, number or bool of metadata, in the arena, for comparing; p NULL for other values.
+struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a);
 // typed_per_filter_config of a route, weighted cluster or virtual host.
 int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *entries, struct ext **ret, size_t *ret_count, struct err *err);
 // Upstream or downstream transport socket. *ret NULL = raw_buffer. m NULL = raw.

@@ -11,6 +11,7 @@
 #include "proxy/model/tls_cfg.h"
 
 struct secret_store;
+struct Envoy__Config__Bootstrap__V3__LayeredRuntime;
 
 // One resource being built. Control thread.
 struct config_ctx {
@@ -18,6 +19,8 @@ struct config_ctx {
     struct arena *scratch;        // dies after the build: unpacked messages
     struct secret_store *secrets; // TLS slots and secrets
     bool ipv6;                    // the host has IPv6
+    const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // NULL = none; lives as long as the process
+    bool http1_lenient;           // runtime key remora.http1.lenient
     // What the resource refers to, collected on the way (arena of the object).
     struct tls_slot **slots;      // borrowed: the object's arena holds a reference
     size_t slot_count, slot_cap;

@@ -207,6 +207,20 @@ int build_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struc
     return 0;
 }
 
+struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a)
+{
+    switch (v ? v->kind_case : GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET) {
+    case GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE:
+        return build_str(a, v->string_value);
+    case GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE:
+        return arena_printf(a, "%.17g", v->number_value);
+    case GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE:
+        return v->bool_value ? STR("true") : STR("false");
+    default:
+        return str_n(NULL, 0);
+    }
+}
+
 struct fraction build_fraction(const Envoy__Type__V3__FractionalPercent *m)
 {
     static const uint32_t denominators[] = { 100, 10000, 1000000 };

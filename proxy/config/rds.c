@@ -4,9 +4,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "envoy/extensions/path/match/uri_template/v3/uri_template_match.pb-c.h"
+#include "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.pb-c.h"
 #include "proto/pb_util.h"
 #include "proxy/access_log/format.h"
 #include "proxy/config/build.h"
+#include "proxy/config/uri_template.h"
 
 typedef Envoy__Config__Route__V3__RouteConfiguration route_config;
 typedef Envoy__Config__Route__V3__Route route_msg;
@@ -63,79 +66,35 @@ static int build_header_ops(size_t n_add, header_option *const *add, size_t n_re
      build_header_ops((m)->n_response_headers_to_add, (m)->response_headers_to_add, (m)->n_response_headers_to_remove, \
                       (m)->response_headers_to_remove, "response_headers", (a), (resp), (err)))
 
-static const struct {
-    const char *name;
-    uint32_t bit;
-} retry_names[] = {
-    { "5xx", RETRY_5XX },
-    { "gateway-error", RETRY_GATEWAY_ERROR },
-    { "reset", RETRY_RESET },
-    { "connect-failure", RETRY_CONNECT_FAILURE },
-    { "refused-stream", RETRY_REFUSED_STREAM },
-    { "retriable-4xx", RETRY_RETRIABLE_4XX },
-    { "retriable-status-codes", RETRY_STATUS_CODES },
-    { "envoy-ratelimited", RETRY_ENVOY_RATELIMITED },
-    { "reset-before-request", RETRY_RESET_BEFORE_REQUEST },
-    { "cancelled", RETRY_GRPC_CANCELLED },
-    { "deadline-exceeded", RETRY_GRPC_DEADLINE },
-    { "internal", RETRY_GRPC_INTERNAL },
-    { "resource-exhausted", RETRY_GRPC_EXHAUSTED },
-    { "unavailable", RETRY_GRPC_UNAVAILABLE },
-    { "http3-post-connect-failure", RETRY_HTTP3 },
-};
-
-static uint32_t parse_retry_on(const char *text)
+static struct regex *path_regex(struct str pattern, struct arena *a, struct err *err)
 {
-    uint32_t on = 0;
-    struct str rest = str_c(text);
-    while (rest.n) {
-        struct str item = str_trim(str_split(&rest, ','));
-        for (size_t i = 0; i < sizeof(retry_names) / sizeof(retry_names[0]); i++) {
-            on |= str_is(item, retry_names[i].name) ? retry_names[i].bit : 0; // unknown words mean nothing in Envoy too
-        }
-    }
-    return on;
+    struct regex *re = NULL;
+    const Envoy__Type__Matcher__V3__RegexMatcher m = { .regex = (char *)(uintptr_t)arena_strdup(a, arena_str(a, pattern).p) };
+    return build_regex(&m, a, &re, err) ? NULL : re;
 }
 
-static int build_retry(const Envoy__Config__Route__V3__RetryPolicy *m, struct arena *a, struct retry_policy **ret, struct err *err)
+static int build_template(struct config_ctx *ctx, const Envoy__Config__Core__V3__TypedExtensionConfig *x, struct route *r,
+                          struct uri_template *ret, struct err *err)
 {
-    if (!m) {
-        return 0;
+    Envoy__Extensions__Path__Match__UriTemplate__V3__UriTemplateMatchConfig *t = NULL;
+    struct err e = { 0 };
+    if (!x->typed_config || pb_any_unpack_as(Envoy__Extensions__Path__Match__UriTemplate__V3__UriTemplateMatchConfig,
+                                             envoy__extensions__path__match__uri_template__v3__uri_template_match_config,
+                                             x->typed_config, ctx->scratch, &t, &e)) {
+        return cfg_fail(err, "path_match_policy.typed_config", "%.900s", x->typed_config ? e.msg : "missing");
     }
-    if (CFG_KNOWN(m, err, "retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_host_predicate", "retry_priority",
-                  "host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off")) {
-        return cfg_in(err, "retry_policy");
+    r->path_kind = PATH_TEMPLATE;
+    r->path = build_str(ctx->arena, t->path_template);
+    if (uri_template_parse(r->path, ctx->arena, ret, &e)) {
+        return cfg_fail(err, "path_match_policy.typed_config.path_template", "%.900s", e.msg);
     }
-    struct retry_policy *r = arena_new(a, struct retry_policy);
-    r->on = parse_retry_on(m->retry_on);
-    r->num_retries = pb_u32_or(m->num_retries, 1);
-    r->per_try_timeout_ms = (uint64_t)pb_duration_ms(m->per_try_timeout, 0);
-    r->per_try_idle_ms = (uint64_t)pb_duration_ms(m->per_try_idle_timeout, 0);
-    r->backoff_base_ms = (uint64_t)pb_duration_ms(m->retry_back_off ? m->retry_back_off->base_interval : NULL, 25);
-    r->backoff_base_ms = r->backoff_base_ms ? r->backoff_base_ms : 1;
-    r->backoff_max_ms = (uint64_t)pb_duration_ms(m->retry_back_off ? m->retry_back_off->max_interval : NULL, (int64_t)r->backoff_base_ms * 10);
-    r->host_selection_attempts = m->host_selection_retry_max_attempts > 0 ? (uint32_t)m->host_selection_retry_max_attempts : 1;
-    for (size_t i = 0; i < m->n_retry_host_predicate; i++) {
-        if (strcmp(m->retry_host_predicate[i]->name, "envoy.retry_host_predicates.previous_hosts")) {
-            return cfg_fail(err, "retry_policy.retry_host_predicate", "\"%s\" is not supported", m->retry_host_predicate[i]->name);
-        }
-        r->avoid_previous_hosts = true;
-    }
-    // previous_priorities only widens the choice after a failure; with previous_hosts the next host differs already.
-    if (m->retry_priority && strcmp(m->retry_priority->name, "envoy.retry_priorities.previous_priorities")) {
-        return cfg_fail(err, "retry_policy.retry_priority", "\"%s\" is not supported", m->retry_priority->name);
-    }
-    r->status_code_count = m->n_retriable_status_codes;
-    r->status_codes = arena_array(a, uint32_t, m->n_retriable_status_codes + 1);
-    for (size_t i = 0; i < m->n_retriable_status_codes; i++) {
-        r->status_codes[i] = m->retriable_status_codes[i];
-    }
-    *ret = r;
-    return 0;
+    r->path_re = path_regex(ret->regex, ctx->arena, err);
+    return r->path_re ? 0 : cfg_in(err, "path_match_policy.typed_config.path_template");
 }
 
-static int build_path(const Envoy__Config__Route__V3__RouteMatch *m, struct arena *a, struct route *r, struct err *err)
+static int build_path(struct config_ctx *ctx, const Envoy__Config__Route__V3__RouteMatch *m, struct route *r, struct err *err)
 {
+    struct arena *a = ctx->arena;
     switch (m->path_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PREFIX:
         r->path_kind = PATH_PREFIX;
@@ -157,7 +116,7 @@ static int build_path(const Envoy__Config__Route__V3__RouteMatch *m, struct aren
         r->path_kind = PATH_CONNECT;
         return 0;
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PATH_MATCH_POLICY:
-        return cfg_fail(err, "path_match_policy", "not supported yet");
+        return build_template(ctx, m->path_match_policy, r, &(struct uri_template){ 0 }, err);
     default:
         return cfg_fail(err, "path_specifier", "one of prefix, path, safe_regex, path_separated_prefix is needed");
     }
@@ -177,14 +136,32 @@ static int build_query(const Envoy__Config__Route__V3__QueryParameterMatcher *m,
     return 0;
 }
 
-static int build_match(const Envoy__Config__Route__V3__RouteMatch *m, struct arena *a, struct route *r, struct err *err)
+static int build_cookies(const Envoy__Config__Route__V3__RouteMatch *m, struct arena *a, struct route *r, struct err *err)
 {
+    r->cookies = m->n_cookies ? arena_array(a, struct query_matcher, m->n_cookies) : NULL;
+    r->cookie_inverts = m->n_cookies ? arena_array(a, bool, m->n_cookies) : NULL;
+    for (size_t i = 0; i < m->n_cookies; i++, r->cookie_count++) {
+        r->cookies[i].name = build_str(a, m->cookies[i]->name);
+        r->cookie_inverts[i] = m->cookies[i]->invert_match;
+        if (!m->cookies[i]->name[0] || !m->cookies[i]->string_match) {
+            return cfg_fail(err, "cookies", "entry %zu needs name and string_match", i);
+        }
+        if (build_string_matcher(m->cookies[i]->string_match, a, &r->cookies[i].string, err)) {
+            return cfg_in(err, "cookies[%zu].string_match", i);
+        }
+    }
+    return 0;
+}
+
+static int build_match(struct config_ctx *ctx, const Envoy__Config__Route__V3__RouteMatch *m, struct route *r, struct err *err)
+{
+    struct arena *a = ctx->arena;
     if (!m) {
         return cfg_fail(err, "match", "missing");
     }
     if (CFG_KNOWN(m, err, "prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "case_sensitive", "headers",
-                  "query_parameters", "runtime_fraction", "grpc") ||
-        build_path(m, a, r, err)) {
+                  "query_parameters", "runtime_fraction", "grpc", "path_match_policy", "cookies") ||
+        build_path(ctx, m, r, err) || build_cookies(m, a, r, err)) {
         return cfg_in(err, "match");
     }
     r->case_sensitive = pb_bool_or(m->case_sensitive, true);
@@ -201,9 +178,57 @@ static int build_match(const Envoy__Config__Route__V3__RouteMatch *m, struct are
         }
     }
     r->has_fraction = m->runtime_fraction != NULL;
-    r->fraction = build_fraction(m->runtime_fraction ? m->runtime_fraction->default_value : NULL);
+    r->fraction = m->runtime_fraction ? build_runtime_fraction(ctx, m->runtime_fraction) : build_fraction(NULL);
     r->grpc_only = m->grpc != NULL;
     return 0;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct subset_key *x = a, *y = b;
+    return str_cmp(x->key, y->key);
+}
+
+// metadata_match: the criteria of namespace "envoy.lb". A weighted cluster's come over those of its route (WeightedCluster.metadata_match).
+static int build_subset(const Envoy__Config__Core__V3__Metadata *m, const struct route *base, struct arena *a, struct subset_key **ret,
+                        size_t *ret_count, struct err *err)
+{
+    const Google__Protobuf__Struct *st = pb_metadata_get(m, "envoy.lb");
+    size_t n = 0, below = base ? base->subset_count : 0;
+    if (!st && !below) {
+        return 0;
+    }
+    struct subset_key *v = arena_array(a, struct subset_key, (st ? st->n_fields : 0) + below);
+    for (size_t i = 0; st && i < st->n_fields; i++) {
+        struct str text = build_value_text(st->fields[i]->value, a);
+        if (!text.p) {
+            return cfg_fail(err, "metadata_match", "envoy.lb.%s: only strings, numbers and bools are compared", st->fields[i]->key);
+        }
+        v[n++] = (struct subset_key){ .key = build_str(a, st->fields[i]->key), .value = text };
+    }
+    for (size_t i = 0, own = n; i < below; i++) {
+        size_t j = 0;
+        while (j < own && !str_eq(v[j].key, base->subset[i].key)) {
+            j++;
+        }
+        if (j == own) {
+            v[n++] = base->subset[i];
+        }
+    }
+    qsort(v, n, sizeof(*v), by_key);
+    *ret = v;
+    *ret_count = n;
+    return 0;
+}
+
+static uint32_t weight_of(const struct config_ctx *ctx, const char *prefix, const Envoy__Config__Route__V3__WeightedCluster__ClusterWeight *w)
+{
+    uint64_t n = pb_u32_or(w->weight, 0);
+    if (prefix && prefix[0]) {
+        struct str key = arena_printf(ctx->scratch, "%s.%s", prefix, w->name);
+        (void)runtime_number(ctx, key.p, UINT32_MAX, &n);
+    }
+    return (uint32_t)n;
 }
 
 static int build_weighted(struct config_ctx *ctx, const Envoy__Config__Route__V3__WeightedCluster *m, struct route *r, struct err *err)
@@ -216,13 +241,22 @@ static int build_weighted(struct config_ctx *ctx, const Envoy__Config__Route__V3
         const Envoy__Config__Route__V3__WeightedCluster__ClusterWeight *w = m->clusters[i];
         struct weighted_cluster *c = &r->weighted[i];
         if (CFG_KNOWN(w, err, "name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add",
-                      "response_headers_to_remove", "host_rewrite_literal") ||
-            BUILD_HEADER_OPS(w, ctx->arena, &c->request_ops, &c->response_ops, err)) {
+                      "response_headers_to_remove", "host_rewrite_literal", "cluster_header", "typed_per_filter_config", "metadata_match") ||
+            BUILD_HEADER_OPS(w, ctx->arena, &c->request_ops, &c->response_ops, err) ||
+            build_per_filter(ctx, w->n_typed_per_filter_config, (ProtobufCMessage *const *)w->typed_per_filter_config, &c->per_filter,
+                             &c->per_filter_count, err) ||
+            build_subset(w->metadata_match, r, ctx->arena, &c->subset, &c->subset_count, err)) {
             return cfg_in(err, "weighted_clusters.clusters[%zu]", i);
         }
         c->name = build_str(ctx->arena, w->name);
-        config_ctx_add_cluster(ctx, c->name);
-        c->weight = pb_u32_or(w->weight, 0);
+        c->cluster_header = build_str(ctx->arena, w->cluster_header);
+        if (!c->name.n == !c->cluster_header.n) {
+            return cfg_fail(err, "weighted_clusters", "entry %zu needs one of name, cluster_header", i);
+        }
+        if (c->name.n) {
+            config_ctx_add_cluster(ctx, c->name);
+        }
+        c->weight = weight_of(ctx, m->runtime_key_prefix, w);
         if (w->host_rewrite_specifier_case ==
             ENVOY__CONFIG__ROUTE__V3__WEIGHTED_CLUSTER__CLUSTER_WEIGHT__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL) {
             c->host_rewrite = build_str(ctx->arena, w->host_rewrite_literal);
@@ -236,19 +270,44 @@ static int build_weighted(struct config_ctx *ctx, const Envoy__Config__Route__V3
     return 0;
 }
 
-static int build_mirrors(const route_action *m, struct arena *a, struct route *r, struct err *err)
+static int build_mirrors(struct config_ctx *ctx, const route_action *m, struct route *r, struct err *err)
 {
+    struct arena *a = ctx->arena;
     r->mirrors = m->n_request_mirror_policies ? arena_array(a, struct mirror, m->n_request_mirror_policies) : NULL;
     for (size_t i = 0; i < m->n_request_mirror_policies; i++) {
         const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *p = m->request_mirror_policies[i];
-        if (CFG_KNOWN(p, err, "cluster", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append")) {
+        if (CFG_KNOWN(p, err, "cluster", "cluster_header", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append",
+                      "host_rewrite_literal")) {
             return cfg_in(err, "request_mirror_policies[%zu]", i);
         }
         struct mirror *x = &r->mirrors[r->mirror_count++];
         x->cluster = build_str(a, p->cluster);
+        x->cluster_header = build_str(a, p->cluster_header);
+        if (!x->cluster.n == !x->cluster_header.n) {
+            return cfg_fail(err, "request_mirror_policies", "entry %zu needs one of cluster, cluster_header", i);
+        }
+        x->host = build_str(a, p->host_rewrite_literal);
         x->append_shadow = !p->disable_shadow_host_suffix_append;
-        x->fraction = p->runtime_fraction ? build_fraction(p->runtime_fraction->default_value)
+        x->fraction = p->runtime_fraction ? build_runtime_fraction(ctx, p->runtime_fraction)
                                           : (struct fraction){ .numerator = 100, .denominator = 100 };
+    }
+    return 0;
+}
+
+// type.matcher.v3.RegexMatchAndSubstitute
+static int build_substitution(const Envoy__Type__Matcher__V3__RegexMatchAndSubstitute *m, struct arena *a, struct regex **ret,
+                              struct str *ret_sub, struct err *err)
+{
+    if (!m->pattern) {
+        return cfg_fail(err, "pattern", "missing");
+    }
+    if (build_regex(m->pattern, a, ret, err)) {
+        return cfg_in(err, "pattern");
+    }
+    *ret_sub = build_str(a, m->substitution);
+    struct str probe;
+    if (!regex_replace_all(*ret, STR(""), *ret_sub, a, &probe)) {
+        return cfg_fail(err, "substitution", "\"%s\" names a group that the pattern does not have, or ends in \\", m->substitution);
     }
     return 0;
 }
@@ -262,8 +321,9 @@ static int build_hash(const route_action *m, struct arena *a, struct route *r, s
         h->terminal = p->terminal;
         switch (p->policy_specifier_case) {
         case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_HEADER:
-            if (p->header->regex_rewrite) {
-                return cfg_fail(err, "hash_policy", "entry %zu: header.regex_rewrite is not supported yet", i);
+            if (p->header->regex_rewrite &&
+                build_substitution(p->header->regex_rewrite, a, &h->rewrite, &h->rewrite_sub, err)) {
+                return cfg_in(err, "hash_policy[%zu].header.regex_rewrite", i);
             }
             h->kind = HASH_HEADER;
             h->name = build_str(a, p->header->header_name);
@@ -288,15 +348,40 @@ static int build_hash(const route_action *m, struct arena *a, struct route *r, s
     return 0;
 }
 
+static int build_rewrite_policy(struct config_ctx *ctx, const Envoy__Config__Core__V3__TypedExtensionConfig *x,
+                                const Envoy__Config__Route__V3__RouteMatch *match, struct route *r, struct err *err)
+{
+    Envoy__Extensions__Path__Rewrite__UriTemplate__V3__UriTemplateRewriteConfig *t = NULL;
+    struct err e = { 0 };
+    if (!x->typed_config || pb_any_unpack_as(Envoy__Extensions__Path__Rewrite__UriTemplate__V3__UriTemplateRewriteConfig,
+                                             envoy__extensions__path__rewrite__uri_template__v3__uri_template_rewrite_config,
+                                             x->typed_config, ctx->scratch, &t, &e)) {
+        return cfg_fail(err, "path_rewrite_policy.typed_config", "%.900s", x->typed_config ? e.msg : "missing");
+    }
+    if (r->path_kind != PATH_TEMPLATE) {
+        return cfg_fail(err, "path_rewrite_policy", "the route must match by path_match_policy");
+    }
+    struct uri_template made;
+    struct route again = { 0 };
+    if (build_template(ctx, match->path_match_policy, &again, &made, err)) {
+        return err->code;
+    }
+    if (uri_template_rewrite(build_str(ctx->arena, t->path_template_rewrite), &made, ctx->arena, &r->rewrite_sub, &e)) {
+        return cfg_fail(err, "path_rewrite_policy.typed_config.path_template_rewrite", "%.900s", e.msg);
+    }
+    r->rewrite_re = path_regex(arena_printf(ctx->arena, "^%.*s$", STR_FMT(made.regex)), ctx->arena, err);
+    return r->rewrite_re ? 0 : cfg_in(err, "path_rewrite_policy");
+}
+
 static int build_rewrites(const route_action *m, struct arena *a, struct route *r, struct err *err)
 {
     r->has_prefix_rewrite = m->prefix_rewrite[0] != 0;
     r->prefix_rewrite = build_str(a, m->prefix_rewrite);
-    if (m->regex_rewrite) {
-        if (!m->regex_rewrite->pattern || build_regex(m->regex_rewrite->pattern, a, &r->rewrite_re, err)) {
-            return m->regex_rewrite->pattern ? cfg_in(err, "regex_rewrite.pattern") : cfg_fail(err, "regex_rewrite.pattern", "missing");
-        }
-        r->rewrite_sub = build_str(a, m->regex_rewrite->substitution);
+    if (m->regex_rewrite && build_substitution(m->regex_rewrite, a, &r->rewrite_re, &r->rewrite_sub, err)) {
+        return cfg_in(err, "regex_rewrite");
+    }
+    if ((m->regex_rewrite != NULL) + (m->path_rewrite_policy != NULL) + r->has_prefix_rewrite > 1) {
+        return cfg_fail(err, "prefix_rewrite", "only one of prefix_rewrite, regex_rewrite, path_rewrite_policy can be given");
     }
     switch (m->host_rewrite_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_LITERAL:
@@ -309,7 +394,10 @@ static int build_rewrites(const route_action *m, struct arena *a, struct route *
         r->host_rewrite_header = build_str(a, m->host_rewrite_header);
         break;
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HOST_REWRITE_SPECIFIER_HOST_REWRITE_PATH_REGEX:
-        return cfg_fail(err, "host_rewrite_path_regex", "not supported yet");
+        if (build_substitution(m->host_rewrite_path_regex, a, &r->host_rewrite_re, &r->host_rewrite_sub, err)) {
+            return cfg_in(err, "host_rewrite_path_regex");
+        }
+        break;
     default:
         break;
     }
@@ -363,15 +451,18 @@ static int build_max_stream(const Envoy__Config__Route__V3__RouteAction__MaxStre
     return 0;
 }
 
-static int build_forward(struct config_ctx *ctx, const route_action *m, struct route *r, struct err *err)
+static int build_forward(struct config_ctx *ctx, const route_action *m, const Envoy__Config__Route__V3__RouteMatch *match,
+                         const struct virtual_host *vh, struct route *r, struct err *err)
 {
     static const int not_found[] = { 503, 404, 500 };
     if (CFG_KNOWN(m, err, "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
                   "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "append_x_forwarded_host",
                   "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority", "hash_policy", "max_grpc_timeout",
-                  "grpc_timeout_offset", "upgrade_configs", "max_stream_duration") ||
-        build_action_target(ctx, m, r, err) || build_rewrites(m, ctx->arena, r, err) || build_retry(m->retry_policy, ctx->arena, &r->retry, err) ||
-        build_mirrors(m, ctx->arena, r, err) || build_hash(m, ctx->arena, r, err) || build_upgrades(m, ctx->arena, r, err)) {
+                  "grpc_timeout_offset", "upgrade_configs", "max_stream_duration", "path_rewrite_policy", "host_rewrite_path_regex",
+                  "internal_redirect_policy", "internal_redirect_action", "max_internal_redirects", "hedge_policy", "metadata_match") ||
+        build_subset(m->metadata_match, NULL, ctx->arena, &r->subset, &r->subset_count, err) ||
+        build_action_target(ctx, m, r, err) || build_rewrites(m, ctx->arena, r, err) || build_retry_policy(ctx, m->retry_policy, &r->retry, err) ||
+        build_mirrors(ctx, m, r, err) || build_hash(m, ctx->arena, r, err) || build_upgrades(m, ctx->arena, r, err)) {
         return cfg_in(err, "route");
     }
     r->kind = ROUTE_FORWARD;
@@ -380,6 +471,19 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, struct r
     r->idle_timeout_ms = pb_duration_ms(m->idle_timeout, -1);
     r->max_grpc_timeout_ms = pb_duration_ms(m->max_grpc_timeout, -1);
     r->grpc_timeout_offset_ms = (uint64_t)pb_duration_ms(m->grpc_timeout_offset, 0);
+    r->high_priority = m->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH;
+    if ((m->path_rewrite_policy && build_rewrite_policy(ctx, m->path_rewrite_policy, match, r, err)) ||
+        (m->internal_redirect_policy && build_internal_redirect(ctx, m->internal_redirect_policy, &r->redirects, err))) {
+        return cfg_in(err, "route");
+    }
+    if (!r->redirects && m->internal_redirect_action == ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__INTERNAL_REDIRECT_ACTION__HANDLE_INTERNAL_REDIRECT) {
+        r->redirects = arena_new(ctx->arena, struct internal_redirect); // the former way to say so
+        *r->redirects = (struct internal_redirect){ .max = pb_u32_or(m->max_internal_redirects, 1), .codes = { 302 }, .code_count = 1 };
+    }
+    r->hedge = vh->hedge;
+    if (m->hedge_policy && build_hedge(m->hedge_policy, &r->hedge, err)) {
+        return cfg_in(err, "route");
+    }
     return build_max_stream(m->max_stream_duration, r, err);
 }
 
@@ -402,8 +506,8 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
     r->redirect_strip_query = m->strip_query;
     switch (m->path_rewrite_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PATH_REDIRECT:
-        if (strstr(m->path_redirect, "%PREFIX()%")) {
-            return cfg_fail(err, "redirect.path_redirect", "the operator %%PREFIX()%% is not supported yet");
+        if (strstr(m->path_redirect, "%PREFIX()%")) { // istiod's own operator, which it takes out before it sends a route
+            return cfg_fail(err, "redirect.path_redirect", "the operator %%PREFIX()%% is not known here; give prefix_rewrite");
         }
         r->redirect_path = build_str(a, m->path_redirect);
         break;
@@ -411,16 +515,28 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
         r->redirect_prefix = build_str(a, m->prefix_rewrite);
         break;
     case ENVOY__CONFIG__ROUTE__V3__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_REGEX_REWRITE:
-        if (!m->regex_rewrite->pattern) {
-            return cfg_fail(err, "redirect.regex_rewrite.pattern", "missing");
+        if (build_substitution(m->regex_rewrite, a, &r->rewrite_re, &r->rewrite_sub, err)) {
+            return cfg_in(err, "redirect.regex_rewrite");
         }
-        if (build_regex(m->regex_rewrite->pattern, a, &r->rewrite_re, err)) {
-            return cfg_in(err, "redirect.regex_rewrite.pattern");
-        }
-        r->rewrite_sub = build_str(a, m->regex_rewrite->substitution);
         break;
     default:
         break;
+    }
+    return 0;
+}
+
+static int build_body_format(const Envoy__Config__Core__V3__SubstitutionFormatString *m, struct arena *a, struct route *r, struct err *err)
+{
+    struct str text = build_str(a, m->text_format);
+    if (CFG_KNOWN(m, err, "text_format", "text_format_source")) {
+        return err->code;
+    }
+    if (m->text_format_source && build_data_source(m->text_format_source, a, &text, err)) {
+        return cfg_in(err, "text_format_source");
+    }
+    struct err e = { 0 };
+    if (format_compile(text, a, &r->direct_format, &e)) {
+        return cfg_fail(err, "text_format", "%.900s", e.msg);
     }
     return 0;
 }
@@ -430,13 +546,13 @@ static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m,
     if (m->status < 200 || m->status > 599) {
         return cfg_fail(err, "direct_response.status", "%u is not between 200 and 599", m->status);
     }
-    if (m->body_format) {
-        return cfg_fail(err, "direct_response.body_format", "not supported yet");
-    }
     r->kind = ROUTE_DIRECT;
     r->direct_status = (int)m->status;
     if (build_data_source(m->body, a, &r->direct_body, err)) {
         return cfg_in(err, "direct_response.body");
+    }
+    if (m->body_format && build_body_format(m->body_format, a, r, err)) {
+        return cfg_in(err, "direct_response.body_format");
     }
     if (r->direct_body.n > DIRECT_BODY_MAX) {
         return cfg_fail(err, "direct_response.body", "%zu bytes, at most %d", r->direct_body.n, DIRECT_BODY_MAX);
@@ -444,11 +560,11 @@ static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m,
     return 0;
 }
 
-static int build_action(struct config_ctx *ctx, const route_msg *m, struct route *r, struct err *err)
+static int build_action(struct config_ctx *ctx, const route_msg *m, const struct virtual_host *vh, struct route *r, struct err *err)
 {
     switch (m->action_case) {
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_ROUTE:
-        return build_forward(ctx, m->route, r, err);
+        return build_forward(ctx, m->route, m->match, vh, r, err);
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_REDIRECT:
         return build_redirect(m->redirect, ctx->arena, r, err);
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_DIRECT_RESPONSE:
@@ -458,17 +574,27 @@ static int build_action(struct config_ctx *ctx, const route_msg *m, struct route
     }
 }
 
+// The newer field wins; -1 = nothing said.
+static int64_t buffer_limit(const Google__Protobuf__UInt64Value *newer, const Google__Protobuf__UInt32Value *older, int64_t above)
+{
+    if (newer) {
+        return newer->value > INT64_MAX ? INT64_MAX : (int64_t)newer->value;
+    }
+    return older ? (int64_t)older->value : above;
+}
+
 static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtual_host *vh, struct route *r, struct err *err)
 {
     if (CFG_KNOWN(m, err, "name", "match", "route", "redirect", "direct_response", "metadata", "decorator", "typed_per_filter_config",
                   "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-                  "tracing", "stat_prefix")) {
+                  "tracing", "stat_prefix", "per_request_buffer_limit_bytes", "request_body_buffer_limit")) {
         return err->code;
     }
+    r->buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, vh->buffer_limit);
     r->name = build_str(ctx->arena, m->name);
     r->vhost = vh;
     r->timeout_ms = r->idle_timeout_ms = r->max_stream_ms = r->max_grpc_timeout_ms = r->grpc_header_max_ms = -1;
-    if (build_match(m->match, ctx->arena, r, err) || build_action(ctx, m, r, err) ||
+    if (build_match(ctx, m->match, r, err) || build_action(ctx, m, vh, r, err) ||
         BUILD_HEADER_OPS(m, ctx->arena, &r->request_ops, &r->response_ops, err) ||
         build_per_filter(ctx, m->n_typed_per_filter_config, (ProtobufCMessage *const *)m->typed_per_filter_config, &r->per_filter,
                          &r->per_filter_count, err)) {
@@ -484,9 +610,10 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
 {
     if (CFG_KNOWN(m, err, "name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove",
                   "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "include_request_attempt_count",
-                  "include_attempt_count_in_response", "retry_policy", "metadata", "virtual_clusters") ||
+                  "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "metadata",
+                  "virtual_clusters", "per_request_buffer_limit_bytes", "request_body_buffer_limit") ||
         BUILD_HEADER_OPS(m, ctx->arena, &vh->request_ops, &vh->response_ops, err) ||
-        build_retry(m->retry_policy, ctx->arena, &vh->retry, err) ||
+        build_retry_policy(ctx, m->retry_policy, &vh->retry, err) || build_hedge(m->hedge_policy, &vh->hedge, err) ||
         build_per_filter(ctx, m->n_typed_per_filter_config, (ProtobufCMessage *const *)m->typed_per_filter_config, &vh->per_filter,
                          &vh->per_filter_count, err)) {
         return err->code;
@@ -499,6 +626,8 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
     for (size_t i = 0; i < m->n_domains; i++) {
         vh->domains[vh->domain_count++] = build_str(ctx->arena, m->domains[i]);
     }
+    vh->buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, -1);
+    vh->include_is_timeout_retry = m->include_is_timeout_retry_header;
     vh->include_request_attempt_count = m->include_request_attempt_count;
     vh->include_attempt_in_response = m->include_attempt_count_in_response;
     vh->require_tls = (unsigned)m->require_tls <= TLS_REQ_ALL ? (int)m->require_tls : TLS_REQ_ALL;
@@ -516,9 +645,15 @@ static int fill(struct config_ctx *ctx, const route_config *m, struct route_tabl
 {
     if (CFG_KNOWN(m, err, "name", "virtual_hosts", "internal_only_headers", "response_headers_to_add", "response_headers_to_remove",
                   "request_headers_to_add", "request_headers_to_remove", "most_specific_header_mutations_wins", "validate_clusters",
-                  "max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "metadata") ||
-        BUILD_HEADER_OPS(m, ctx->arena, &t->request_ops, &t->response_ops, err)) {
+                  "max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "metadata", "typed_per_filter_config") ||
+        BUILD_HEADER_OPS(m, ctx->arena, &t->request_ops, &t->response_ops, err) ||
+        build_per_filter(ctx, m->n_typed_per_filter_config, (ProtobufCMessage *const *)m->typed_per_filter_config, &t->per_filter,
+                         &t->per_filter_count, err)) {
         return err->code;
+    }
+    t->internal_only = arena_array(ctx->arena, struct str, m->n_internal_only_headers + 1);
+    for (size_t i = 0; i < m->n_internal_only_headers; i++) {
+        t->internal_only[t->internal_only_count++] = build_str(ctx->arena, m->internal_only_headers[i]);
     }
     t->name = build_str(ctx->arena, m->name);
     t->ignore_port = m->ignore_port_in_host_matching;

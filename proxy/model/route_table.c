@@ -227,6 +227,21 @@ static bool is_grpc(const struct match_request *r)
     return str_starts(ct, want) && (ct.n == want.n || ct.p[want.n] == '+' || ct.p[want.n] == ';');
 }
 
+// route.v3.CookieMatcher: a cookie that is missing never matches, inverted or not.
+static bool cookie_matches(const struct query_matcher *m, bool invert, const struct headers *h)
+{
+    for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
+        struct str rest = x->id == HDR_COOKIE ? x->value : str_n(NULL, 0);
+        while (rest.n) {
+            struct str value = str_trim(str_split(&rest, ';')), name = str_split(&value, '=');
+            if (str_eq(name, m->name)) {
+                return string_matcher_match(&m->string, value) != invert;
+            }
+        }
+    }
+    return false;
+}
+
 static bool route_matches(const struct route *rt, const struct match_request *r, struct str path, struct str query)
 {
     if (!path_matches(rt, r, path)) {
@@ -239,6 +254,11 @@ static bool route_matches(const struct route *rt, const struct match_request *r,
     }
     for (size_t i = 0; i < rt->query_count; i++) {
         if (!query_matcher_match(&rt->queries[i], query, r->arena)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < rt->cookie_count; i++) {
+        if (!cookie_matches(&rt->cookies[i], rt->cookie_inverts[i], r->headers)) {
             return false;
         }
     }
@@ -264,6 +284,39 @@ const struct route *virtual_host_route(const struct virtual_host *vh, const stru
         }
     }
     return NULL;
+}
+
+uint32_t retry_on_parse(struct str list)
+{
+    static const struct {
+        const char *name;
+        uint32_t bit;
+    } names[] = {
+        { "5xx", RETRY_5XX },
+        { "gateway-error", RETRY_GATEWAY_ERROR },
+        { "reset", RETRY_RESET },
+        { "connect-failure", RETRY_CONNECT_FAILURE },
+        { "refused-stream", RETRY_REFUSED_STREAM },
+        { "retriable-4xx", RETRY_RETRIABLE_4XX },
+        { "retriable-status-codes", RETRY_STATUS_CODES },
+        { "retriable-headers", RETRY_HEADERS },
+        { "envoy-ratelimited", RETRY_ENVOY_RATELIMITED },
+        { "reset-before-request", RETRY_RESET_BEFORE_REQUEST },
+        { "cancelled", RETRY_GRPC_CANCELLED },
+        { "deadline-exceeded", RETRY_GRPC_DEADLINE },
+        { "internal", RETRY_GRPC_INTERNAL },
+        { "resource-exhausted", RETRY_GRPC_EXHAUSTED },
+        { "unavailable", RETRY_GRPC_UNAVAILABLE },
+        { "http3-post-connect-failure", RETRY_HTTP3 },
+    };
+    uint32_t on = 0;
+    while (list.n) {
+        struct str item = str_trim(str_split(&list, ','));
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+            on |= str_is(item, names[i].name) ? names[i].bit : 0;
+        }
+    }
+    return on;
 }
 
 const struct weighted_cluster *route_pick_weighted(const struct route *rt, uint64_t random)

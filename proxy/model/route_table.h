@@ -25,6 +25,8 @@ struct header_ops { // request or response side; removals first? No: Envoy adds 
     size_t remove_count;
 };
 
+struct json;
+
 enum retry_on {
     RETRY_5XX = 1 << 0, RETRY_GATEWAY_ERROR = 1 << 1, RETRY_RESET = 1 << 2, RETRY_CONNECT_FAILURE = 1 << 3,
     RETRY_REFUSED_STREAM = 1 << 4, RETRY_RETRIABLE_4XX = 1 << 5, RETRY_STATUS_CODES = 1 << 6, RETRY_HEADERS = 1 << 7,
@@ -39,9 +41,36 @@ struct retry_policy {
     uint64_t per_try_idle_ms;
     uint64_t backoff_base_ms, backoff_max_ms; // 25, 10 × base
     bool avoid_previous_hosts; // previous_hosts predicate
+    bool avoid_previous_priorities; // previous_priorities
+    uint32_t priority_update_frequency; // attempts after which the tried priorities are taken off; default 1
     uint32_t host_selection_attempts; // default 1
     uint32_t *status_codes;
     size_t status_code_count;
+    struct header_matcher *headers;         // retriable_headers: of an answer, any
+    size_t header_count;
+    struct header_matcher *request_headers; // retriable_request_headers: any, or no retry at all; none = always
+    size_t request_header_count;
+    struct reset_header {                   // rate_limited_retry_back_off: answers say when to come back
+        struct str name;
+        bool unix_time;                     // a point in time, else seconds from now
+    } *reset_headers;
+    size_t reset_header_count;
+    uint64_t reset_max_ms;                  // a longer wait is not believed
+};
+
+enum { REDIRECT_CODES_MAX = 8 };
+struct internal_redirect { // route.v3.InternalRedirectPolicy
+    uint32_t max;             // redirects followed, default 1
+    uint16_t codes[REDIRECT_CODES_MAX];
+    size_t code_count;        // default: 302
+    bool cross_scheme;
+    bool previous_routes;     // predicate: no route twice
+    bool safe_cross_scheme;   // predicate: http may not lead to https
+    struct str *allowed;      // predicate: names of the routes it may lead to
+    size_t allowed_count;
+    bool allow_list;
+    struct str *copy;         // response_headers_to_copy: into the next request
+    size_t copy_count;
 };
 
 struct hash_policy {
@@ -49,6 +78,8 @@ struct hash_policy {
     bool terminal;
     struct str name, cookie_path;
     int64_t cookie_ttl_s; // -1 = do not generate
+    struct regex *rewrite;     // of a header's value; NULL = as it is
+    struct str rewrite_sub;
 };
 
 struct weighted_cluster {
@@ -56,12 +87,24 @@ struct weighted_cluster {
     uint32_t weight;
     struct header_ops request_ops, response_ops;
     struct str host_rewrite; // empty = none
+    struct str cluster_header; // names the cluster in place of name; empty = none
+    struct ext *per_filter;
+    size_t per_filter_count;
+    struct subset_key *subset; // metadata_match, with the route's below it
+    size_t subset_count;
 };
 
 struct mirror {
     struct str cluster;
+    struct str cluster_header; // names the cluster in place of cluster; empty = none
+    struct str host;           // host_rewrite_literal; empty = none
     struct fraction fraction;
     bool append_shadow;
+};
+
+// One criterion of metadata_match, namespace "envoy.lb": sorted by key.
+struct subset_key {
+    struct str key, value; // value in canonical text: strings as they are, numbers and bools as JSON
 };
 
 enum route_kind { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT };
@@ -81,6 +124,9 @@ struct route {
     bool has_fraction;
     struct fraction fraction;
     bool grpc_only;
+    struct query_matcher *cookies;      // route.v3.CookieMatcher: name and value
+    bool *cookie_inverts;
+    size_t cookie_count;
     // action
     enum route_kind kind;
     struct str cluster;                 // empty when weighted or by header
@@ -105,7 +151,16 @@ struct route {
     struct str host_rewrite;            // literal
     bool auto_host_rewrite;
     struct str host_rewrite_header;
+    struct regex *host_rewrite_re;      // host_rewrite_path_regex: of the path
+    struct str host_rewrite_sub;
     bool append_x_forwarded_host;
+    bool hedge;                         // hedge_policy.hedge_on_per_try_timeout
+    bool high_priority;                 // priority: HIGH
+    int64_t buffer_limit;               // request_body_buffer_limit, per_request_buffer_limit_bytes; -1 = unset
+    struct internal_redirect *redirects; // NULL = answers with redirects are the client's
+    struct subset_key *subset;          // metadata_match
+    size_t subset_count;
+    struct json *metadata;              // filter_metadata, for operators; NULL = none
     struct hash_policy *hash;
     size_t hash_count;
     struct mirror *mirrors;
@@ -120,6 +175,7 @@ struct route {
     // direct response
     int direct_status;
     struct str direct_body;
+    struct format *direct_format;       // body_format; NULL = direct_body as it is
     struct header_ops request_ops, response_ops;
     struct ext *per_filter; // typed_per_filter_config: ext.name = filter name, cfg = parsed by the filter's route parser
     size_t per_filter_count;
@@ -135,7 +191,9 @@ struct virtual_host {
     size_t route_count;
     struct header_ops request_ops, response_ops;
     struct retry_policy *retry;
-    bool include_request_attempt_count, include_attempt_in_response;
+    bool include_request_attempt_count, include_attempt_in_response, include_is_timeout_retry;
+    bool hedge;                  // for routes without a hedge_policy
+    int64_t buffer_limit;        // for routes that say none; -1 = unset
     enum { TLS_REQ_NONE, TLS_REQ_EXTERNAL, TLS_REQ_ALL } require_tls;
     struct ext *per_filter;
     size_t per_filter_count;
@@ -153,6 +211,10 @@ struct route_table {
     bool ignore_port;            // ignore_port_in_host_matching
     bool most_specific_header_mutations_wins;
     struct header_ops request_ops, response_ops;
+    struct str *internal_only;   // internal_only_headers: taken from external requests
+    size_t internal_only_count;
+    struct ext *per_filter;      // typed_per_filter_config of the table
+    size_t per_filter_count;
     struct domain_index *index;
 };
 // Zeroed, one reference, empty arena. Fill it, then route_table_seal. Any thread.
@@ -166,6 +228,8 @@ int route_table_seal(struct route_table *t, struct err *err);
 const struct virtual_host *route_table_vhost(const struct route_table *t, struct str authority);
 // First route whose match fits. NULL when none.
 const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r);
+// Bits of a comma-separated list ("5xx,reset"); words without a meaning are passed over, as in Envoy.
+uint32_t retry_on_parse(struct str list);
 // By r->random; the route must be weighted.
 const struct weighted_cluster *route_pick_weighted(const struct route *rt, uint64_t random);
 
