@@ -6,8 +6,7 @@
 
 #include "init-net/adopt.h"
 #include "init-net/commands.h"
-#include "init-net/nft_batch.h"
-#include "init-net/nft_state.h"
+#include "init-net/install.h"
 #include "init-net/plan.h"
 #include "init-net/print.h"
 #include "init-net/report.h"
@@ -16,19 +15,13 @@
 #include "lib/base/clock.h"
 #include "lib/base/scope.h"
 
-enum { FOREIGN_MAX = 16 };
-
 struct apply {
     struct options *o;
     struct plan plan;
-    uint64_t hash;
-    struct nft_state state;
-    struct nft_foreign foreign[FOREIGN_MAX]; // tables that --takeover removes
-    size_t n_foreign;
+    struct install in;
     size_t route_changes;
     size_t adopted; // connections open before the rules
     uint64_t start_ms;
-    int64_t deadline_ms;
     const char *result; // "applied", "unchanged", …
 };
 
@@ -38,18 +31,18 @@ static int finish(struct apply *ap)
     uint64_t ms = clock_mono_ms() - ap->start_ms;
     report_warnings(o);
     if (o->output == OUTPUT_TEXT) {
-        report_message(o, "info", "%s: %zu rules in table inet %s, %s mode, IPv6 %s, hash %016llx, %llu ms", ap->result,
-                       ap->plan.n, PLAN_TABLE, o->mode == MODE_TPROXY ? "TPROXY" : "REDIRECT",
+        report_message(o, "info", "%s: %zu rules by %s, %s mode, IPv6 %s, hash %016llx, %llu ms", ap->result, ap->plan.n,
+                       install_backend_name(ap->in.backend), o->mode == MODE_TPROXY ? "TPROXY" : "REDIRECT",
                        ap->plan.v6 ? "captured" : (o->v6_drop ? "dropped" : "left alone"),
-                       (unsigned long long)ap->hash, (unsigned long long)ms);
+                       (unsigned long long)plan_hash(&ap->plan), (unsigned long long)ms);
         return EXIT_OK;
     }
     struct json_writer w;
     struct buf out = { 0 };
     char hash[32];
-    snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)ap->hash);
+    snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)plan_hash(&ap->plan));
     report_begin(o, &w, &out, ap->result);
-    jw_kv(&w, "backend", STR("nftables"));
+    jw_kv(&w, "backend", str_c(install_backend_name(ap->in.backend)));
     jw_kv(&w, "mode", o->mode == MODE_TPROXY ? STR("TPROXY") : STR("REDIRECT"));
     jw_kv_bool(&w, "ipv4", true);
     jw_kv_bool(&w, "ipv6", ap->plan.v6);
@@ -71,7 +64,7 @@ static int dry_run(struct apply *ap)
     } else if (o->dry_run == DRY_IPTABLES) {
         print_iptables(&ap->plan, &out);
     } else {
-        print_nft(&ap->plan, ap->hash, &out);
+        print_nft(&ap->plan, plan_hash(&ap->plan), &out);
         print_routes(&ap->plan, &out);
     }
     report_warnings(o);
@@ -92,45 +85,26 @@ static int dry_run(struct apply *ap)
     return report_write(STDOUT_FILENO, &out) ? EXIT_APPLY : EXIT_OK;
 }
 
-// Tables of other redirectors: two of them at one hook fight over who comes first.
-static int look_at_foreign(struct apply *ap, struct err *err)
-{
-    for (size_t i = 0; i < ap->state.n_tables; i++) {
-        const struct state_table *t = &ap->state.tables[i];
-        const char *owner = nft_state_foreign_owner(t);
-        if (!owner) {
-            continue;
-        }
-        bool istio = str_is(STR("istio-iptables"), owner);
-        if (istio && ap->o->takeover && ap->n_foreign < FOREIGN_MAX) {
-            ap->foreign[ap->n_foreign++] = (struct nft_foreign){ t->family, t->name };
-            continue;
-        }
-        if (options_warn(ap->o, err, "table %s belongs to %s: its rules stay, and traffic may be redirected twice%s",
-                         t->name, owner, istio ? "; --takeover removes it" : "")) {
-            return -EEXIST;
-        }
-    }
-    return 0;
-}
-
-static int prepare(struct apply *ap, struct options *o)
+static void prepare(struct apply *ap, struct options *o)
 {
     *ap = (struct apply){ .o = o, .start_ms = clock_mono_ms(), .result = "applied" };
-    ap->deadline_ms = (int64_t)ap->start_ms + o->timeout_ms;
     plan_build(o, o->arena, &ap->plan);
-    ap->hash = plan_hash(&ap->plan);
-    return 0;
+    plan_set_layout(&ap->plan, o->backend == BACKEND_NFT_IP ? PLAN_IP : PLAN_INET);
+}
+
+static int64_t deadline(const struct apply *ap)
+{
+    return (int64_t)ap->start_ms + ap->o->timeout_ms;
 }
 
 // Nothing of the plan differs from the kernel, so nothing is touched and the counters stay.
 static bool is_unchanged(struct apply *ap, struct nl *route)
 {
     char why[160];
-    if (ap->o->force_apply || ap->n_foreign) {
+    if (ap->o->force_apply || (ap->o->takeover && install_has_removable(&ap->in))) {
         return false;
     }
-    if (nft_state_equals(&ap->state, &ap->plan, why, sizeof(why)) && route_check(route, &ap->plan, why, sizeof(why))) {
+    if (install_equals(&ap->in, &ap->plan, why, sizeof(why)) && route_check(route, &ap->plan, why, sizeof(why))) {
         return true;
     }
     report_message(ap->o, "debug", "rules are written: %s", why);
@@ -138,10 +112,10 @@ static bool is_unchanged(struct apply *ap, struct nl *route)
 }
 
 // Only the first rules wake conntrack up; on a later run it knows all connections.
-static void adopt(struct apply *ap)
+static void adopt(struct apply *ap, bool first)
 {
     struct err why;
-    if (ap->o->established != ESTABLISHED_ADOPT || ap->state.present) {
+    if (ap->o->established != ESTABLISHED_ADOPT || !first) {
         return;
     }
     if (adopt_connections(&ap->adopted, &why)) {
@@ -149,50 +123,78 @@ static void adopt(struct apply *ap)
     }
 }
 
-static int commit(struct apply *ap, struct nl *nft, struct err *err)
+// Routing, then rules, then what is stale; or nothing.
+static int write_all(struct apply *ap, struct nl *route, struct err *err)
 {
-    int r = -EEXIST;
-    if (!ap->state.present) {
-        r = nft_apply(nft, &ap->plan, ap->hash, NFT_CREATE, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
+    struct route_added added = { 0 };
+    sigset_t before;
+    size_t pruned = 0;
+    signals_hold(&before);
+    int r = route_apply(route, &ap->plan, &added, err);
+    r = r ? r : install_write(&ap->in, &ap->plan, err);
+    if (r) {
+        route_undo(route, &added);
+    } else {
+        r = route_prune(route, &ap->plan, &pruned, err);
+        ap->route_changes = route_added_count(&added) + pruned;
     }
-    // There already, perhaps since a moment ago by another remora-init.
-    if (r == -EEXIST) {
-        r = nft_apply(nft, &ap->plan, ap->hash, NFT_REPLACE, ap->foreign, ap->n_foreign, ap->deadline_ms, err);
+    signals_release(&before);
+    return r;
+}
+
+// One backend. -ENOENT and the like: it is not to be had here.
+static int try_backend(struct apply *ap, struct nl *route, enum backend b, bool first, struct err *err)
+{
+    int r = install_choose(&ap->in, &ap->plan, b, err);
+    if (r) {
+        return r;
+    }
+    if (is_unchanged(ap, route)) {
+        ap->result = "unchanged";
+        return route_prune(route, &ap->plan, &ap->route_changes, err);
+    }
+    if (ap->adopted == 0) {
+        adopt(ap, first);
+    }
+    return write_all(ap, route, err);
+}
+
+// The first backend that this place has.
+static int write_anyhow(struct apply *ap, struct nl *route, struct err *err)
+{
+    enum backend candidates[4];
+    struct err err_here = { 0 };
+    size_t n = install_candidates(&ap->in, candidates);
+    bool first = install_is_empty(&ap->in);
+    int r = 0;
+    for (size_t i = 0; i < n; i++) {
+        r = try_backend(ap, route, candidates[i], first, &err_here);
+        if (r == 0) {
+            return i == 0 || !ap->o->force_iptables.n
+                       ? 0
+                       : options_warn(ap->o, err, "--force-iptables-binary: %s; the rules go through nftables", err->msg);
+        }
+        // The first refusal is the one to tell, unless a later one says more than "not here".
+        bool not_here = nft_is_lacking(r) || r == -EACCES;
+        if (i == 0 || !not_here) {
+            *err = err_here;
+        }
+        if (!not_here) {
+            return r;
+        }
+        report_message(ap->o, "debug", "%s cannot be used here: %s", install_backend_name(candidates[i]), err_here.msg);
     }
     return r;
 }
 
 static int apply_rules(struct apply *ap, struct err *err)
 {
-    scope_nl struct nl nft = { 0 };
     scope_nl struct nl route = { 0 };
-    int r = nl_open(&nft, NETLINK_NETFILTER, err);
+    int r = install_open(&ap->in, ap->o, deadline(ap), err);
     r = r ? r : nl_open(&route, NETLINK_ROUTE, err);
-    r = r ? r : nft_state_read(&nft, ap->o->arena, &ap->state, err);
-    r = r ? r : look_at_foreign(ap, err);
-    if (r) {
-        return r;
-    }
-    size_t pruned = 0;
-    if (is_unchanged(ap, &route)) {
-        ap->result = "unchanged";
-        r = route_prune(&route, &ap->plan, &pruned, err);
-        ap->route_changes = pruned;
-        return r;
-    }
-    adopt(ap);
-    struct route_added added = { 0 };
-    sigset_t before;
-    signals_hold(&before);
-    r = route_apply(&route, &ap->plan, &added, err);
-    r = r ? r : commit(ap, &nft, err);
-    if (r) {
-        route_undo(&route, &added);
-    } else {
-        r = route_prune(&route, &ap->plan, &pruned, err);
-        ap->route_changes = route_added_count(&added) + pruned;
-    }
-    signals_release(&before);
+    r = r ? r : install_warn_foreign(&ap->in, err);
+    r = r ? r : write_anyhow(ap, &route, err);
+    install_close(&ap->in);
     return r;
 }
 
@@ -218,16 +220,29 @@ int cmd_apply(struct options *o, const struct facts *facts)
     return o->run_validation && code == EXIT_OK ? cmd_verify(o, facts) : code;
 }
 
+static int check_anyhow(struct apply *ap, struct err *err)
+{
+    enum backend candidates[4];
+    int r = install_open(&ap->in, ap->o, deadline(ap), err);
+    size_t n = r ? 0 : install_candidates(&ap->in, candidates);
+    for (size_t i = 0; i < n; i++) {
+        r = install_choose(&ap->in, &ap->plan, candidates[i], err);
+        r = r ? r : install_check(&ap->in, &ap->plan, err);
+        if (!nft_is_lacking(r)) {
+            break;
+        }
+    }
+    install_close(&ap->in);
+    return r;
+}
+
 int cmd_check(struct options *o, const struct facts *facts)
 {
     (void)facts;
     struct apply ap;
     struct err err = { 0 };
-    scope_nl struct nl nft = { 0 };
     prepare(&ap, o);
-    int r = nl_open(&nft, NETLINK_NETFILTER, &err);
-    r = r ? r : nft_apply(&nft, &ap.plan, ap.hash, NFT_VALIDATE, NULL, 0, ap.deadline_ms, &err);
-    if (r) {
+    if (check_anyhow(&ap, &err)) {
         report_warnings(o);
         report_message(o, "error", "%s", err.msg);
         return EXIT_APPLY;

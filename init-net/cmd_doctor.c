@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "init-net/commands.h"
+#include "init-net/foreign.h"
 #include "init-net/nft_batch.h"
 #include "init-net/nft_state.h"
 #include "init-net/plan.h"
@@ -112,7 +113,8 @@ static void try_rules(struct doctor *d, struct nl *nl, const char *what, const c
         return;
     }
     plan_build(&o, d->o->arena, &p);
-    int r = nft_apply(nl, &p, 0, NFT_VALIDATE, NULL, 0, (int64_t)clock_mono_ms() + 2000, &err);
+    plan_set_layout(&p, o.backend == BACKEND_NFT_IP ? PLAN_IP : PLAN_INET);
+    int r = nft_apply(nl, &p, 0, NFT_VALIDATE, NULL, (int64_t)clock_mono_ms() + 2000, &err);
     if (r) {
         find(d, what, MISSING, "%s (%s)", advice, nft_hint(r));
     } else {
@@ -140,7 +142,7 @@ static void look_at_kernel(struct doctor *d)
               "DNS capture needs nft_ct with conntrack zones");
     try_rules(d, &nl, "networks", "doctor -i 10.0.0.0/8,192.168.0.0/16 -b *", "lists of networks need interval sets");
     for (size_t i = 0; i < s.n_tables; i++) {
-        const char *owner = nft_state_foreign_owner(&s.tables[i]);
+        const char *owner = foreign_table_owner(s.tables[i].name);
         if (owner) {
             find(d, "other redirector", NOTE, "table %s belongs to %s; both redirect", s.tables[i].name, owner);
         }

@@ -44,7 +44,7 @@ int cmd_verify(struct options *o, const struct facts *facts)
     struct plan p;
     struct verify_result v;
     plan_build(o, o->arena, &p);
-    verify_run(&p, o->probe_timeout_ms, &v);
+    verify_run(&p, o, o->probe_timeout_ms, &v);
     if (o->command == CMD_VERIFY) {
         report_warnings(o);
     }

@@ -18,6 +18,7 @@ struct build {
     struct nftnl_rule *rule;
     struct nft_sets *sets;
     uint32_t *next_set_id;
+    uint8_t family; // of the table
 };
 
 static struct nftnl_expr *expr_new(const char *name)
@@ -129,7 +130,7 @@ static struct nftnl_set *set_new(struct build *b, uint32_t type, uint32_t key_le
     CHECK(s);
     nftnl_set_set_str(s, NFTNL_SET_TABLE, PLAN_TABLE);
     nftnl_set_set_str(s, NFTNL_SET_NAME, "__set%d");
-    nftnl_set_set_u32(s, NFTNL_SET_FAMILY, NFPROTO_INET);
+    nftnl_set_set_u32(s, NFTNL_SET_FAMILY, b->family);
     nftnl_set_set_u32(s, NFTNL_SET_ID, ++*b->next_set_id);
     nftnl_set_set_u32(s, NFTNL_SET_FLAGS,
                       NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | (interval ? NFT_SET_INTERVAL : 0u));
@@ -158,6 +159,16 @@ static void add_lookup(struct build *b, struct nftnl_set *s, bool negate)
     nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SET_ID, nftnl_set_get_u32(s, NFTNL_SET_ID));
     nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, negate ? NFT_LOOKUP_F_INV : 0);
     nftnl_rule_add_expr(b->rule, e);
+}
+
+// Which family the packet is of; in a table of family ip or ip6 there is no other.
+static void match_nfproto(struct build *b, uint8_t family, bool negate)
+{
+    uint8_t nfproto = family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
+    if (b->family == NFPROTO_INET) {
+        add_meta(b, NFT_META_NFPROTO);
+        add_cmp(b, negate, &nfproto, 1);
+    }
 }
 
 static void match_port_list(struct build *b, const struct match *m)
@@ -217,10 +228,8 @@ static void match_net_list(struct build *b, const struct match *m)
     const struct cidr_list *l = &m->nets;
     bool v4 = l->v[0].family == AF_INET;
     uint32_t len = v4 ? 4 : 16;
-    uint8_t nfproto = v4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
     uint8_t other[16];
-    add_meta(b, NFT_META_NFPROTO);
-    add_cmp(b, false, &nfproto, 1);
+    match_nfproto(b, l->v[0].family, false);
     if (l->n == 1 && l->v[0].len == 0 && !m->negate) {
         return;
     }
@@ -294,12 +303,9 @@ static void add_match(struct build *b, const struct match *m)
 {
     static const uint32_t zero = 0;
     static const uint8_t tcp_flags = 0x17, tcp_syn = 0x02; // FIN|SYN|RST|ACK; RFC 9293 §3.1
-    uint8_t nfproto;
     switch (m->kind) {
     case MATCH_FAMILY:
-        nfproto = m->family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
-        add_meta(b, NFT_META_NFPROTO);
-        add_cmp(b, m->negate, &nfproto, 1);
+        match_nfproto(b, m->family, m->negate);
         break;
     case MATCH_PROTO:
         add_meta(b, NFT_META_L4PROTO);
@@ -424,17 +430,15 @@ static void add_comment(struct nftnl_rule *rule, const struct rule *r)
     nftnl_udata_buf_free(u);
 }
 
-struct nftnl_rule *nft_rule_build(const struct plan *p, const struct rule *r, uint32_t *next_set_id,
-                                  struct nft_sets *ret_sets)
+struct nftnl_rule *nft_rule_build(uint8_t family, const struct rule *r, uint32_t *next_set_id, struct nft_sets *ret_sets)
 {
-    (void)p;
     *ret_sets = (struct nft_sets){ 0 };
     struct nftnl_rule *rule = nftnl_rule_alloc();
     CHECK(rule);
-    struct build b = { .rule = rule, .sets = ret_sets, .next_set_id = next_set_id };
+    struct build b = { .rule = rule, .sets = ret_sets, .next_set_id = next_set_id, .family = family };
     nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, PLAN_TABLE);
     nftnl_rule_set_str(rule, NFTNL_RULE_CHAIN, plan_chains[r->chain].name);
-    nftnl_rule_set_u32(rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
+    nftnl_rule_set_u32(rule, NFTNL_RULE_FAMILY, family);
     for (size_t i = 0; i < r->n; i++) {
         add_match(&b, &r->m[i]);
     }

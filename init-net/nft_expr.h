@@ -16,10 +16,9 @@ struct nft_sets {
     size_t n;
 };
 
-// Builds the kernel form of r. *next_set_id numbers the anonymous sets of one batch and is moved on.
+// Builds the kernel form of r for the table of a family (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6). *next_set_id numbers the anonymous sets of one batch and is moved on.
 // The caller frees the result with nftnl_rule_free and the sets with nft_sets_free.
-struct nftnl_rule *nft_rule_build(const struct plan *p, const struct rule *r, uint32_t *next_set_id,
-                                  struct nft_sets *ret_sets);
+struct nftnl_rule *nft_rule_build(uint8_t family, const struct rule *r, uint32_t *next_set_id, struct nft_sets *ret_sets);
 void nft_sets_free(struct nft_sets *sets);
 
 #endif

@@ -41,6 +41,7 @@ enum type {
     T_ESTABLISHED,
     T_OUTPUT,
     T_DIR,
+    T_BACKEND,
 };
 
 enum { ANY = ~0, APPLY = 1 << CMD_APPLY, CLEANUP = 1 << CMD_CLEANUP, EXPLAIN = 1 << CMD_EXPLAIN, WAIT = 1 << CMD_WAIT };
@@ -87,6 +88,7 @@ static const struct {
     { T_ESTABLISHED, { "adopt", "capture", "syn-only" } },
     { T_OUTPUT, { "text", "json" } },
     { T_DIR, { "out", "in" } },
+    { T_BACKEND, { "auto", "nft", "nft-ip", "iptables", "iptables-legacy", "iptables-nft" } },
 };
 
 // Where a value came from decides what a bad one does.
@@ -809,8 +811,9 @@ static int warn_ineffective(struct parse *p)
         { o->mode == MODE_REDIRECT && (options_given(o, "istio-inbound-tproxy-mark") ||
                                        options_given(o, "istio-inbound-tproxy-route-table")),
           "-t and -r have no effect in REDIRECT mode" },
-        { o->force_iptables.n != 0, "--force-iptables-binary has no effect: rules go to the kernel through nftables, "
-                                    "no iptables program is run" },
+        { o->force_iptables.n != 0 && o->backend != BACKEND_AUTO, "--force-iptables-binary has no effect beside --backend" },
+        { o->nat_priority_offset != UINT32_MAX && (o->force_iptables.n || o->backend >= BACKEND_IPTABLES),
+          "--nat-priority-offset has no effect with iptables: its tables have fixed priorities" },
         { o->run_validation == false && o->skip_rule_apply, "--skip-rule-apply without --run-validation does nothing" },
     };
     for (size_t i = 0; i < array_len(cases); i++) {

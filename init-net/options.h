@@ -27,6 +27,14 @@ enum ipv6_mode { IPV6_AUTO, IPV6_ON, IPV6_OFF, IPV6_DROP };
 enum dry_run { DRY_NONE, DRY_NFT, DRY_IPTABLES, DRY_JSON };
 enum hairpin { HAIRPIN_UID, HAIRPIN_ALL, HAIRPIN_OFF };
 enum established { ESTABLISHED_ADOPT, ESTABLISHED_CAPTURE, ESTABLISHED_SYN_ONLY };
+enum backend {
+    BACKEND_AUTO,            // the first that works: nft, nft-ip, then iptables
+    BACKEND_NFT,             // nf_tables: table inet, or on old kernels tables ip and ip6
+    BACKEND_NFT_IP,          // nf_tables: tables ip and ip6
+    BACKEND_IPTABLES,        // whichever variant is there
+    BACKEND_IPTABLES_LEGACY, // iptables-legacy-restore
+    BACKEND_IPTABLES_NFT,    // iptables-nft-restore
+};
 enum output { OUTPUT_TEXT, OUTPUT_JSON };
 enum direction { DIR_OUT, DIR_IN };
 
@@ -81,7 +89,9 @@ struct options {
     uint32_t established; // enum established
     uint32_t output;      // enum output
     bool run_validation, skip_rule_apply, cleanup_only, force_apply, reconcile, native_nftables, cni_mode, takeover;
+    uint32_t backend; // enum backend
     struct str force_iptables, netns;
+    struct str pretend_missing; // for tests: parts of the kernel that shall count as missing
     uint16_t probe_port;
     uint32_t probe_timeout_ms, timeout_ms;
     uint32_t nat_priority_offset; // added to dstnat/-100, as two's complement

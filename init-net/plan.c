@@ -4,6 +4,7 @@
 #include <linux/netfilter.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/utsname.h>
 
 #include "init-net/print.h"
 #include "init-net/rules/registry.h"
@@ -12,12 +13,12 @@
 
 // Hook priorities of linux/netfilter_ipv4.h: raw -300, mangle -150, dstnat -100.
 const struct chain_info plan_chains[CHAIN_COUNT] = {
-    [CHAIN_RAW_PRE] = { "raw_pre", "filter", NF_INET_PRE_ROUTING, -300, "raw", "PREROUTING" },
-    [CHAIN_RAW_OUT] = { "raw_out", "filter", NF_INET_LOCAL_OUT, -300, "raw", "OUTPUT" },
-    [CHAIN_MANGLE_PRE] = { "mangle_pre", "filter", NF_INET_PRE_ROUTING, -150, "mangle", "PREROUTING" },
-    [CHAIN_MANGLE_OUT] = { "mangle_out", "route", NF_INET_LOCAL_OUT, -150, "mangle", "OUTPUT" },
-    [CHAIN_NAT_PRE] = { "nat_pre", "nat", NF_INET_PRE_ROUTING, -100, "nat", "PREROUTING" },
-    [CHAIN_NAT_OUT] = { "nat_out", "nat", NF_INET_LOCAL_OUT, -100, "nat", "OUTPUT" },
+    [CHAIN_RAW_PRE] = { "raw_pre", "filter", NF_INET_PRE_ROUTING, -300, "raw", "REMORA_PRE" },
+    [CHAIN_RAW_OUT] = { "raw_out", "filter", NF_INET_LOCAL_OUT, -300, "raw", "REMORA_OUT" },
+    [CHAIN_MANGLE_PRE] = { "mangle_pre", "filter", NF_INET_PRE_ROUTING, -150, "mangle", "REMORA_PRE" },
+    [CHAIN_MANGLE_OUT] = { "mangle_out", "route", NF_INET_LOCAL_OUT, -150, "mangle", "REMORA_OUT" },
+    [CHAIN_NAT_PRE] = { "nat_pre", "nat", NF_INET_PRE_ROUTING, -100, "nat", "REMORA_PRE" },
+    [CHAIN_NAT_OUT] = { "nat_out", "nat", NF_INET_LOCAL_OUT, -100, "nat", "REMORA_OUT" },
     [CHAIN_INBOUND] = { "inbound", NULL, 0, 0, "nat", "REMORA_INBOUND" },
     [CHAIN_OUTBOUND] = { "outbound", NULL, 0, 0, "nat", "REMORA_OUTBOUND" },
     [CHAIN_CAPTURE] = { "capture", NULL, 0, 0, "nat", "REMORA_CAPTURE" },
@@ -129,6 +130,71 @@ bool plan_chain_used(const struct plan *p, enum chain c)
         }
     }
     return false;
+}
+
+bool plan_rule_is_for(const struct rule *r, uint8_t family)
+{
+    for (size_t i = 0; i < r->n && family != NFPROTO_INET; i++) {
+        const struct match *m = &r->m[i];
+        if ((m->kind == MATCH_FAMILY && m->family != family) ||
+            ((m->kind == MATCH_SADDR || m->kind == MATCH_DADDR) && m->nets.v[0].family != family)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool plan_chain_in(const struct plan *p, uint8_t family, enum chain c)
+{
+    // IPv6 that is not captured has no rules but those of --ipv6=drop, which stand in mangle.
+    bool only_drop = family == NFPROTO_IPV6 && !p->v6;
+    if (only_drop && (!p->o->v6_drop || strcmp(plan_chains[c].iptables_table, "mangle") != 0)) {
+        return false;
+    }
+    if (c >= CHAIN_BASES) {
+        return plan_chain_used(p, c); // a jump may lead here, though this family has no rule in it
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->rules[i].chain == c && plan_rule_is_for(&p->rules[i], family)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t plan_tables(const struct plan *p, uint8_t ret[2])
+{
+    if (p->layout == PLAN_INET) {
+        ret[0] = NFPROTO_INET;
+        return 1;
+    }
+    ret[0] = NFPROTO_IPV4;
+    ret[1] = NFPROTO_IPV6;
+    return p->v6 || p->o->v6_drop ? 2 : 1;
+}
+
+// Tables have comments since Linux 5.10.
+static bool keeps_comments(void)
+{
+    struct utsname u;
+    uint64_t major = 0, minor = 0;
+    if (uname(&u) < 0) {
+        return false;
+    }
+    struct str rest = str_c(u.release);
+    struct str first = str_split(&rest, '.');
+    size_t n = 0;
+    while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9') {
+        n++;
+    }
+    return str_to_u64(first, 1000, &major) && str_to_u64(str_n(rest.p, n), 1000, &minor) &&
+           (major > 5 || (major == 5 && minor >= 10));
+}
+
+void plan_set_layout(struct plan *p, enum plan_layout layout)
+{
+    p->layout = layout;
+    p->marker = layout == PLAN_IP || !keeps_comments();
 }
 
 size_t plan_rule_number(const struct plan *p, const struct rule *r)

@@ -6,7 +6,13 @@
 
 #include "init-net/options.h"
 
-#define PLAN_TABLE "remora" // family inet
+#define PLAN_TABLE "remora" // family inet, or ip and ip6
+
+// How the nf_tables backend lays the plan out.
+enum plan_layout {
+    PLAN_INET, // one table of family inet
+    PLAN_IP,   // a table of family ip and, with IPv6, one of ip6: for kernels before 5.2, which have no inet nat
+};
 
 enum chain {
     // Base chains, in the order in which a packet meets them.
@@ -36,7 +42,7 @@ struct chain_info {
     uint32_t hook;    // enum nf_inet_hooks
     int priority;     // of nat chains: before the offset
     const char *iptables_table; // "raw", "mangle", "nat"
-    const char *iptables_name;
+    const char *iptables_name;  // of base chains: the chain that PREROUTING or OUTPUT jumps to
 };
 extern const struct chain_info plan_chains[CHAIN_COUNT];
 
@@ -111,8 +117,19 @@ struct plan {
     bool passthrough_addr6; // ::6/128 on lo
     bool policy_route4, policy_route6;
     uint32_t route_mark, route_table;
+    enum plan_layout layout;
+    bool marker;    // the hash also stands in the name of an empty chain: kernels before 5.10 keep no comment of a table
     int nat_offset; // added to the priority of the nat chains
 };
+
+// Chooses the layout, and whether this kernel needs the marker.
+void plan_set_layout(struct plan *p, enum plan_layout layout);
+// The families of the tables of this layout (NFPROTO_*); returns how many.
+size_t plan_tables(const struct plan *p, uint8_t ret[2]);
+// Does the rule say anything about packets of this family (NFPROTO_INET: any)?
+bool plan_rule_is_for(const struct rule *r, uint8_t family);
+// Does this family's table hold this chain?
+bool plan_chain_in(const struct plan *p, uint8_t family, enum chain c);
 
 // Builds the plan of an apply. Cannot fail: options were checked before. o and a must outlive *ret.
 void plan_build(const struct options *o, struct arena *a, struct plan *ret);

@@ -11,6 +11,11 @@ void print_table_comment(uint64_t hash, char *buf, size_t n)
     snprintf(buf, n, "remora-init %016llx", (unsigned long long)hash);
 }
 
+void print_marker(uint64_t hash, char *buf, size_t n)
+{
+    snprintf(buf, n, "hash_%016llx", (unsigned long long)hash);
+}
+
 static const char *proto_name(uint8_t proto)
 {
     return proto == IPPROTO_TCP ? "tcp" : "udp";
@@ -206,7 +211,7 @@ void print_nft_rule(const struct plan *p, const struct rule *r, struct buf *out)
     print_action(r, out);
 }
 
-static void print_chain(const struct plan *p, enum chain c, struct buf *out)
+static void print_chain(const struct plan *p, uint8_t family, enum chain c, struct buf *out)
 {
     const struct chain_info *info = &plan_chains[c];
     buf_printf(out, "\n\tchain %s {\n", info->name);
@@ -215,7 +220,7 @@ static void print_chain(const struct plan *p, enum chain c, struct buf *out)
                    info->hook == NF_INET_PRE_ROUTING ? "prerouting" : "output", plan_chain_priority(p, c));
     }
     for (size_t i = 0; i < p->n; i++) {
-        if (p->rules[i].chain != c) {
+        if (p->rules[i].chain != c || !plan_rule_is_for(&p->rules[i], family)) {
             continue;
         }
         buf_printf(out, "\t\t");
@@ -226,10 +231,16 @@ static void print_chain(const struct plan *p, enum chain c, struct buf *out)
     buf_printf(out, "\t}\n");
 }
 
-void print_nft(const struct plan *p, uint64_t hash, struct buf *out)
+static const char *family_word(uint8_t family)
 {
+    return family == NFPROTO_INET ? "inet" : family == NFPROTO_IPV4 ? "ip" : "ip6";
+}
+
+static void print_table(const struct plan *p, uint8_t family, uint64_t hash, struct buf *out)
+{
+    const char *word = family_word(family);
     // The first three lines are what makes the replacement complete, whatever was there.
-    buf_printf(out, "table inet %s\ndelete table inet %s\ntable inet %s {\n", PLAN_TABLE, PLAN_TABLE, PLAN_TABLE);
+    buf_printf(out, "table %s %s\ndelete table %s %s\ntable %s %s {\n", word, PLAN_TABLE, word, PLAN_TABLE, word, PLAN_TABLE);
     if (hash) {
         char comment[64];
         print_table_comment(hash, comment, sizeof(comment));
@@ -237,16 +248,25 @@ void print_nft(const struct plan *p, uint64_t hash, struct buf *out)
     }
     // A chain stands before those that jump to it.
     for (int c = CHAIN_COUNT - 1; c >= 0; c--) {
-        if (c >= CHAIN_BASES && plan_chain_used(p, (enum chain)c)) {
-            print_chain(p, (enum chain)c, out);
+        if (c >= CHAIN_BASES && plan_chain_in(p, family, (enum chain)c)) {
+            print_chain(p, family, (enum chain)c, out);
         }
     }
     for (int c = 0; c < CHAIN_BASES; c++) {
-        if (plan_chain_used(p, (enum chain)c)) {
-            print_chain(p, (enum chain)c, out);
+        if (plan_chain_in(p, family, (enum chain)c)) {
+            print_chain(p, family, (enum chain)c, out);
         }
     }
     buf_printf(out, "}\n");
+}
+
+void print_nft(const struct plan *p, uint64_t hash, struct buf *out)
+{
+    uint8_t families[2];
+    size_t n = plan_tables(p, families);
+    for (size_t i = 0; i < n; i++) {
+        print_table(p, families[i], hash, out);
+    }
 }
 
 void print_routes(const struct plan *p, struct buf *out)

@@ -17,6 +17,8 @@ void print_routes(const struct plan *p, struct buf *out);
 void print_iptables(const struct plan *p, struct buf *out);
 // {"chains":[…],"rules":[…],"routes":[…]} with hash and warnings.
 void print_json(const struct plan *p, struct buf *out);
+// Name of the empty chain that says the same on kernels whose tables have no comments: "hash_HASH".
+void print_marker(uint64_t hash, char *buf, size_t n);
 // "table comment" of a plan, as stored in the kernel: "remora-init HASH".
 void print_table_comment(uint64_t hash, char *buf, size_t n);
 

@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan in iptables-restore syntax. That dialect has no lists but of ports, so one rule may become several:
 // one for each network, group of ports and id.
+#include "init-net/ipt_text.h"
+
+#include <linux/netfilter.h>
 #include <stdio.h>
 
 #include "init-net/print.h"
 
 enum { MULTIPORT_MAX = 15 }; // xt_multiport: a range counts twice
-
-static bool is_for_family(const struct rule *r, uint8_t family)
-{
-    for (size_t i = 0; i < r->n; i++) {
-        const struct match *m = &r->m[i];
-        if ((m->kind == MATCH_FAMILY && m->family != family) ||
-            ((m->kind == MATCH_SADDR || m->kind == MATCH_DADDR) && m->nets.v[0].family != family)) {
-            return false;
-        }
-    }
-    return true;
-}
 
 // Ports from index *ix on that fit into one multiport match; *ix moves behind them.
 static void print_port_group(const struct match *m, size_t *ix, struct buf *out)
@@ -194,43 +185,56 @@ static void print_rule(const struct rule *r, struct buf *out)
     }
 }
 
-static void print_table(const struct plan *p, uint8_t family, const char *table, struct buf *out)
+static void add_rule(const struct plan *p, const struct rule *r, struct ipt_content *c)
 {
-    bool any = false;
-    for (int c = 0; c < CHAIN_COUNT; c++) {
-        any = any || (strcmp(plan_chains[c].iptables_table, table) == 0 && plan_chain_used(p, (enum chain)c));
+    struct buf text = { 0 };
+    print_rule(r, &text);
+    struct str rest = arena_str(p->a, buf_pullup(&text, buf_len(&text)));
+    while (rest.n) {
+        ipt_lines_add(&c->rules, p->a, str_split(&rest, '\n'), r);
     }
-    if (!any) {
-        return;
-    }
-    buf_printf(out, "*%s\n", table);
-    for (int c = CHAIN_BASES; c < CHAIN_COUNT; c++) {
-        if (strcmp(plan_chains[c].iptables_table, table) == 0 && plan_chain_used(p, (enum chain)c)) {
-            buf_printf(out, ":%s - [0:0]\n", plan_chains[c].iptables_name);
+    buf_clear(&text);
+}
+
+void ipt_from_plan(const struct plan *p, uint8_t family, enum ipt_table t, struct ipt_content *ret)
+{
+    struct ipt_content c = { 0 };
+    for (int k = 0; k < CHAIN_COUNT; k++) {
+        const struct chain_info *info = &plan_chains[k];
+        if (strcmp(info->iptables_table, ipt_table_names[t]) != 0 || !plan_chain_in(p, family, (enum chain)k)) {
+            continue;
         }
-    }
-    for (int c = 0; c < CHAIN_COUNT; c++) {
+        ipt_lines_add(&c.chains, p->a, str_c(info->iptables_name), NULL);
         for (size_t i = 0; i < p->n; i++) {
             const struct rule *r = &p->rules[i];
-            if ((int)r->chain == c && strcmp(plan_chains[c].iptables_table, table) == 0 && is_for_family(r, family)) {
-                print_rule(r, out);
+            if ((int)r->chain == k && plan_rule_is_for(r, family)) {
+                add_rule(p, r, &c);
             }
         }
+        if (k < CHAIN_BASES) {
+            struct str hook = arena_printf(p->a, "-A %s -j %s", info->hook == NF_INET_PRE_ROUTING ? "PREROUTING" : "OUTPUT",
+                                           info->iptables_name);
+            ipt_lines_add(&c.hooks, p->a, hook, NULL);
+        }
     }
-    buf_printf(out, "COMMIT\n");
+    *ret = c;
 }
 
 void print_iptables(const struct plan *p, struct buf *out)
 {
-    static const char *const tables[] = { "raw", "mangle", "nat" };
+    static const struct ipt_content nothing;
     for (int v6 = 0; v6 < 2; v6++) {
-        if (v6 && !p->v6 && !p->o->v6_drop) {
-            continue;
+        struct ipt_script s = { 0 };
+        for (int t = 0; t < IPT_TABLES; t++) {
+            struct ipt_content c;
+            ipt_from_plan(p, v6 ? AF_INET6 : AF_INET, (enum ipt_table)t, &c);
+            ipt_script_add(&s, (enum ipt_table)t, &nothing, &c);
         }
-        buf_printf(out, "# %s\n", v6 ? "ip6tables-restore" : "iptables-restore");
-        for (size_t i = 0; i < 3; i++) {
-            print_table(p, v6 ? AF_INET6 : AF_INET, tables[i], out);
+        if (s.n || !v6) {
+            buf_printf(out, "# %s --noflush\n", v6 ? "ip6tables-restore" : "iptables-restore");
         }
+        buf_move(out, &s.text, buf_len(&s.text));
+        ipt_script_fini(&s);
     }
     print_routes(p, out);
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "init-net/eval.h"
-#include "init-net/nft_state.h"
+#include "init-net/install.h"
 #include "init-net/route.h"
 #include "lib/base/clock.h"
 #include "lib/base/scope.h"
@@ -214,16 +214,33 @@ static void run_probe(const struct plan *p, const struct probe *x, uint32_t time
     v->probed = v->probed || right;
 }
 
-static void check_structure(const struct plan *p, struct verify_result *v)
+// The rules in the kernel against the plan, in whatever backend they stand.
+static int compare_rules(struct plan *p, struct options *o, char *why, size_t why_size, bool *ret_same, struct err *err)
 {
-    scope_nl struct nl nft = { 0 };
+    scope_install struct install in = { 0 };
+    int r = install_open(&in, o, (int64_t)clock_mono_ms() + o->timeout_ms, err);
+    r = r ? r : install_find(&in, err);
+    if (r) {
+        return r;
+    }
+    if (in.backend == BACKEND_AUTO) {
+        snprintf(why, why_size, "there are none in this network namespace");
+        *ret_same = plan_is_empty(p);
+        return 0;
+    }
+    plan_set_layout(p, in.backend == BACKEND_NFT_IP ? PLAN_IP : PLAN_INET);
+    *ret_same = install_equals(&in, p, why, why_size);
+    return 0;
+}
+
+static void check_structure(struct plan *p, struct options *o, struct verify_result *v)
+{
     scope_nl struct nl route = { 0 };
-    struct nft_state s;
     struct err err;
     char why[160];
-    int r = nl_open(&nft, NETLINK_NETFILTER, &err);
-    r = r ? r : nft_state_read(&nft, p->a, &s, &err);
-    if (r == -EPERM) {
+    bool same = false;
+    int r = compare_rules(p, o, why, sizeof(why), &same, &err);
+    if (r == -EPERM || r == -EACCES) {
         note(v, "rules", CHECK_SKIPPED, "reading them needs CAP_NET_ADMIN");
         return;
     }
@@ -231,7 +248,6 @@ static void check_structure(const struct plan *p, struct verify_result *v)
         note(v, "rules", CHECK_FAILED, "%.180s", err.msg);
         return;
     }
-    bool same = nft_state_equals(&s, p, why, sizeof(why));
     note(v, "rules", same ? CHECK_OK : CHECK_FAILED, "%s", same ? "as these flags make them" : why);
     if (nl_open(&route, NETLINK_ROUTE, &err)) {
         note(v, "routing", CHECK_FAILED, "%.180s", err.msg);
@@ -241,7 +257,7 @@ static void check_structure(const struct plan *p, struct verify_result *v)
     note(v, "routing", same ? CHECK_OK : CHECK_FAILED, "%s", same ? "as these flags make it" : why);
 }
 
-void verify_run(const struct plan *p, uint32_t timeout_ms, struct verify_result *ret)
+void verify_run(struct plan *p, struct options *o, uint32_t timeout_ms, struct verify_result *ret)
 {
     struct verify_result v = { 0 };
     uint16_t port = p->o->probe_port;
@@ -259,7 +275,7 @@ void verify_run(const struct plan *p, uint32_t timeout_ms, struct verify_result 
         { "outbound", AF_INET, IPPROTO_TCP, NULL, "192.0.2.2", port, "eth0", "127.0.0.1" },
         { "dns", AF_INET, IPPROTO_UDP, NULL, resolver, 53, strncmp(resolver, "127.", 4) ? "eth0" : "lo", "127.0.0.1" },
     };
-    check_structure(p, &v);
+    check_structure(p, o, &v);
     for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]) && !v.failed; i++) {
         if ((probes[i].family == AF_INET6 && !p->v6) || (probes[i].proto == IPPROTO_UDP && !p->o->redirect_dns)) {
             continue;

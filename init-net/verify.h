@@ -23,7 +23,7 @@ struct verify_result {
 };
 
 // Runs all checks that this user can run; each probe takes at most timeout_ms. Without CAP_NET_ADMIN the rules cannot be
-// read and only the probes count.
-void verify_run(const struct plan *p, uint32_t timeout_ms, struct verify_result *ret);
+// read and only the probes count. The plan gets the layout of the rules that are there.
+void verify_run(struct plan *p, struct options *o, uint32_t timeout_ms, struct verify_result *ret);
 
 #endif
