@@ -6,8 +6,10 @@
 // Threads: all on the connection's loop. Re-entrancy: callbacks may call any codec function, also reset or destroy. on_high is the
 // only callback that may come from inside a codec_send_* call.
 //
-// Tunnels (HTTP/1): after a 101, or a 2xx to CONNECT, was sent (server) or heard (client), the stream carries raw bytes both ways with
-// codec_send_data and on_data, although the request may have ended before; end = half-close. The connection closes afterwards.
+// Tunnels: after a 101, or a 2xx to CONNECT, was sent (server) or heard (client), the stream carries raw bytes both ways with
+// codec_send_data and on_data, although the request had ended before; end = half-close. An HTTP/1 connection closes afterwards. In HTTP/2
+// an upgrade is an extended CONNECT (RFC 8441): its owner sees GET with `upgrade` and 101, as in HTTP/1; a server stream refuses to answer
+// one with 2xx. What comes in before the switch waits in the codec.
 #ifndef LIB_HTTP_CODEC_H
 #define LIB_HTTP_CODEC_H
 
@@ -69,6 +71,7 @@ struct codec_opts {
     const struct h1_limits *h1;    // NULL = default; borrowed for the codec's life
     uint32_t max_concurrent_streams; // server h2; 0 = default
     uint32_t stream_window, conn_window; // h2; 0 = default
+    bool allow_connect; // h2 server: extended CONNECT (RFC 8441) is offered
     bool half_close_ok; // h1 server: a client that ended its side still gets its answer (admin pages). Off: its end cancels the
                         // request (CODEC_RESET_REMOTE), as Envoy does
 };
@@ -78,9 +81,13 @@ struct codec *codec_h1_server(struct conn *conn, const struct codec_ops *ops, vo
 struct codec *codec_h1_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 // HTTP/2 (RFC 9113): many streams at a time. Refused or abused connections end with GOAWAY; malformed messages with RST_STREAM and
 // on_bad_request. A header list over the limits of o->h1 is answered with 431. Server streams close (on_close) when the answer has left
-// for the connection. Upgrades (extended CONNECT) are not offered.
+// for the connection. Upgrades: see Tunnels above.
 struct codec *codec_h2_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 struct codec *codec_h2_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
+
+// Not HTTP: the upstream side of a CONNECT that ends here. Its one exchange hears 200 as soon as a request is "sent", of which the server sees
+// nothing, and is a tunnel from there on.
+struct codec *codec_raw_client(struct conn *conn, const struct codec_ops *ops, void *owner);
 
 void *codec_owner(const struct codec *c);
 struct conn *codec_conn(const struct codec *c);

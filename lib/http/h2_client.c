@@ -3,6 +3,9 @@
 #include "lib/http/h2_conn.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "lib/base/mem.h"
 
 enum { INFORMATIONAL_MAX = 16, STREAMS_BEFORE_SETTINGS = 1, STREAMS_MAX = 1024, STREAM_IDS_MAX = 0x3ffffff0 };
 
@@ -21,6 +24,22 @@ static void trailers(struct h2 *h, struct h2_stream *x)
     x->has_trailers = true;
     x->in_end = true;
     h2_dirty(h, x);
+}
+
+// RFC 9113 §8.5: with 2xx both sides talk past HTTP. For an upgrade that is what 101 says in HTTP/1.1.
+static bool switched(struct h2_stream *x, struct http_response *r)
+{
+    if (r->status >= 300) {
+        return false;
+    }
+    x->tunnel = true;
+    x->s.remote_done = r->end_stream = false;
+    r->content_length = -1;
+    if (x->protocol.n) {
+        r->status = 101;
+        r->upgrade = x->protocol;
+    }
+    return true;
 }
 
 void h2_client_block(struct h2 *h, const nghttp2_frame *f)
@@ -45,6 +64,9 @@ void h2_client_block(struct h2 *h, const nghttp2_frame *f)
     if (r.status >= 200) {
         x->head_heard = true;
         x->in_end = x->s.remote_done = end;
+    }
+    if (x->connect && r.status >= 200 && !switched(x, &r)) {
+        x->connect = false; // an ordinary answer
     }
     if (x->s.ops->on_response) {
         x->s.ops->on_response(&x->s, &r);
@@ -81,10 +103,13 @@ static struct codec_stream *new_stream(struct codec *c, const struct codec_strea
     return &x->s;
 }
 
-static void put_pseudo(const struct h2 *h, struct h2_out *o, const struct http_request *r, bool connect)
+static void put_pseudo(const struct h2 *h, struct h2_out *o, const struct http_request *r, bool plain_connect)
 {
-    h2_out_put(o, STR(":method"), r->method);
-    if (!connect) {
+    h2_out_put(o, STR(":method"), r->upgrade.n ? STR("CONNECT") : r->method);
+    if (r->upgrade.n) {
+        h2_out_put(o, STR(":protocol"), r->upgrade);
+    }
+    if (!plain_connect) {
         h2_out_put(o, STR(":scheme"), r->scheme.n ? r->scheme : h->c.conn->transport ? STR("https") : STR("http"));
         h2_out_put(o, STR(":path"), r->path);
     }
@@ -93,20 +118,11 @@ static void put_pseudo(const struct h2 *h, struct h2_out *o, const struct http_r
     }
 }
 
-static void send_request(struct codec_stream *s, const struct http_request *r)
+static void submit(struct h2 *h, struct h2_stream *x, const struct http_request *r)
 {
-    struct h2 *h = h2_of(s->codec);
-    struct h2_stream *x = h2_stream_of(s);
-    if (x->told || x->given_up || x->head_sent || h->failed || h->gone || h->gone_due) {
-        return;
-    }
-    bool connect = str_is(r->method, "CONNECT");
-    if (r->headers.truncated || r->upgrade.n || (!connect && r->path.n == 0)) {
-        h2_stream_reset(s, CODEC_RESET_LOCAL); // cannot be said in HTTP/2 (extended CONNECT is not offered)
-        return;
-    }
     struct h2_out o;
     char digits[24];
+    bool connect = str_is(r->method, "CONNECT"), bodiless = r->end_stream && !x->connect;
     h2_out_begin(&o, r->headers.count + 3);
     put_pseudo(h, &o, r, connect);
     h2_out_fields(&o, &r->headers, &h->scratch);
@@ -116,22 +132,76 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
     if (r->expect_continue && !r->end_stream) {
         h2_out_put(&o, STR("expect"), STR("100-continue"));
     }
-    if (r->content_length >= 0 && !connect && (r->content_length == 0 || !r->end_stream)) {
+    if (r->content_length >= 0 && !x->connect && (r->content_length == 0 || !r->end_stream)) {
         int n = snprintf(digits, sizeof(digits), "%lld", (long long)r->content_length);
         h2_out_put(&o, STR("content-length"), str_n(digits, (size_t)n));
     }
     nghttp2_data_provider body = { .source = { .ptr = x }, .read_callback = h2_read_body };
-    int32_t sid = nghttp2_submit_request(h->session, NULL, o.v, o.n, r->end_stream ? NULL : &body, x);
+    int32_t sid = nghttp2_submit_request(h->session, NULL, o.v, o.n, bodiless ? NULL : &body, x);
     h2_out_end(&o);
     arena_reset(&h->scratch, false);
     if (sid < 0) {
-        h2_stream_reset(s, CODEC_RESET_LOCAL);
+        h2_stream_reset(&x->s, CODEC_RESET_LOCAL);
         return;
     }
     x->sid = sid;
-    x->out_empty = r->end_stream;
+    x->out_empty = bodiless;
     x->out_left = r->end_stream ? -1 : r->content_length;
-    h2_head_sent(h, x, r->end_stream);
+    h2_head_sent(h, x, bodiless);
+}
+
+// RFC 8441 §3: only a server that offers extended CONNECT may be asked to upgrade.
+static void submit_upgrade(struct h2 *h, struct h2_stream *x, const struct http_request *r)
+{
+    if (nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1) {
+        submit(h, x, r);
+        return;
+    }
+    h2_tell_reset(x, CODEC_RESET_PROTOCOL, "http2.upgrade_not_offered");
+    if (!h->c.freed) {
+        h2_stream_reset(&x->s, CODEC_RESET_LOCAL);
+    }
+}
+
+void h2_client_settled(struct h2 *h)
+{
+    list_for_safe (p, &h->streams) {
+        struct h2_stream *x = list_entry(p, struct h2_stream, link);
+        struct http_request *r = x->later;
+        x->later = NULL;
+        if (r && !x->given_up && !x->told) {
+            submit_upgrade(h, x, r);
+        }
+        free(r);
+        if (h->c.freed) {
+            return;
+        }
+    }
+}
+
+static void send_request(struct codec_stream *s, const struct http_request *r)
+{
+    struct h2 *h = h2_of(s->codec);
+    struct h2_stream *x = h2_stream_of(s);
+    if (x->told || x->given_up || x->head_sent || x->later || h->failed || h->gone || h->gone_due) {
+        return;
+    }
+    bool connect = str_is(r->method, "CONNECT"), upgrade = r->upgrade.n > 0;
+    bool sayable = upgrade ? str_is(r->method, "GET") && r->end_stream : connect ? r->end_stream : true;
+    if (r->headers.truncated || (!connect && r->path.n == 0) || !sayable) {
+        h2_stream_reset(s, CODEC_RESET_LOCAL);
+        return;
+    }
+    x->connect = connect || upgrade;
+    x->protocol = upgrade ? arena_str(x->arena, r->upgrade) : r->upgrade;
+    if (!upgrade) {
+        submit(h, x, r);
+    } else if (h->settings_heard) {
+        submit_upgrade(h, x, r);
+    } else {
+        x->later = mem_alloc(sizeof(*r));
+        *x->later = *r; // its views live as long as the stream's owner
+    }
 }
 
 static const struct codec_impl impl = {

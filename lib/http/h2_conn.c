@@ -122,7 +122,7 @@ static void consume(struct h2 *h, struct h2_stream *x, size_t n)
     }
 }
 
-static void drop_input(struct h2 *h, struct h2_stream *x)
+void h2_drop_input(struct h2 *h, struct h2_stream *x)
 {
     size_t n = x->in.len;
     buf_clear(&x->in);
@@ -131,10 +131,12 @@ static void drop_input(struct h2 *h, struct h2_stream *x)
 
 static void release(struct h2 *h, struct h2_stream *x)
 {
-    drop_input(h, x);
+    h2_drop_input(h, x);
     buf_clear(&x->out);
     free(x->trailers_out);
     x->trailers_out = NULL;
+    free(x->later);
+    x->later = NULL;
     list_del(&x->dirty);
     list_del(&x->link);
     h->n_streams--;
@@ -158,7 +160,7 @@ static void tell_close(struct h2 *h, struct h2_stream *x)
     x->s.ops = &codec_no_stream_ops;
 }
 
-static void tell_reset(struct h2_stream *x, enum codec_reset why, const char *detail)
+void h2_tell_reset(struct h2_stream *x, enum codec_reset why, const char *detail)
 {
     if (!x->told && !x->given_up && x->s.ops->on_reset) {
         x->s.ops->on_reset(&x->s, why, detail);
@@ -183,7 +185,7 @@ static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x
 static void deliver(struct h2 *h, struct h2_stream *x)
 {
     bool end = x->in_end && !x->s.remote_done;
-    if (x->told || x->given_up || x->s.paused || (x->in.len == 0 && !end)) {
+    if (x->told || x->given_up || x->s.paused || (x->in.len == 0 && !end) || (x->connect && !x->tunnel)) {
         return;
     }
     size_t n = x->in.len;
@@ -219,7 +221,7 @@ static void finish(struct h2 *h, struct h2_stream *x)
     }
     if (!x->closed && x->sid && !h->failed && !x->given_up) {
         x->given_up = true;
-        drop_input(h, x);
+        h2_drop_input(h, x);
         h2_rst(h, x->sid, h->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
     }
     bool free_now = x->closed || x->sid == 0 || h->failed;
@@ -231,6 +233,18 @@ static void finish(struct h2 *h, struct h2_stream *x)
     }
 }
 
+// Nothing of this exchange is missing on our side of x: what is left may be delivered although the stream is closed.
+static bool whole(const struct h2 *h, const struct h2_stream *x, bool clean)
+{
+    return clean && x->in_end && (x->tunnel ? x->end_sent : !h->server);
+}
+
+// Both sides of a tunnel end on their own; a client's other exchanges are over with the answer, nobody waits for the request's rest.
+static bool complete(const struct h2 *h, const struct h2_stream *x)
+{
+    return x->s.remote_done && (x->tunnel ? x->closed : !h->server);
+}
+
 // Acts on the marks of one stream.
 static void service(struct h2 *h, struct h2_stream *x)
 {
@@ -239,23 +253,23 @@ static void service(struct h2 *h, struct h2_stream *x)
         return;
     }
     bool clean = x->closed && x->close_code == NGHTTP2_NO_ERROR;
-    if (h->server && clean && x->end_sent) {
+    if (h->server && clean && x->end_sent && (!x->tunnel || x->s.remote_done)) {
         finish(h, x);
         return;
     }
-    if (h->failed && (h->server || !clean || !x->in_end)) {
+    if (h->failed && !whole(h, x, clean)) {
         enum codec_reset why = h->fail_why;
         bool unheard = !h->server && why != CODEC_RESET_PROTOCOL && h->opened > 1 && !x->head_heard && !x->informational;
-        tell_reset(x, unheard ? CODEC_RESET_BEFORE_REQUEST : why, h->fail_detail);
+        h2_tell_reset(x, unheard ? CODEC_RESET_BEFORE_REQUEST : why, h->fail_detail);
         if (!h->c.freed) {
             finish(h, x);
         }
         return;
     }
-    if (x->closed && (h->server || !clean || !x->in_end)) {
+    if (x->closed && !whole(h, x, clean)) {
         const char *detail;
         enum codec_reset why = reset_kind(h, x, &detail);
-        tell_reset(x, why, detail);
+        h2_tell_reset(x, why, detail);
         if (!h->c.freed) {
             finish(h, x);
         }
@@ -271,7 +285,7 @@ static void service(struct h2 *h, struct h2_stream *x)
             x->s.ops->on_low(&x->s);
         }
     }
-    if (!h->c.freed && !h->server && x->s.remote_done) { // with the answer the exchange is over; nobody waits for the request's rest
+    if (!h->c.freed && complete(h, x)) {
         finish(h, x);
     }
 }
@@ -340,7 +354,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t sid, c
     (void)flags;
     struct h2 *h = h2_user(user);
     struct h2_stream *x = find(h, sid);
-    if (!x || x->told || x->given_up) {
+    if (!x || x->told || x->given_up || (x->connect && !x->tunnel && h->server && x->head_sent)) { // or a tunnel that was refused
         nghttp2_session_consume(h->session, sid, n);
         return 0;
     }
@@ -392,6 +406,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user
     case NGHTTP2_SETTINGS:
         if (!(f->hd.flags & NGHTTP2_FLAG_ACK) && !h->settings_heard) {
             h->settings_heard = h->settled_due = true;
+            if (!h->server) {
+                h2_client_settled(h);
+            }
         }
         break;
     case NGHTTP2_PING:
@@ -534,7 +551,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *f, void 
     x->s.bytes_out += f->hd.type == NGHTTP2_HEADERS ? f->hd.length + 9 : 9;
     if (f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         x->end_sent = true;
-        if (h->server && !x->in_end) { // RFC 9113 §8.1: the answer is complete, nobody wants the rest of the request
+        if (h->server && !x->in_end && !x->tunnel) { // RFC 9113 §8.1: the answer is complete, nobody wants the rest of the request
             nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_NO_ERROR);
         }
     }
@@ -697,7 +714,7 @@ void h2_stream_reset(struct codec_stream *s, enum codec_reset why)
     }
     x->given_up = true;
     buf_clear(&x->out);
-    drop_input(h, x);
+    h2_drop_input(h, x);
     if (x->sid && !x->closed) {
         uint32_t code = why == CODEC_RESET_REFUSED ? NGHTTP2_REFUSED_STREAM : why == CODEC_RESET_PROTOCOL ? NGHTTP2_PROTOCOL_ERROR
                         : h->server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
@@ -757,6 +774,8 @@ static void free_streams(struct h2 *h, struct list *list)
         buf_clear(&x->out);
         free(x->trailers_out);
         x->trailers_out = NULL;
+        free(x->later);
+        x->later = NULL;
         list_del(&x->link);
         loop_free_later(h->c.conn->loop, x);
     }
@@ -839,7 +858,7 @@ static void on_timer(struct timer *t)
         struct h2_stream *x = list_entry(p, struct h2_stream, link);
         if (x->end_queued && !x->end_sent && !x->closed && !x->given_up) {
             if (x->tick_out == x->s.bytes_out + 1) {
-                tell_reset(x, CODEC_RESET_REMOTE, "http2.stalled");
+                h2_tell_reset(x, CODEC_RESET_REMOTE, "http2.stalled");
                 if (h->c.freed) {
                     break;
                 }
@@ -996,7 +1015,7 @@ static nghttp2_session *session_new(struct h2 *h)
 
 static void submit_settings(struct h2 *h, const struct codec_opts *o)
 {
-    nghttp2_settings_entry iv[4];
+    nghttp2_settings_entry iv[5];
     size_t n = 0;
     uint32_t streams = o && o->max_concurrent_streams ? o->max_concurrent_streams : H2_MAX_STREAMS;
     iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->server ? streams : 0 };
@@ -1004,6 +1023,9 @@ static void submit_settings(struct h2 *h, const struct codec_opts *o)
                                         o && o->stream_window ? o->stream_window : H2_STREAM_WINDOW };
     if (!h->server) {
         iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
+    }
+    if (h->allow_connect) { // RFC 8441 §3
+        iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 };
     }
     nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, n);
 }
@@ -1016,6 +1038,7 @@ struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server,
     h->server = server;
     h->limits = o && o->h1 ? o->h1 : &h1_limits_default;
     h->conn_window = o && o->conn_window ? o->conn_window : server ? H2_CONN_WINDOW_SERVER : H2_CONN_WINDOW_CLIENT;
+    h->allow_connect = server && o && o->allow_connect;
     h->eof = conn->eof_in;
     list_init(&h->streams);
     list_init(&h->dirty);

@@ -46,6 +46,8 @@ struct h2_stream {
     int32_t sid;                 // 0: not submitted
     struct buf in, out;
     struct headers trailers;     // heard
+    struct str protocol;         // extended CONNECT: what for, in arena
+    struct http_request *later;  // owned copy: waits for the server's SETTINGS
     nghttp2_nv *trailers_out;    // owned, one block with its bytes
     size_t n_trailers_out;
     int64_t out_left;            // announced content-length still to be sent; -1 = not announced
@@ -58,6 +60,8 @@ struct h2_stream {
     bool closed;                 // nghttp2 has forgotten it
     bool rst_heard;              // by the peer's RST_STREAM
     bool end_sent, end_queued;
+    bool connect;                // CONNECT: the frames behind the head are no message; they wait until the other side has switched
+    bool tunnel;                 // it has: raw bytes both ways until both sides ended
     bool given_up;               // codec_stream_reset
     bool above_high, deferred, told;
 };
@@ -92,6 +96,7 @@ struct h2 {
     enum conn_close gone_why;
     enum codec_reset fail_why;
     const char *fail_detail;
+    bool allow_connect;       // server: extended CONNECT is offered
     bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, settled_due;
     bool failed;              // the session ends: every stream is reset, then the connection closes
     bool closing, gone_due, gone, low_due;
@@ -108,6 +113,8 @@ static inline struct h2_stream *h2_stream_of(struct codec_stream *s)
 
 struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server, const struct codec_ops *ops, void *owner,
                   const struct codec_opts *o);
+// The owner hears why, once, unless it has given up.
+void h2_tell_reset(struct h2_stream *x, enum codec_reset why, const char *detail);
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t sid, struct arena *arena);
 // Settles x later in this turn, or when the running callback returns.
 void h2_dirty(struct h2 *h, struct h2_stream *x);
@@ -117,12 +124,16 @@ void h2_fail(struct h2 *h, uint32_t code, const char *detail);
 // RST_STREAM.
 void h2_rst(struct h2 *h, int32_t sid, uint32_t code);
 // Behind the submission of x's head: end says that nothing follows.
+// Forgets what was received and not delivered; the peer may send as much again.
+void h2_drop_input(struct h2 *h, struct h2_stream *x);
 void h2_head_sent(struct h2 *h, struct h2_stream *x, bool end);
 ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
                      nghttp2_data_source *source, void *user);
 // A complete header block (h2_server.c, h2_client.c).
 void h2_server_block(struct h2 *h, const nghttp2_frame *f);
 void h2_client_block(struct h2 *h, const nghttp2_frame *f);
+// The first SETTINGS of the server came.
+void h2_client_settled(struct h2 *h);
 // A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.
 void h2_bad_message(struct h2 *h, int status, const char *detail);
 

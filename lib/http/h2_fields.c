@@ -92,12 +92,12 @@ static bool all_of(struct str s, int class_)
 struct head { // what the fields said
     struct arena *a;
     struct headers *list;
-    struct str method, scheme, path, authority, status, host;
+    struct str method, scheme, path, authority, protocol, status, host;
     struct str cookies[64];
     unsigned n_cookies;
     size_t cookie_bytes;
     int64_t length;
-    bool has_host, has_authority, has_path, has_scheme, expect, te_trailers, request;
+    bool has_host, has_authority, has_path, has_scheme, has_protocol, expect, te_trailers, request;
 };
 
 static const char *take_pseudo(struct head *m, struct str name, struct str value)
@@ -116,6 +116,9 @@ static const char *take_pseudo(struct head *m, struct str name, struct str value
         } else if (str_is(name, ":authority")) {
             to = &m->authority;
             flag = &m->has_authority;
+        } else if (str_is(name, ":protocol")) { // nghttp2 refuses it where we do not offer it
+            to = &m->protocol;
+            flag = &m->has_protocol;
         }
     } else if (str_is(name, ":status")) {
         to = &m->status;
@@ -265,7 +268,10 @@ static const char *check_target(struct head *m, bool connect)
 {
     struct str name;
     uint16_t port = 0;
-    if (connect) { // RFC 9113 §8.5
+    if (m->has_protocol && (!connect || !all_of(m->protocol, CH_TOKEN))) { // RFC 8441 §4
+        return "http2.invalid_connect";
+    }
+    if (connect && !m->has_protocol) { // RFC 9113 §8.5
         return m->has_path || m->has_scheme || !m->has_authority || !url_split_authority(m->authority, &name, &port) || port == 0
                    ? "http2.invalid_connect" : NULL;
     }
@@ -325,6 +331,7 @@ const char *h2_block_request(struct h2 *h, struct arena *a, struct http_request 
     r.scheme = m.scheme;
     r.host = m.authority;
     r.path = m.path;
+    r.upgrade = m.protocol;
     r.expect_continue = m.expect;
     r.te_trailers = m.te_trailers;
     r.content_length = m.length;

@@ -75,9 +75,15 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
     struct h2_stream *x = h2_stream_new(h, sid, arena);
     h->opened++;
     nghttp2_session_set_stream_user_data(h->session, sid, x);
-    r.end_stream = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    x->in_end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    x->connect = str_is(r.method, "CONNECT");
+    x->protocol = r.upgrade;
+    if (r.upgrade.n) { // RFC 8441 §4: what follows sees the request that HTTP/1.1 would have made
+        r.method = STR("GET");
+    }
+    r.end_stream = x->connect || x->in_end;
     r.expect_continue = r.expect_continue && !r.end_stream;
-    x->in_end = x->s.remote_done = r.end_stream;
+    x->s.remote_done = r.end_stream;
     x->s.bytes_in = f->hd.length + 9;
     x->head_request = str_is(r.method, "HEAD");
     h->c.active++;
@@ -105,6 +111,17 @@ static void submit_head(struct h2 *h, struct h2_stream *x, const struct http_res
     arena_reset(&h->scratch, false);
 }
 
+// From here on the stream is a tunnel; what the client has sent early goes on.
+static void send_switched(struct h2 *h, struct h2_stream *x, const struct http_response *r)
+{
+    struct http_response ok = *r;
+    ok.status = r->status == 101 ? 200 : r->status;
+    x->tunnel = true;
+    x->s.remote_done = false;
+    submit_head(h, x, &ok, -1, false);
+    h2_head_sent(h, x, false);
+}
+
 static void send_response(struct codec_stream *s, const struct http_response *r)
 {
     struct h2 *h = h2_of(s->codec);
@@ -112,8 +129,14 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
     if (x->told || x->given_up || x->closed || x->head_sent || h->failed || h->gone) {
         return;
     }
-    if (r->status == 101 || r->headers.truncated) { // RFC 9113 §8.6: there is no switching here
+    // RFC 9113 §8.6, RFC 8441 §4: 2xx means switched, and nothing else does.
+    bool success = r->status >= 200 && r->status < 300, extended = x->protocol.n > 0;
+    if (r->headers.truncated || (r->status == 101 && !extended) || (extended && success)) {
         h2_stream_reset(s, CODEC_RESET_LOCAL);
+        return;
+    }
+    if (x->connect && (r->status == 101 || success)) {
+        send_switched(h, x, r);
         return;
     }
     if (r->status < 200) {
@@ -129,6 +152,9 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
     x->out_empty = bodiless || r->end_stream;
     x->out_left = x->out_empty ? -1 : r->content_length;
     submit_head(h, x, r, length, x->out_empty);
+    if (x->connect) {
+        h2_drop_input(h, x); // meant for a tunnel that there will not be
+    }
     h2_head_sent(h, x, r->end_stream);
 }
 

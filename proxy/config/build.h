@@ -43,6 +43,7 @@ int build_h1_options(struct config_ctx *ctx, const Envoy__Config__Core__V3__Http
                      enum h1_names *names, struct err *err);
 struct build_h2 {
     uint32_t max_streams, stream_window, conn_window;
+    bool allow_connect;
 };
 int build_h2_options(const Envoy__Config__Core__V3__Http2ProtocolOptions *o, struct build_h2 *ret, struct err *err);
 int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struct arena *a, struct string_matcher *ret, struct err *err);

@@ -296,6 +296,7 @@ static int build_h2(const hcm_msg *m, struct http_manager_cfg *h, struct err *er
     h->h2_max_streams = b.max_streams;
     h->h2_stream_window = b.stream_window;
     h->h2_conn_window = b.conn_window;
+    h->h2_allow_connect = b.allow_connect;
     return 0;
 }
 

@@ -424,14 +424,25 @@ static int build_action_target(struct config_ctx *ctx, const route_action *m, st
 
 static int build_upgrades(const route_action *m, struct arena *a, struct route *r, struct err *err)
 {
-    r->upgrades = m->n_upgrade_configs ? arena_array(a, struct str, m->n_upgrade_configs) : NULL;
+    r->upgrades = arena_array(a, struct str, m->n_upgrade_configs + 1);
+    r->upgrades_off = arena_array(a, struct str, m->n_upgrade_configs + 1);
     for (size_t i = 0; i < m->n_upgrade_configs; i++) {
-        if (m->upgrade_configs[i]->connect_config) {
-            return cfg_fail(err, "upgrade_configs", "entry %zu: connect_config is not supported yet", i);
+        const Envoy__Config__Route__V3__RouteAction__UpgradeConfig *u = m->upgrade_configs[i];
+        if (!pb_bool_or(u->enabled, true)) {
+            r->upgrades_off[r->upgrade_off_count++] = build_str(a, u->upgrade_type);
+            continue;
         }
-        if (pb_bool_or(m->upgrade_configs[i]->enabled, true)) {
-            r->upgrades[r->upgrade_count++] = build_str(a, m->upgrade_configs[i]->upgrade_type);
+        r->upgrades[r->upgrade_count++] = build_str(a, u->upgrade_type);
+        if (!u->connect_config) {
+            continue;
         }
+        if (strcasecmp(u->upgrade_type, "CONNECT") != 0) {
+            return cfg_fail(err, "upgrade_configs", "entry %zu: connect_config goes with upgrade_type CONNECT only", i);
+        }
+        if (CFG_KNOWN(u->connect_config, err, "")) { // proxy_protocol_config, allow_post
+            return cfg_in(err, "upgrade_configs[%zu].connect_config", i);
+        }
+        r->connect_terminate = true;
     }
     return 0;
 }

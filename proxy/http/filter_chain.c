@@ -6,7 +6,7 @@
 // Whether the request still goes anywhere.
 static bool alive(const struct stream *s)
 {
-    return !s->destroyed && !s->response_complete && s->down;
+    return !s->destroyed && (!s->response_complete || s->tunnel) && s->down;
 }
 
 static void run_heads(struct stream *s);

@@ -99,6 +99,14 @@ struct str http_date(struct http_worker *hw, uint64_t wall_ms);
 void upgrade_prepare(struct http_request *req);
 // Whether the upgrade that req asks for (if any) may go to the upstream. route: NULL = none.
 bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route);
+// Whether an answer with this status makes the exchange a tunnel.
+bool upgrade_switches(const struct http_request *req, int status);
+
+// ---- websocket.c ----
+// A client of extended CONNECT has no key; an HTTP/1.1 server wants one.
+void websocket_request(struct stream *s);
+// An HTTP/1.1 client wants its key's digest; a server of extended CONNECT does not say it.
+void websocket_response(struct stream *s, struct http_response *resp);
 
 // ---- manager.c ----
 // The connection's timer must look again at this moment at the latest.

@@ -24,6 +24,7 @@ struct http_manager_cfg { // in the listener's arena
     size_t filter_count;
     struct h1_limits h1;            // sizes count for HTTP/2 too
     uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
+    bool h2_allow_connect;          // extended CONNECT (RFC 8441)
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;
     bool use_remote_address, skip_xff_append;

@@ -231,19 +231,11 @@ static void refuse(struct stream *s, int status, const char *body, const char *d
 static bool prepare(struct stream *s)
 {
     struct http_request *req = &s->req;
-    if (!req->path.n) {
-        // CONNECT: nothing here opens tunnels. What the client sends behind it is no HTTP, so the connection ends.
-        if (req->version != HTTP_2) {
-            codec_drain(s->hc->codec);
-        }
-        refuse(s, 404, NULL, "route_not_found", RF(NO_ROUTE));
-        return false;
-    }
-    if (req->path.p[0] != '/') { // "OPTIONS *"
+    if (req->path.n && req->path.p[0] != '/') { // "OPTIONS *"
         refuse(s, 404, NULL, "absolute_path_rejected", 0);
         return false;
     }
-    enum path_verdict v = request_path_prepare(req, s->cfg);
+    enum path_verdict v = req->path.n ? request_path_prepare(req, s->cfg) : PATH_OK; // CONNECT has none
     if (v == PATH_REFUSED) {
         refuse(s, 400, NULL, "path_normalization_failed", 0);
         return false;
@@ -279,6 +271,19 @@ static void answer_expect(struct stream *s)
     codec_send_response(s->down, &r);
 }
 
+static void refuse_upgrade(struct stream *s)
+{
+    if (s->req.version != HTTP_2) {
+        codec_drain(s->hc->codec); // what follows may be no HTTP any more
+    }
+    if (!s->req.path.n && !s->route) { // CONNECT that no route knows
+        refuse(s, 404, NULL, "route_not_found", RF(NO_ROUTE));
+        return;
+    }
+    stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
+    refuse(s, 403, NULL, "upgrade_failed", 0);
+}
+
 void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request *req)
 {
     s->down = cs;
@@ -297,12 +302,11 @@ void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request
         find_table(s);
         stream_select_route(s);
         if (upgrade_allowed(&s->req, s->cfg, s->route)) {
+            websocket_request(s);
             answer_expect(s);
             chain_start(s);
         } else {
-            stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_WS_REFUSED);
-            codec_drain(s->hc->codec); // what follows may be no HTTP any more
-            refuse(s, 403, NULL, "upgrade_failed", 0);
+            refuse_upgrade(s);
         }
     }
     if (s->down && !s->response_complete) {
@@ -354,7 +358,7 @@ static void on_low(struct codec_stream *cs)
 static void on_reset(struct codec_stream *cs, enum codec_reset why, const char *detail)
 {
     struct stream *s = codec_stream_owner(cs);
-    if (s->response_complete) {
+    if (s->response_complete && !s->tunnel) {
         return;
     }
     if (why == CODEC_RESET_PROTOCOL) {
@@ -390,15 +394,22 @@ void stream_send_response(struct stream *s, struct http_response *resp)
     if (!s->down || s->response_started || s->destroyed) {
         return;
     }
+    s->tunnel = upgrade_switches(&s->req, resp->status);
+    if (s->req.upgrade.n && s->req.version == HTTP_2 && !s->tunnel && resp->status >= 200 && resp->status < 300) {
+        // RFC 8441 §5: a success would tell the client that the protocol was switched, which the upstream did not do (threat class T9).
+        stream_local_reply(s, 502, STR("upgrade not accepted"), "upgrade_not_accepted", RF(UPSTREAM_PROTOCOL_ERROR), NULL);
+        return;
+    }
     s->response_started = true;
     s->active_ms = loop_now_ms(s->worker->loop);
     s->info.status = resp->status;
     s->info.first_response_ns = loop_now_ns(s->worker->loop);
     chain_response(s, resp);
     response_headers_prepare(resp, s);
+    websocket_response(s, resp);
     s->resp = *resp;
     s->response_complete = resp->end_stream;
-    if (resp->status == 101) { // a tunnel from here on: the client sends again
+    if (s->tunnel) { // from here on the client sends again
         s->request_complete = false;
     }
     codec_send_response(s->down, resp);
@@ -467,12 +478,13 @@ void stream_send_trailers(struct stream *s, struct headers *trailers)
 
 void stream_reset(struct stream *s, const char *details, uint32_t flags)
 {
-    if (!s->down || s->response_complete) {
+    if (!s->down || (s->response_complete && !s->tunnel)) {
         return;
     }
     s->info.flags |= flags;
     s->info.details = details;
     s->response_complete = true; // nothing more may follow
+    s->tunnel = false;
     codec_flush(s->hc->codec);   // but what was sent so far is the client's
     stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TX_RESET);
     codec_stream_reset(s->down, CODEC_RESET_LOCAL);

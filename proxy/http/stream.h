@@ -37,6 +37,8 @@ struct stream {
     bool request_complete;       // last byte of the request has come
     bool response_started, response_complete;
     bool local_reply;            // the answer was made here
+    bool tunnel;                 // switched: each side ends on its own
+    bool ws_key_made;            // Sec-WebSocket-Key is ours
     // set by filters for the router
     const struct str *alpn_override; // istio.alpn: offered to TLS upstreams in place of the cluster's list; borrowed from a listener
     size_t alpn_override_count;

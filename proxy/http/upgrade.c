@@ -25,6 +25,17 @@ void upgrade_prepare(struct http_request *req)
 
 bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route)
 {
-    return !req->upgrade.n || named(cfg->upgrades, cfg->upgrade_count, req->upgrade) ||
-           (route && named(route->upgrades, route->upgrade_count, req->upgrade));
+    struct str what = req->upgrade.n ? req->upgrade : req->path.n ? req->upgrade : STR("connect"); // RFC 9110 §9.3.6
+    if (!what.n) {
+        return true;
+    }
+    if (route && (named(route->upgrades, route->upgrade_count, what) || named(route->upgrades_off, route->upgrade_off_count, what))) {
+        return named(route->upgrades, route->upgrade_count, what); // the route's word counts
+    }
+    return named(cfg->upgrades, cfg->upgrade_count, what);
+}
+
+bool upgrade_switches(const struct http_request *req, int status)
+{
+    return (status == 101 && req->upgrade.n) || (!req->path.n && !req->upgrade.n && status >= 200 && status < 300);
 }

@@ -167,6 +167,9 @@ struct route {
     size_t mirror_count;
     struct str *upgrades;               // allowed upgrade types of this route (lower case)
     size_t upgrade_count;
+    struct str *upgrades_off;           // those that the route switches off, whatever the listener says
+    size_t upgrade_off_count;
+    bool connect_terminate;             // CONNECT ends here; its payload goes to the cluster as it is
     // redirect
     int redirect_status;
     struct str redirect_scheme, redirect_host, redirect_path, redirect_prefix;

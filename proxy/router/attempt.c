@@ -276,9 +276,30 @@ static void complete(struct router *r, int status)
 {
     r->info->upstream_end_ns = now_ns(r);
     stat_record(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIME, loop_now_ms(r->worker->loop) - r->at.start_ms);
-    detach(r, r->tunnel && !r->body_end); // a tunnel that its upstream left is over, whatever the client still says
+    detach(r, false);
     attempt_done(r, status, false);
     router_finish(r);
+}
+
+// The upstream said all it will. A tunnel goes on until the client has ended too.
+static void upstream_ended(struct router *r, int status)
+{
+    if (!r->at.up) {
+        return;
+    }
+    if (r->tunnel && !r->body_end) {
+        r->answer_end = true;
+        cancel(&r->per_try_idle);
+        return;
+    }
+    complete(r, status);
+}
+
+void attempt_client_ended(struct router *r)
+{
+    if (r->answer_end && r->at.up) {
+        complete(r, r->info->status);
+    }
 }
 
 static bool retry_response(struct router *r, const struct http_response *resp)
@@ -335,7 +356,7 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     touch(r);
     r->info->details = "via_upstream";
     r->info->status = resp->status;
-    if (resp->status == 101) {
+    if (resp->status == 101 || (!r->req->path.n && resp->status >= 200 && resp->status < 300)) { // CONNECT has no path
         r->tunnel = true;
         r->body_end = false;
         timer_cancel(&r->timeout); // a conversation is not measured against the time of an answer
@@ -344,8 +365,8 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     bool end = resp->end_stream;
     int status = resp->status;
     r->ops->response(r, resp);
-    if (end && r->at.up) {
-        complete(r, status);
+    if (end) {
+        upstream_ended(r, status);
     }
 }
 
@@ -354,8 +375,8 @@ static void up_data(struct codec_stream *s, struct buf *data, bool end)
     struct router *r = codec_stream_owner(s);
     touch(r);
     r->ops->data(r, data, end);
-    if (end && r->at.up) {
-        complete(r, r->info->status);
+    if (end) {
+        upstream_ended(r, r->info->status);
     }
 }
 
@@ -363,9 +384,7 @@ static void up_trailers(struct codec_stream *s, struct headers *trailers)
 {
     struct router *r = codec_stream_owner(s);
     r->ops->trailers(r, trailers);
-    if (r->at.up) {
-        complete(r, r->info->status);
-    }
+    upstream_ended(r, r->info->status);
 }
 
 static void up_high(struct codec_stream *s)
@@ -551,7 +570,7 @@ void attempt_begin(struct router *r)
     r->at.pr.on_fail = on_fail;
     r->at.pr.reused = false;
     bool override = r->alpn_override && !cw->snap->cfg->metadata_no_alpn_override;
-    const struct pool_opts o = { .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
+    const struct pool_opts o = { .raw = r->route->connect_terminate && !r->req->path.n, .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
                                  .alpn_override_count = override ? r->alpn_override_count : 0,
                                  .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
                                  .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0,

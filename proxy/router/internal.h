@@ -11,6 +11,8 @@ void attempt_begin(struct router *r);
 void attempt_cancel(struct router *r);
 // Sends what the request has so far to the open attempt: called when it opens.
 void attempt_send_request(struct router *r);
+// The client's side of a tunnel ended.
+void attempt_client_ended(struct router *r);
 // The route's time-out starts when the request is complete.
 void router_request_complete(struct router *r);
 // The answer is there (in full or locally): no timer, no replay any more.

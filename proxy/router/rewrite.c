@@ -67,7 +67,7 @@ void route_rewrite(struct router *r)
             set_host(r, v);
         }
     }
-    if (!rt->has_prefix_rewrite && !rt->rewrite_re) {
+    if ((!rt->has_prefix_rewrite && !rt->rewrite_re) || !r->req->path.n) { // CONNECT has no path
         return;
     }
     struct str path = rewrite_path(rt, r->req->path, r->arena);

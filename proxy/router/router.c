@@ -230,6 +230,7 @@ void router_request_data(struct router *r, struct buf *data, bool end)
     if (end) {
         r->body_end = true;
         router_request_complete(r);
+        attempt_client_ended(r);
     }
 }
 

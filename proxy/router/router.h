@@ -90,6 +90,7 @@ struct router {
     bool keep_body;            // replay may still be needed after it was sent
     bool body_end;             // the request is complete
     bool tunnel;               // the upstream switched protocols: bytes both ways until both ends
+    bool answer_end;           // its upstream has ended, the client has not
     bool paused;               // the owner was asked to pause
     bool up_high;              // the upstream connection is above its mark
     bool responded;            // the answer's head went out (or a local answer)

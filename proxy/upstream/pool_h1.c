@@ -20,6 +20,7 @@ struct pool_key { // all bytes are set: it is hashed as a whole
     uint64_t alpn;
     struct hash128 client; // whom its connections are for: source address, PROXY header; zero = everybody
     uint64_t priority, version;
+    uint64_t raw;                // bytes as they are: pool_opts.raw
 };
 
 enum { ONE_CLIENT_IDLE_MS = 10000 };
@@ -40,6 +41,7 @@ struct pool {
     size_t preface_bytes;
     int priority;
     enum http_version version;
+    bool raw;
     bool draining;
     struct list idle, busy, connecting; // struct pool_conn
     struct list waiting;                // struct pool_request
@@ -179,7 +181,8 @@ static void connect_opened(struct conn *c)
     }
     const struct cluster_cfg *cfg = p->cs->cfg;
     const struct codec_opts o = { .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window };
-    pc->codec = p->version == HTTP_2 ? codec_h2_client(c, &client_ops, pc, &o) : codec_h1_client(c, &client_ops, pc, &o);
+    pc->codec = p->raw ? codec_raw_client(c, &client_ops, pc)
+                : p->version == HTTP_2 ? codec_h2_client(c, &client_ops, pc, &o) : codec_h1_client(c, &client_ops, pc, &o);
     p->n_connecting--;
     pc->settling = !codec_settled(pc->codec);
     p->n_settling += pc->settling;
@@ -378,16 +381,16 @@ static size_t alpn_offer(const struct picked *k, const struct pool_opts *o, enum
     }
     const struct str *from = v == HTTP_2 ? o->alpn_override_h2 : o->alpn_override;
     size_t count = v == HTTP_2 ? o->alpn_override_h2_count : o->alpn_override_count, n = 0;
-    if (!from) {
+    if (!from || o->raw) {
         from = tls->alpn;
         count = tls->alpn_count;
     }
     for (size_t i = 0; i < count && n < max; i++) {
-        if (!alpn_contradicts(from[i], v)) {
+        if (o->raw || !alpn_contradicts(from[i], v)) {
             ret[n++] = from[i];
         }
     }
-    if (n == 0 && (count > 0 || v == HTTP_2)) { // RFC 9113 §3.2
+    if (n == 0 && !o->raw && (count > 0 || v == HTTP_2)) { // RFC 9113 §3.2
         ret[n++] = v == HTTP_2 ? STR("h2") : STR("http/1.1");
     }
     return n;
@@ -412,6 +415,7 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
     }
     p->priority = o->priority;
     p->version = (enum http_version)key->version;
+    p->raw = key->raw;
     list_init(&p->link);
     list_init(&p->idle);
     list_init(&p->busy);
@@ -439,10 +443,10 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
 static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o, enum http_version version)
 {
     struct pool_key key = { .host = k->host, .transport = k->transport, .priority = (uint64_t)o->priority,
-                            .version = (uint64_t)version };
+                            .version = (uint64_t)version, .raw = o->raw };
     const struct str *alpn = version == HTTP_2 ? o->alpn_override_h2 : o->alpn_override;
     size_t n = version == HTTP_2 ? o->alpn_override_h2_count : o->alpn_override_count;
-    if (k->transport->tls && alpn) { // without TLS there is no ALPN
+    if (k->transport->tls && alpn && !o->raw) { // without TLS there is no ALPN
         key.alpn = n;
         for (size_t i = 0; i < n; i++) {
             key.alpn = hash_xx64(alpn[i].p, alpn[i].n, key.alpn);
@@ -470,7 +474,7 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
 // The one place that chooses the upstream protocol.
 static enum http_version upstream_version(const struct cluster_cfg *cfg, const struct pool_opts *o)
 {
-    switch (cfg->protocol) {
+    switch (o->raw ? UPSTREAM_H1 : cfg->protocol) {
     case UPSTREAM_H1:
         return HTTP_11;
     case UPSTREAM_H2:
