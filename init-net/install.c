@@ -2,11 +2,16 @@
 #include "init-net/install.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "init-net/foreign.h"
 #include "init-net/report.h"
 #include "lib/base/check.h"
+#include "lib/base/clock.h"
 
 const char *install_backend_name(enum backend b)
 {
@@ -39,7 +44,7 @@ static bool pretends(const struct options *o, const char *part)
 
 int install_open(struct install *in, struct options *o, int64_t deadline_ms, struct err *err)
 {
-    *in = (struct install){ .o = o, .deadline_ms = deadline_ms, .state = { .comment = "" } };
+    *in = (struct install){ .o = o, .deadline_ms = deadline_ms, .lock = -1, .state = { .comment = "" } };
     int r = pretends(o, "nf_tables") ? -EPROTONOSUPPORT : nl_open(&in->nft, NETLINK_NETFILTER, &in->nft_missing);
     r = r ? r : nft_state_read(&in->nft, o->arena, &in->state, &in->nft_missing);
     if (r == -EPERM) {
@@ -54,6 +59,27 @@ int install_open(struct install *in, struct options *o, int64_t deadline_ms, str
 void install_close(struct install *in)
 {
     nl_close(&in->nft);
+    if (in->o && in->lock >= 0) {
+        close(in->lock);
+        in->lock = -1;
+    }
+}
+
+// iptables has no transaction over its tables, so two of us must not write at the same time. The lock is an abstract
+// socket's name: it belongs to the network namespace, as the rules do, needs no writable file, and ends with the process.
+// Whoever holds it too long (nobody should) is passed by: what may happen then is a refusal, not a wrong rule set.
+static void install_lock(struct install *in)
+{
+    struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0remora-init" };
+    socklen_t n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen("remora-init") + 1);
+    int64_t start = (int64_t)clock_mono_ms(), end = start + (in->deadline_ms - start) / 2;
+    if (in->lock >= 0) {
+        return;
+    }
+    in->lock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    while (in->lock >= 0 && bind(in->lock, (struct sockaddr *)&name, n) < 0 && (int64_t)clock_mono_ms() < end) {
+        nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+    }
 }
 
 size_t install_candidates(const struct install *in, enum backend ret[4])
@@ -87,6 +113,7 @@ size_t install_candidates(const struct install *in, enum backend ret[4])
 
 static int open_ipt(struct install *in, enum backend b, struct err *err)
 {
+    install_lock(in);
     int r = ipt_open(&in->ipt, b == BACKEND_IPTABLES_LEGACY, in->o->arena, in->deadline_ms, err);
     return r ? r : ipt_read(&in->ipt, err);
 }
@@ -241,6 +268,7 @@ static int remove_legacy(struct install *in, struct err *err)
     if (!legacy_rest(in)) {
         return 0;
     }
+    install_lock(in);
     int r = ipt_open(&legacy, true, in->o->arena, in->deadline_ms, err);
     r = r ? r : ipt_read(&legacy, err);
     r = r ? r : ipt_replace(&legacy, NULL, in->o->takeover, err);
@@ -258,11 +286,12 @@ static int foresee_legacy(struct install *in, struct err *err)
     return err_wrap(err, "rules in iptables-legacy must go (%s)", in->legacy.ours ? "ours" : in->legacy.owners[0]);
 }
 
-static int write_nft(struct install *in, const struct plan *p, struct err *err)
+static int write_nft_once(struct install *in, const struct plan *p, bool *ret_others, struct err *err)
 {
     struct nft_removals rm = { 0 };
     uint64_t hash = plan_hash(p);
     int r = nft_state_removals(&in->state, &in->nft, p, true, in->o->takeover, in->o->arena, &rm, err);
+    *ret_others = rm.n > 0;
     if (r) {
         return r;
     }
@@ -277,16 +306,38 @@ static int write_nft(struct install *in, const struct plan *p, struct err *err)
     return r;
 }
 
+enum { ATTEMPTS = 5 };
+
+// What should go with the plan may have gone by another hand meanwhile, which the kernel answers with ENOENT.
+static int write_nft(struct install *in, const struct plan *p, struct err *err)
+{
+    bool others = false;
+    int r = write_nft_once(in, p, &others, err);
+    for (int i = 0; i < ATTEMPTS && r == -ENOENT && others; i++) {
+        r = nft_state_read(&in->nft, in->o->arena, &in->state, err);
+        r = r ? r : write_nft_once(in, p, &others, err);
+    }
+    return r;
+}
+
 // The footprint of the nf_tables backends, and foreign tables, when iptables holds the rules now.
 static int remove_nft(struct install *in, struct err *err)
 {
-    struct nft_removals rm = { 0 };
     bool xt = in->backend != BACKEND_IPTABLES_NFT; // its program has dealt with these
-    if (!in->nft_there) {
-        return 0;
+    int r = 0;
+    for (int i = 0; i < ATTEMPTS && in->nft_there; i++) {
+        struct nft_removals rm = { 0 };
+        r = nft_state_removals(&in->state, &in->nft, NULL, xt, in->o->takeover, in->o->arena, &rm, err);
+        r = r || rm.n == 0 ? r : nft_delete(&in->nft, &rm, in->deadline_ms, err);
+        if (r != -ENOENT) {
+            return r;
+        }
+        r = nft_state_read(&in->nft, in->o->arena, &in->state, err);
+        if (r) {
+            return r;
+        }
     }
-    int r = nft_state_removals(&in->state, &in->nft, NULL, xt, in->o->takeover, in->o->arena, &rm, err);
-    return r || rm.n == 0 ? r : nft_delete(&in->nft, &rm, in->deadline_ms, err);
+    return r;
 }
 
 int install_write(struct install *in, const struct plan *p, struct err *err)

@@ -17,6 +17,7 @@ struct install {
     struct nft_state state;
     struct legacy_found legacy;
     struct ipt ipt;       // programs of the iptables variant that was looked at last
+    int lock;             // owned; -1: not taken, see install_lock in the .c
     enum backend backend; // BACKEND_AUTO until one was chosen or found
 };
 
