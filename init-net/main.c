@@ -2,8 +2,11 @@
 // remora-init: runs once in a pod's network namespace and sends its TCP through the proxy.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "init-net/commands.h"
 #include "init-net/report.h"
@@ -39,6 +42,18 @@ static int (*const commands[CMD_COUNT])(struct options *o, const struct facts *f
     [CMD_VERSION] = cmd_version,
 };
 
+// As a file capability CAP_NET_ADMIN is permitted, not effective: so the program still starts in a container that has
+// dropped it, and only doctor, explain or a dry run are wanted there (capabilities(7), "capability-dumb binary").
+static void raise_capability(void)
+{
+    struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (syscall(SYS_capget, &head, data) == 0 && data[0].permitted & ~data[0].effective & (1u << CAP_NET_ADMIN)) {
+        data[0].effective |= 1u << CAP_NET_ADMIN;
+        syscall(SYS_capset, &head, data);
+    }
+}
+
 static int enter_netns(const char *path, struct err *err)
 {
     scope_close int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -73,6 +88,7 @@ static int run(int argc, char **argv, struct arena *a)
 int main(int argc, char **argv)
 {
     struct arena a;
+    raise_capability();
     arena_init(&a, 65536, 0);
     int code = run(argc, argv, &a);
     arena_fini(&a);

@@ -393,8 +393,10 @@ static int look_at_expr(struct nftnl_expr *e, void *arg)
     } else if (strcmp(name, "meta") == 0 && nftnl_expr_is_set(e, NFTNL_EXPR_META_KEY)) {
         uint32_t key = nftnl_expr_get_u32(e, NFTNL_EXPR_META_KEY);
         j->interface_only = key == NFT_META_IIFNAME || key == NFT_META_OIFNAME;
+        j->mark_of = j->mark_of || key == NFT_META_MARK; // iptables-nft writes some matches as nft would
         j->matches++;
     } else if (strcmp(name, "payload") == 0 || strcmp(name, "ct") == 0) {
+        j->mark_of = j->mark_of || name[0] == 'c';
         j->matches++;
     }
     return MNL_CB_OK;

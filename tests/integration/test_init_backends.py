@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""remora-init's backends: which one is taken, moving from one to another, all or nothing through iptables, and the rules of
+other redirectors. Needs root; skips with a reason where a variant of iptables is missing."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from init_place import (BARE, BASE, NET, POD, PREFIX, REASON, ask, fresh, place, remora, result, rules,  # noqa: F401
+                        sh)
+
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+BACKENDS = {"nft": "nftables", "nft-ip": "nftables-ip", "iptables-legacy": "iptables-legacy", "iptables-nft": "iptables-nft"}
+FULL = ["-m", "TPROXY", "--dual-stack", "--redirect-dns", "--drop-invalid"]
+
+
+def need(backend):
+    if backend.startswith("iptables") and not shutil.which(f"{backend}-restore"):
+        pytest.skip(f"{backend} is not installed")
+
+
+def iptables(variant, text, v6=False, namespace=POD):
+    program = f"{'ip6' if v6 else 'ip'}tables-{variant}-restore"
+    subprocess.run(["ip", "netns", "exec", namespace, program, "--noflush"], input=text, text=True, check=True)
+
+
+def saved(variant, v6=False, namespace=POD):
+    program = f"{'ip6' if v6 else 'ip'}tables-{variant}-save"
+    text = subprocess.run(["ip", "netns", "exec", namespace, program], capture_output=True, text=True, check=True).stdout
+    return [line for line in text.splitlines()
+            if line.startswith("-A") or (line.startswith(":") and " ACCEPT " not in line)]
+
+
+def ours(namespace=POD):
+    """In which backends our rules stand."""
+    found = set()
+    tables = subprocess.run(["ip", "netns", "exec", namespace, "nft", "list", "tables"], capture_output=True, text=True,
+                            check=True).stdout.splitlines()
+    found |= {"nftables"} if "table inet remora" in tables else set()
+    found |= {"nftables-ip"} if "table ip remora" in tables or "table ip6 remora" in tables else set()
+    for variant in ("legacy", "nft"):
+        for v6 in (False, True):
+            if shutil.which(f"iptables-{variant}-save") and any("REMORA_" in line for line in saved(variant, v6, namespace)):
+                found.add(f"iptables-{variant}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_iptables_rules(fresh):  # noqa: F811
+    """What a test left in the tables of iptables would be foreign rules for the next one."""
+    yield
+    empty = "".join(f"*{table}\nCOMMIT\n" for table in ("raw", "mangle", "nat"))
+    for variant in ("legacy", "nft"):
+        for program in (f"iptables-{variant}", f"ip6tables-{variant}"):
+            if shutil.which(f"{program}-restore") and saved(variant, program.startswith("ip6")):
+                subprocess.run(["ip", "netns", "exec", POD, f"{program}-restore"], input=empty, text=True, check=True)
+
+
+def captured():
+    assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
+    assert ask(NET, "tcp", ("10.244.0.5", 8080))["listener"] == 15006
+    assert ask(NET, "tcp", ("fd00::5", 8080))["listener"] == 15006
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_same_again_is_unchanged_and_drift_is_repaired(backend):
+    need(backend)
+    flags = [*BASE, *FULL, f"--backend={backend}"]
+    assert result(flags)["backend"] == BACKENDS[backend]
+    for _ in range(2):
+        assert result(flags)["result"] == "unchanged"
+    captured()
+    if backend.startswith("iptables"):
+        variant = backend.partition("-")[2]
+        before = saved(variant)
+        for drift in ("*nat\n-D REMORA_CAPTURE -j REMORA_TO_OUT\nCOMMIT\n", "*mangle\n-I PREROUTING -j ACCEPT\nCOMMIT\n",
+                      "*raw\n-A REMORA_OUT -j ACCEPT\nCOMMIT\n"):
+            iptables(variant, drift)
+            assert result(flags)["result"] == "applied"
+            assert result(flags)["result"] == "unchanged"
+        iptables(variant, "*mangle\n-D PREROUTING -j ACCEPT\nCOMMIT\n")
+        assert saved(variant) == before
+    else:
+        family = "ip" if backend == "nft-ip" else "inet"
+        sh(f"ip netns exec {POD} nft add rule {family} remora outbound counter accept")
+        assert result(flags)["result"] == "applied"
+        assert result(flags)["result"] == "unchanged"
+    assert ours() == {BACKENDS[backend]}
+
+
+@pytest.mark.parametrize("first, second", [(a, b) for a in BACKENDS for b in BACKENDS if a != b])
+def test_from_one_backend_to_another_nothing_stays(first, second):
+    need(first)
+    need(second)
+    result([*BASE, *FULL, f"--backend={first}"])
+    assert ours() == {BACKENDS[first]}
+    assert result([*BASE, "--ipv6=on", f"--backend={second}"])["result"] == "applied"
+    assert ours() == {BACKENDS[second]}
+    captured()
+    assert not any("TPROXY" in line for line in saved("legacy") + saved("nft"))
+    remora(["cleanup"], check=0)
+    assert ours() == set()
+    assert "nothing to remove" in remora(["cleanup"], check=0).stderr
+
+
+def test_a_kernel_without_inet_nat_gets_two_tables():
+    missing = {"REMORA_PRETEND_MISSING": "inet"}
+    for want in ("applied", "unchanged"):
+        done = result([*BASE, *FULL], env=missing)
+        assert (done["backend"], done["result"]) == ("nftables-ip", want)
+    captured()
+    assert "table ip6 remora" in rules() and "table inet" not in rules()
+    # A family that is left alone has no table.
+    result([*BASE, "--ipv6=off"], env=missing)
+    assert ours() == {"nftables-ip"} and "table ip6 remora" not in rules()
+
+
+def test_a_kernel_without_nf_tables_gets_iptables_legacy():
+    need("iptables-legacy")
+    missing = {"REMORA_PRETEND_MISSING": "nf_tables"}
+    for want in ("applied", "unchanged"):
+        done = result([*BASE, *FULL], env=missing)
+        assert (done["backend"], done["result"]) == ("iptables-legacy", want)
+    captured()
+    remora(["check", *BASE], env=missing, check=0)
+    remora(["cleanup"], env=missing, check=0)
+    assert ours() == set()
+    done = remora([*BASE, "--backend=nft"], env=missing, check=1)
+    assert "no nf_tables" in done.stderr
+    # The usual directories are looked through, too: an init container may have no PATH.
+    remora(BASE, prefix=["env", "PATH=/nonexistent"], env=missing, check=0)
+    assert ours() == {"iptables-legacy"}
+
+
+def test_the_binary_that_istio_forces_is_used():
+    for variant in ("legacy", "nft"):
+        need(f"iptables-{variant}")
+        done = result(["istio-iptables", *BASE, f"--force-iptables-binary={variant}"])
+        assert done["backend"] == f"iptables-{variant}"
+
+
+@pytest.fixture
+def bin_dir(tmp_path):
+    """A directory of our own for programs in front of PATH."""
+    return tmp_path
+
+
+@pytest.mark.parametrize("variant", ["legacy", "nft"])
+@pytest.mark.parametrize("before", ["nothing", "rules"])
+def test_a_table_that_is_refused_takes_the_others_back(bin_dir, variant, before):
+    need(f"iptables-{variant}")
+    backend = f"--backend=iptables-{variant}"
+    if before == "rules":
+        result([*BASE, "--redirect-dns", backend])
+    there = (saved(variant), saved(variant, True), ours())
+    addresses = subprocess.run(["ip", "-n", POD, "-6", "addr", "show", "lo"], capture_output=True, text=True, check=True).stdout
+    real = shutil.which(f"iptables-{variant}-restore")
+    fake = bin_dir / f"iptables-{variant}-restore"
+    # raw and mangle go in, then nat has a rule that no kernel takes: only the once, so that putting back works.
+    fake.write_text(f"""#!/bin/sh
+if [ -e {bin_dir}/done ]; then exec {real} "$@"; fi
+: > {bin_dir}/done
+sed 's/-j REDIRECT --to-ports 15053/-j NOSUCHTARGET/' | {real} "$@"
+""")
+    fake.chmod(0o755)
+    env = {"PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    done = remora([*BASE, *FULL, backend, "-d", "7777"], env=env, check=1)
+    assert (bin_dir / "done").exists()
+    assert "NOSUCHTARGET" in done.stderr or "DNS to the proxy's resolver" in done.stderr
+    now = (saved(variant), saved(variant, True), ours())
+    assert [sorted(x) for x in now] == [sorted(x) for x in there]
+    assert addresses == subprocess.run(["ip", "-n", POD, "-6", "addr", "show", "lo"], capture_output=True, text=True,
+                                       check=True).stdout
+    if before == "rules":
+        assert result([*BASE, "--redirect-dns", backend])["result"] == "unchanged"
+
+
+# --- others ---
+
+ISTIO = """*mangle
+:ISTIO_INBOUND - [0:0]
+:ISTIO_DIVERT - [0:0]
+:ISTIO_TPROXY - [0:0]
+-A PREROUTING -i net1 -j RETURN
+-A PREROUTING -p tcp -j ISTIO_INBOUND
+-A PREROUTING -p tcp -m mark --mark 0x539 -j CONNMARK --save-mark
+-A OUTPUT -o net1 -j RETURN
+-A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j MARK --set-mark 1338
+-A OUTPUT -m connmark --mark 0x539 -j CONNMARK --restore-mark
+-A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY
+-A ISTIO_DIVERT -j MARK --set-mark 1337
+-A ISTIO_DIVERT -j ACCEPT
+-A ISTIO_TPROXY ! -d 127.0.0.1/32 -p tcp -j TPROXY --on-port 15006 --tproxy-mark 0x539/0xffffffff
+COMMIT
+*nat
+:ISTIO_OUTPUT - [0:0]
+:ISTIO_REDIRECT - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -m owner --uid-owner 1337 -j RETURN
+-A ISTIO_OUTPUT -j ISTIO_REDIRECT
+-A ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001
+COMMIT
+*raw
+:ISTIO_OUTPUT_DNS - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT_DNS
+-A ISTIO_OUTPUT_DNS -p udp --dport 53 -m owner --uid-owner 1337 -j CT --zone 1
+COMMIT
+"""
+LINKERD = """*nat
+:PROXY_INIT_REDIRECT - [0:0]
+:PROXY_INIT_OUTPUT - [0:0]
+-A PREROUTING -m comment --comment "proxy-init/install-proxy-init-prerouting" -j PROXY_INIT_REDIRECT
+-A OUTPUT -m comment --comment "proxy-init/install-proxy-init-output" -j PROXY_INIT_OUTPUT
+-A PROXY_INIT_REDIRECT -p tcp -m comment --comment "proxy-init/redirect-all" -j REDIRECT --to-ports 4143
+-A PROXY_INIT_OUTPUT -m owner --uid-owner 2102 -j RETURN
+-A PROXY_INIT_OUTPUT -p tcp -j REDIRECT --to-ports 4140
+COMMIT
+"""
+CONSUL = """*nat
+:CONSUL_PROXY_INBOUND - [0:0]
+:CONSUL_PROXY_IN_REDIRECT - [0:0]
+:CONSUL_PROXY_OUTPUT - [0:0]
+:CONSUL_PROXY_REDIRECT - [0:0]
+:CONSUL_DNS_REDIRECT - [0:0]
+-A CONSUL_PROXY_REDIRECT -p tcp -j REDIRECT --to-ports 15001
+-A CONSUL_PROXY_OUTPUT -j CONSUL_PROXY_REDIRECT
+-A CONSUL_PROXY_IN_REDIRECT -p tcp -j REDIRECT --to-ports 20000
+-A CONSUL_PROXY_INBOUND -p tcp -j CONSUL_PROXY_IN_REDIRECT
+-A OUTPUT -p tcp -j CONSUL_PROXY_OUTPUT
+-A PREROUTING -p tcp -j CONSUL_PROXY_INBOUND
+-A OUTPUT -p udp --dport 53 -j CONSUL_DNS_REDIRECT
+COMMIT
+"""
+OTHERS = {"istio-iptables": ISTIO, "linkerd": LINKERD, "Consul": CONSUL}
+BYSTANDER = """*nat
+:CNI-X - [0:0]
+-A PREROUTING -p tcp --dport 4444 -j CNI-X
+-A CNI-X -j RETURN
+COMMIT
+*mangle
+-A OUTPUT -j MARK --set-mark 9
+COMMIT
+"""
+
+
+@pytest.mark.parametrize("owner, variant, backend", [
+    ("istio-iptables", "legacy", "nft"), ("istio-iptables", "nft", "nft"), ("istio-iptables", "legacy", "iptables-legacy"),
+    ("istio-iptables", "nft", "iptables-nft"), ("istio-iptables", "legacy", "iptables-nft"),
+    ("istio-iptables", "nft", "iptables-legacy"), ("linkerd", "legacy", "nft"), ("linkerd", "nft", "nft-ip"),
+    ("Consul", "nft", "nft"), ("Consul", "legacy", "iptables-legacy")])
+def test_rules_of_others_are_named_and_taken_over(owner, variant, backend):
+    need(f"iptables-{variant}")
+    need(backend)
+    iptables(variant, BYSTANDER)
+    alone = saved(variant)
+    iptables(variant, OTHERS[owner])
+    both = saved(variant)
+    flags = [*BASE, f"--backend={backend}", "--ipv6=off"]
+    done = remora([*flags, "--strict"], check=1)
+    assert owner in done.stderr and "--takeover" in done.stderr
+    assert ours() == set() and saved(variant) == both
+    done = remora(flags, check=0)
+    assert f"{owner} has rules here" in done.stderr and f"iptables-{variant}" in done.stderr
+    assert [line for line in both if line not in saved(variant)] == []
+    done = result([*flags, "--takeover"])
+    left = [line for line in saved(variant) if "REMORA_" not in line]
+    assert left == alone
+    assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
+    assert result([*flags, "--takeover"])["result"] == "unchanged"
+
+
+def test_cleanup_takes_others_only_when_told():
+    need("iptables-nft")
+    iptables("nft", LINKERD)
+    remora(["cleanup"], check=0)
+    assert any("PROXY_INIT" in line for line in saved("nft"))
+    remora(["cleanup", "--takeover"], check=0)
+    assert not any("PROXY_INIT" in line for line in saved("nft"))
+
+
+def test_stats_and_verify_know_the_backend():
+    for backend in BACKENDS:
+        need(backend)
+        flags = [*BASE, f"--backend={backend}"]
+        result(flags)
+        ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)
+        counted = json.loads(remora(["stats", "--output", "json"], check=0).stdout)
+        assert counted["backend"] == BACKENDS[backend]
+        assert any(r["packets"] == 1 and ("15001" in r["meaning"] or "outbound port" in r["meaning"]) for r in counted["rules"])
+        said = json.loads(remora(["verify", *flags, "--output", "json"], check=0).stdout)
+        assert {c["name"]: c["result"] for c in said["checks"]}["rules"] == "ok"
+        remora(["verify", *BASE, "-d", "1"], check=126)
