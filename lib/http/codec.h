@@ -69,6 +69,7 @@ struct codec_ops {
 
 struct codec_opts {
     const struct h1_limits *h1;    // NULL = default; borrowed for the codec's life
+    enum h1_names h1_names;        // how names of fields are written
     uint32_t max_concurrent_streams; // server h2; 0 = default
     uint32_t stream_window, conn_window; // h2; 0 = default
     bool allow_connect; // h2 server: extended CONNECT (RFC 8441) is offered

@@ -177,7 +177,7 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
     } else {
         x->out = H1_OUT_CHUNKED;
     }
-    struct h1_write_opts w = { .chunked = x->out == H1_OUT_CHUNKED, .close = h->draining, .upgrade = r->upgrade.n > 0 };
+    struct h1_write_opts w = { .names = h->names, .chunked = x->out == H1_OUT_CHUNKED, .close = h->draining, .upgrade = r->upgrade.n > 0 };
     struct buf *out = &h->c.conn->out;
     size_t before = out->len;
     h1_write_request(out, &copy, &w);

@@ -670,6 +670,7 @@ struct h1 *h1_new(struct conn *conn, const struct codec_impl *impl, const struct
     h->c = (struct codec){ .impl = impl, .ops = ops, .owner = owner, .conn = conn };
     h->side = side;
     h->limits = o && o->h1 ? o->h1 : &h1_limits_default;
+    h->names = o ? (uint8_t)o->h1_names : H1_NAMES_PLAIN;
     h->half_close_ok = o && o->half_close_ok;
     h->eof = conn->eof_in;
     loop_task_init(&h->task, on_task);

@@ -85,6 +85,7 @@ struct h1 {
     size_t linger_left;
     unsigned depth;        // callbacks of conn or task under way
     enum conn_close gone_why;
+    uint8_t names;         // enum h1_names
     bool eof, draining, half_close_ok;
     bool above_high;
     bool read_paused;      // CONN_PAUSE_OWNER set by us

@@ -10,6 +10,7 @@ enum { CONNECTION_FIELDS_MAX = 8, HEADERS_PREALLOC = 24 };
 // What the fields of one message said about framing and the connection.
 struct fields {
     bool host, content_length, chunked, upgrade, upgrade_twice, expect;
+    bool capital;                         // of Host, Content-Length or Transfer-Encoding
     bool close, keep_alive, conn_upgrade; // options of Connection
     uint64_t length;
     struct str host_value, upgrade_value;
@@ -64,14 +65,19 @@ static struct str trim(const char *p, const char *end)
 // ---- single fields ----
 
 // Digits only, below 2^63 (RFC 9110 §8.6). A list of equal values is refused too: it is a sign of merged messages.
-static enum h1_error take_content_length(struct fields *f, struct str v)
+static enum h1_error take_content_length(const struct h1_parser *p, struct fields *f, struct str v)
 {
-    if (f->content_length) {
+    uint64_t length;
+    if (f->content_length && !p->limits.lenient) {
         return H1_ERR_CL_DUPLICATE;
     }
-    if (v.n == 0 || v.n > 19 || !str_to_u64(v, INT64_MAX, &f->length)) {
+    if (v.n == 0 || v.n > 19 || !str_to_u64(v, INT64_MAX, &length)) {
         return H1_ERR_CL_INVALID;
     }
+    if (f->content_length && f->length != length) {
+        return H1_ERR_CL_DUPLICATE;
+    }
+    f->length = length;
     f->content_length = true;
     return H1_OK;
 }
@@ -91,7 +97,7 @@ static enum h1_error take_host(struct h1_parser *p, struct fields *f, struct str
     if (!p->is_request) {
         return H1_OK; // no meaning in a response; dropped
     }
-    if (f->host) {
+    if (f->host && !(p->limits.lenient && str_eq(f->host_value, v))) {
         return H1_ERR_HOST_DUPLICATE;
     }
     f->host = true;
@@ -115,10 +121,13 @@ static enum h1_error take_field(struct h1_parser *p, struct fields *f, struct he
     enum hdr_id id = hdr_id_of(name);
     switch (id) {
     case HDR_HOST:
+        f->capital |= name.p[0] == 'H';
         return take_host(p, f, v);
     case HDR_CONTENT_LENGTH:
-        return take_content_length(f, v);
+        f->capital |= name.p[0] == 'C';
+        return take_content_length(p, f, v);
     case HDR_TRANSFER_ENCODING:
+        f->capital |= name.p[0] == 'T';
         return take_transfer_encoding(f, v);
     case HDR_CONNECTION:
         if (f->n_connection == CONNECTION_FIELDS_MAX) {
@@ -221,7 +230,7 @@ static enum h1_error parse_fields(struct h1_parser *p, const char *s, struct fie
         }
         struct str name = str_n(s, (size_t)(colon - s)), value = trim(colon + 1, end);
         e = f ? take_field(p, f, h, name, value) : take_trailer(h, name, value);
-        if (e) {
+        if (e && !(e == H1_ERR_TRAILER && p->limits.lenient)) {
             return e;
         }
         s = end + 2;
@@ -449,10 +458,25 @@ static enum h1_error request_line(struct h1_parser *p, const char **s)
     return parse_target(p, target);
 }
 
-static enum h1_error request_framing(struct h1_parser *p, const struct fields *f)
+// Both framing fields (RFC 9112 §6.3): refused, or the length is dropped and the connection not used again.
+static enum h1_error both_framings(const struct h1_parser *p, struct fields *f)
+{
+    if (!f->chunked || !f->content_length) {
+        return H1_OK;
+    }
+    if (!p->limits.allow_chunked_length) {
+        return H1_ERR_CL_AND_TE;
+    }
+    f->content_length = false;
+    f->length = 0;
+    f->close = true;
+    return H1_OK;
+}
+
+static enum h1_error request_framing(struct h1_parser *p, struct fields *f)
 {
     struct http_request *r = &p->req;
-    if (f->chunked && f->content_length) {
+    if (both_framings(p, f)) {
         return H1_ERR_CL_AND_TE;
     }
     if (f->chunked && r->version == HTTP_10) {
@@ -504,6 +528,7 @@ enum h1_error h1_parse_request_head(struct h1_parser *p, const char *text, size_
         r->host = f.host_value;
     }
     r->upgrade = upgrade_of(&f, r->version);
+    r->capital_names = f.capital;
     r->expect_continue = f.expect && r->version == HTTP_11 && !r->end_stream;
     p->keep_alive = !f.close && (r->version == HTTP_11 || f.keep_alive);
     return H1_OK;
@@ -536,16 +561,17 @@ static enum h1_error status_line(struct h1_parser *p, const char **s)
 }
 
 // RFC 9112 §6.3, in its order.
-static enum h1_error response_framing(struct h1_parser *p, const struct fields *f)
+static enum h1_error response_framing(struct h1_parser *p, struct fields *f)
 {
     struct http_response *r = &p->resp;
     bool framed = f->chunked || f->content_length;
-    if (f->chunked && f->content_length) {
+    if (both_framings(p, f)) {
         return H1_ERR_CL_AND_TE;
     }
     if (f->chunked && r->version == HTTP_10) {
         return H1_ERR_TE_HTTP10;
     }
+    p->keep_alive = !f->close && (r->version == HTTP_11 || f->keep_alive);
     if (r->status < 200) {
         if (framed) {
             return H1_ERR_BODY_NOT_ALLOWED;
@@ -594,15 +620,16 @@ enum h1_error h1_parse_response_head(struct h1_parser *p, const char *text, size
     if (e) {
         return e;
     }
-    p->keep_alive = !f.close && (r->version == HTTP_11 || f.keep_alive);
+    r->capital_names = f.capital;
     if (r->status == 101) {
         r->upgrade = upgrade_of(&f, r->version);
-        p->keep_alive = false;
         if (r->upgrade.n == 0) { // RFC 9110 §15.2.2: a switch that does not say to what
             return H1_ERR_CONNECTION_HEADER;
         }
     }
-    return response_framing(p, &f);
+    e = response_framing(p, &f);
+    p->keep_alive = p->keep_alive && r->status != 101;
+    return e;
 }
 
 enum h1_error h1_parse_trailers(struct h1_parser *p, const char *text, size_t len)

@@ -7,6 +7,7 @@
 #include "lib/base/check.h"
 #include "lib/http/chars.h"
 #include "lib/http/h1_fields.h"
+#include "lib/http/h1_lenient.h"
 
 enum state {
     ST_HEAD,        // nothing or a part of the head was seen
@@ -100,7 +101,8 @@ static void reset_message(struct h1_parser *p, struct arena *arena)
     p->body_left = 0;
     p->keep_alive = false;
     p->scan_off = p->line_off = 0;
-    p->scan_cr = p->started = p->skipped_empty_line = false;
+    p->scan_cr = p->started = false;
+    p->skipped_lines = 0;
     p->chunk_left_ext = H1_CHUNK_EXT_MAX;
 }
 
@@ -152,10 +154,11 @@ static enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t 
                 p->scan_cr = d[k - 1] == '\r';
                 break;
             }
-            if (!(q > from ? q[-1] == '\r' : p->scan_cr)) {
+            bool cr = q > from ? q[-1] == '\r' : p->scan_cr;
+            if (!cr && !p->limits.lenient) {
                 return fail(p, H1_ERR_BARE_LF);
             }
-            if (at - p->line_off == 1) {
+            if (at - p->line_off == cr) {
                 *ret_len = at + 1;
                 return H1_HEAD;
             }
@@ -168,14 +171,20 @@ static enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t 
 }
 
 // Copies the first len bytes into the arena, zero-padded for readers that look at eight bytes at once, and takes them from in.
-static const char *take_copy(struct h1_parser *p, struct buf *in, size_t len)
+static const char *take_copy(struct h1_parser *p, struct buf *in, size_t len, bool trailers)
 {
-    char *copy = arena_alloc(p->arena, len + H1_FIELDS_PAD);
-    if (!copy) {
+    bool lenient = p->limits.lenient;
+    char *raw = lenient ? arena_alloc(p->arena, len) : NULL;
+    char *copy = arena_alloc(p->arena, (lenient ? 2 * len : len) + H1_FIELDS_PAD);
+    if (!copy || (lenient && !raw)) {
         return NULL;
     }
-    buf_peek(in, 0, copy, len);
-    memset(copy + len, 0, H1_FIELDS_PAD);
+    size_t n = len;
+    buf_peek(in, 0, lenient ? raw : copy, len);
+    if (lenient) {
+        n = h1_lenient_text(raw, len, p->is_request && !trailers, trailers, copy);
+    }
+    memset(copy + n, 0, H1_FIELDS_PAD);
     buf_drain(in, len);
     p->scan_off = p->line_off = 0;
     p->scan_cr = false;
@@ -203,25 +212,31 @@ static enum h1_event begin_body(struct h1_parser *p)
     return H1_HEAD;
 }
 
+// Takes an empty line in front of a request. False: the second byte must be seen first.
+static bool skip_empty_line(struct h1_parser *p, struct buf *in, enum h1_error *ret_e)
+{
+    char two[2];
+    size_t n = buf_peek(in, 0, two, 2), len = two[0] == '\n' ? 1 : 2;
+    if (n < len) {
+        return false;
+    }
+    *ret_e = len == 2 && two[1] != '\n' ? H1_ERR_BARE_CR : H1_OK;
+    buf_drain(in, *ret_e ? 0 : len);
+    p->skipped_lines++;
+    return true;
+}
+
 // The first byte settles what is surely not HTTP, so that a TLS hello is not waited upon. False: not decided yet.
 static enum h1_error check_first_byte(struct h1_parser *p, struct buf *in, bool *ret_wait)
 {
+    unsigned max = p->limits.lenient ? H1_LENIENT_EMPTY_LINES : 1;
     struct str f = buf_front(in);
     *ret_wait = false;
-    if (p->is_request && !p->skipped_empty_line && f.p[0] == '\r') {
-        char two[2];
-        if (buf_peek(in, 0, two, 2) < 2) {
-            *ret_wait = true;
-            return H1_OK;
-        }
-        if (two[1] != '\n') {
-            return H1_ERR_BARE_CR;
-        }
-        buf_drain(in, 2);
-        p->skipped_empty_line = true;
-        if (in->len == 0) {
-            *ret_wait = true;
-            return H1_OK;
+    while (p->is_request && p->skipped_lines < max && (f.p[0] == '\r' || (p->limits.lenient && f.p[0] == '\n'))) {
+        enum h1_error e = H1_OK;
+        *ret_wait = !skip_empty_line(p, in, &e) || (!e && in->len == 0);
+        if (e || *ret_wait) {
+            return e;
         }
         f = buf_front(in);
     }
@@ -255,7 +270,7 @@ static enum h1_event run_head(struct h1_parser *p, struct buf *in)
     if (ev != H1_HEAD) {
         return ev;
     }
-    const char *copy = take_copy(p, in, len);
+    const char *copy = take_copy(p, in, len, false);
     if (!copy) {
         return fail(p, H1_ERR_HEAD_TOO_LARGE);
     }
@@ -277,6 +292,9 @@ static enum h1_error parse_chunk_line(struct h1_parser *p, const char *line, siz
     }
     if (i == 0) {
         return H1_ERR_CHUNK_SIZE;
+    }
+    while (p->limits.lenient && i < n && (line[i] == ' ' || line[i] == '\t')) {
+        i++;
     }
     if (i < n) {
         if (line[i] != ';') { // white space before ';' is "bad" (RFC 9110 §5.6.3) and read in more than one way
@@ -350,12 +368,12 @@ static enum h1_event run_trailers(struct h1_parser *p, struct buf *in)
     if (ev != H1_HEAD) {
         return ev;
     }
-    if (len == 2) { // no trailers
-        buf_drain(in, 2);
+    if (len <= 2) { // no trailers
+        buf_drain(in, len);
         p->state = ST_DONE;
         return H1_END;
     }
-    const char *copy = take_copy(p, in, len);
+    const char *copy = take_copy(p, in, len, true);
     if (!copy) {
         return fail(p, H1_ERR_HEAD_TOO_LARGE);
     }

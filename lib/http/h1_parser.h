@@ -47,6 +47,11 @@ struct h1_limits {
     uint32_t head_bytes, header_count;
     bool allow_http10;       // accept_http_10; a request of 1.0 is refused with 426 otherwise
     bool allow_absolute_url; // default true (RFC 9112 §3.2.2)
+    bool allow_chunked_length; // Http1ProtocolOptions: content-length beside chunked is dropped, and the connection closes afterwards
+    // Takes what old programs write and what has one reading all the same: lines that end with LF, folded fields, up to eight empty lines in
+    // front of a request, blanks between and behind the words of a request line, blanks behind a chunk size, equal Host or Content-Length
+    // fields twice; trailers that are forbidden are dropped. All goes out in the strict form.
+    bool lenient;
 };
 extern const struct h1_limits h1_limits_default;
 
@@ -69,7 +74,7 @@ struct h1_parser {
     size_t line_off;         // where the line in search began
     bool scan_cr;            // the byte before scan_off is CR
     bool started;            // something of this message was seen
-    bool skipped_empty_line; // RFC 9112 §2.2: one empty line before a request is taken
+    uint8_t skipped_lines;   // RFC 9112 §2.2: one empty line before a request is taken
     uint32_t chunk_left_ext; // bytes of chunk extensions still allowed in this message
 };
 
@@ -93,7 +98,13 @@ bool h1_parser_idle(const struct h1_parser *p);
 // or NUL in a value (a policy may have built it from input) goes out as a space (RFC 9110 §5.5), a field whose name is no token
 // not at all. Expect and TE are written from expect_continue and te_trailers.
 // The caller sets chunked when content_length < 0 and a body may follow (HTTP/1.1).
+enum h1_names { // case of field names (Http1ProtocolOptions.HeaderKeyFormat)
+    H1_NAMES_PLAIN,    // as they came; those that we write are lower case
+    H1_NAMES_PRESERVE, // as they came; those that we write have capitals where the sender's framing fields had
+    H1_NAMES_PROPER,   // Every-Word
+};
 struct h1_write_opts {
+    enum h1_names names;
     bool chunked;
     bool close;       // Connection: close
     bool keep_alive_10; // HTTP/1.0 peer that asked for keep-alive

@@ -146,7 +146,7 @@ static void send_informational(struct h1 *h, struct h1_exchange *x, const struct
     size_t before = out->len;
     struct http_response copy = *r;
     copy.version = HTTP_11;
-    h1_write_response(out, &copy, &(struct h1_write_opts){ 0 });
+    h1_write_response(out, &copy, &(struct h1_write_opts){ .names = h->names });
     x->continue_sent |= r->status == 100;
     h1_sent(h, x, out->len - before);
 }
@@ -206,6 +206,7 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
         copy.content_length = 0; // the body it announces will not come
     }
     struct h1_write_opts w = {
+        .names = h->names,
         .chunked = x->out == H1_OUT_CHUNKED,
         .close = close,
         .keep_alive_10 = !close && !x->tunnel && x->p.req.version == HTTP_10,

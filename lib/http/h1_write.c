@@ -15,6 +15,7 @@ static const uint64_t own_ids = BIT(HDR_HOST) | BIT(HDR_CONTENT_LENGTH) | BIT(HD
 struct out {
     struct buf *b;
     char *p, *start, *end;
+    bool proper, own_proper; // names of the list, names we make: Every-Word
 };
 
 static void out_begin(struct out *o, struct buf *b, size_t estimate)
@@ -135,6 +136,35 @@ static bool is_token(struct str s)
     return ok;
 }
 
+static void set_names(struct out *o, enum h1_names names, bool capital)
+{
+    o->proper = names == H1_NAMES_PROPER;
+    o->own_proper = o->proper || (names == H1_NAMES_PRESERVE && capital);
+}
+
+// The first letter and each behind a byte that is no letter or digit in upper case, as Envoy's ProperCaseWords.
+static __attribute__((noinline)) void put_proper(struct out *o, struct str name)
+{
+    bool start = true;
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i], low = (char)(c | 0x20);
+        bool letter = low >= 'a' && low <= 'z';
+        c = letter && start ? (char)(c & ~0x20) : c;
+        put(o, &c, 1);
+        start = !letter && !(c >= '0' && c <= '9');
+    }
+}
+
+static inline void put_name(struct out *o, struct str name, bool proper)
+{
+    if (__builtin_expect(proper, 0)) {
+        put_proper(o, name);
+    } else {
+        put_str(o, name);
+    }
+}
+#define put_own(o, lit) put_name((o), STR(lit), (o)->own_proper)
+
 static void put_fields(struct out *o, const struct headers *h)
 {
     for (uint32_t i = 0; i < h->count; i++) {
@@ -142,7 +172,7 @@ static void put_fields(struct out *o, const struct headers *h)
         if (x->removed || (x->id == HDR_OTHER ? !is_token(x->name) : x->id < 64 && (own_ids & BIT(x->id)) != 0)) {
             continue;
         }
-        put_str(o, x->name);
+        put_name(o, x->name, o->proper);
         put_lit(o, ": ");
         put_text(o, x->value);
         put_lit(o, "\r\n");
@@ -154,15 +184,17 @@ static void put_connection(struct out *o, const struct h1_write_opts *w, struct 
 {
     bool up = w->upgrade && upgrade.n;
     if (up) {
-        put_lit(o, "upgrade: ");
+        put_own(o, "upgrade: ");
         put_text(o, upgrade);
         put_lit(o, "\r\n");
     }
     if (te) {
-        put_lit(o, "te: trailers\r\n");
+        put_own(o, "te: ");
+        put_lit(o, "trailers\r\n");
     }
     if (w->close || w->keep_alive_10 || up || te) {
-        const char *sep = "connection: ";
+        const char *sep = "";
+        put_own(o, "connection: ");
         const struct {
             bool on;
             const char *name;
@@ -186,32 +218,40 @@ static size_t head_estimate(const struct headers *h, struct str a, struct str b,
 
 static void put_length(struct out *o, uint64_t n)
 {
-    put_lit(o, "content-length: ");
+    put_own(o, "content-length: ");
     put_u64(o, n);
     put_lit(o, "\r\n");
+}
+
+static void put_chunked(struct out *o)
+{
+    put_own(o, "transfer-encoding: ");
+    put_lit(o, "chunked\r\n");
 }
 
 void h1_write_request(struct buf *b, const struct http_request *r, const struct h1_write_opts *w)
 {
     struct out o;
     out_begin(&o, b, head_estimate(&r->headers, r->method, r->host, r->path, r->upgrade));
+    set_names(&o, w->names, r->capital_names);
     put_target(&o, r->method);
     put_lit(&o, " ");
     put_target(&o, r->path.n ? r->path : r->host); // authority-form for CONNECT
     put_str(&o, r->version == HTTP_10 ? STR(" HTTP/1.0\r\n") : STR(" HTTP/1.1\r\n"));
     if (r->host.n || r->version != HTTP_10) {
-        put_lit(&o, "host: ");
+        put_own(&o, "host: ");
         put_target(&o, r->host);
         put_lit(&o, "\r\n");
     }
     put_fields(&o, &r->headers);
     if (w->chunked) {
-        put_lit(&o, "transfer-encoding: chunked\r\n");
+        put_chunked(&o);
     } else if (r->content_length >= 0) {
         put_length(&o, (uint64_t)r->content_length);
     }
     if (r->expect_continue) {
-        put_lit(&o, "expect: 100-continue\r\n");
+        put_own(&o, "expect: ");
+        put_lit(&o, "100-continue\r\n");
     }
     put_connection(&o, w, r->upgrade, r->te_trailers);
     out_end(&o);
@@ -222,6 +262,7 @@ void h1_write_response(struct buf *b, const struct http_response *r, const struc
     struct out o;
     struct str reason = str_c(http_reason(r->status));
     out_begin(&o, b, head_estimate(&r->headers, reason, r->upgrade, (struct str){ 0 }, (struct str){ 0 }));
+    set_names(&o, w->names, r->capital_names);
     put_str(&o, r->version == HTTP_10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
     put_u64(&o, r->status);
     put_lit(&o, " ");
@@ -230,7 +271,7 @@ void h1_write_response(struct buf *b, const struct http_response *r, const struc
     put_fields(&o, &r->headers);
     if (r->status >= 200 && r->status != 204) { // RFC 9110 §8.6: no length in 1xx and 204
         if (w->chunked) {
-            put_lit(&o, "transfer-encoding: chunked\r\n");
+            put_chunked(&o);
         } else if (r->content_length >= 0) {
             put_length(&o, (uint64_t)r->content_length);
         } else if (r->end_stream && !w->head_request && r->status != 304) {
@@ -270,6 +311,7 @@ void h1_write_end(struct buf *b, const struct headers *trailers, bool chunked)
     }
     struct out o;
     out_begin(&o, b, (trailers ? trailers->bytes + (size_t)trailers->count * 4 : 0) + 16);
+    set_names(&o, H1_NAMES_PLAIN, false); // trailers keep their names
     put_lit(&o, "0\r\n");
     if (trailers) {
         put_fields(&o, trailers);

@@ -22,6 +22,7 @@ struct http_request {
     bool te_trailers;     // TE named trailers
     int64_t content_length; // -1 = unknown (chunked or HTTP/2 without the field)
     bool end_stream;      // no body follows
+    bool capital_names;   // HTTP/1: Host or a framing field began with a capital letter (enum h1_names)
 };
 
 struct http_response {
@@ -30,6 +31,7 @@ struct http_response {
     struct headers headers; // as above
     int64_t content_length; // -1 = unknown
     bool end_stream;        // no body follows
+    bool capital_names;     // as above
     struct str upgrade;     // 101: the protocol switched to
 };
 

@@ -62,6 +62,7 @@ int build_internal_redirect(struct config_ctx *ctx, const Envoy__Config__Route__
 // The fraction of a key where the runtime has it, else its default_value.
 struct fraction build_runtime_fraction(const struct config_ctx *ctx, const Envoy__Config__Core__V3__RuntimeFractionalPercent *m);
 // False, *ret left alone: the runtime does not have the key, or it is no number. Clipped to max.
+int runtime_bool(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err); // fails when the value is no bool
 bool runtime_number(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
 // Canonical text of a string, number or bool of metadata, in the arena, for comparing; p NULL for other values.
 struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a);

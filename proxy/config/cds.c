@@ -78,6 +78,15 @@ static int take_common_http(const Envoy__Config__Core__V3__HttpProtocolOptions *
     c->idle_timeout_ms = (uint64_t)pb_duration_ms(o->idle_timeout, (int64_t)c->idle_timeout_ms);
     c->max_connection_ms = (uint64_t)pb_duration_ms(o->max_connection_duration, 0);
     c->max_requests_per_connection = pb_u32_or(o->max_requests_per_connection, c->max_requests_per_connection);
+    c->h1.header_count = pb_u32_or(o->max_headers_count, c->h1.header_count);
+    uint32_t kb = pb_u32_or(o->max_response_headers_kb, c->h1.head_bytes / 1024);
+    if (c->h1.header_count == 0) {
+        return cfg_fail(err, "max_headers_count", "must be at least 1");
+    }
+    if (kb == 0 || kb > HEAD_KB_MAX) {
+        return cfg_fail(err, "max_response_headers_kb", "must be 1 to %d", HEAD_KB_MAX);
+    }
+    c->h1.head_bytes = kb * 1024;
     return 0;
 }
 
@@ -115,9 +124,14 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
             c->protocol = UPSTREAM_H2;
             return take_http2(o->explicit_http_config->http2_protocol_options, "explicit_http_config.http2_protocol_options", c, err);
         }
-        return 0;
+        return build_h1_options(ctx, o->explicit_http_config->http_protocol_options, &c->h1, &c->h1_names, err)
+                   ? cfg_in(err, "explicit_http_config.http_protocol_options")
+                   : 0;
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_USE_DOWNSTREAM_PROTOCOL_CONFIG:
         c->protocol = UPSTREAM_DOWNSTREAM;
+        if (build_h1_options(ctx, o->use_downstream_protocol_config->http_protocol_options, &c->h1, &c->h1_names, err)) {
+            return cfg_in(err, "use_downstream_protocol_config.http_protocol_options");
+        }
         return !o->use_downstream_protocol_config->http2_protocol_options
                    ? 0
                    : take_http2(o->use_downstream_protocol_config->http2_protocol_options,
@@ -133,6 +147,10 @@ static int build_protocol(struct config_ctx *ctx, const cluster *m, struct clust
                       ? UPSTREAM_DOWNSTREAM
                       : UPSTREAM_H1;
     c->idle_timeout_ms = 3600 * 1000;
+    c->h1 = h1_limits_default;
+    if (build_h1_options(ctx, m->http_protocol_options, &c->h1, &c->h1_names, err)) {
+        return cfg_in(err, "http_protocol_options");
+    }
     c->max_requests_per_connection = pb_u32_or(m->max_requests_per_connection, 0);
     if (m->http2_protocol_options) {
         c->protocol = c->protocol == UPSTREAM_H1 ? UPSTREAM_H2 : c->protocol;

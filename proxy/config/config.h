@@ -21,7 +21,6 @@ struct config_opts {
     void *arg;
     bool ipv6;              // the host has IPv6: DNS AUTO
     const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // of the bootstrap; NULL = none; borrowed for good
-    bool http1_lenient;     // runtime key remora.http1.lenient
     uint64_t initial_fetch_timeout_ms; // default for sources that do not say: 15000
     bool validate_only;     // --mode validate: no sockets are bound, no names resolved, no files watched
 };

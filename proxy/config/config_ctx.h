@@ -20,7 +20,6 @@ struct config_ctx {
     struct secret_store *secrets; // TLS slots and secrets
     bool ipv6;                    // the host has IPv6
     const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // NULL = none; lives as long as the process
-    bool http1_lenient;           // runtime key remora.http1.lenient
     // What the resource refers to, collected on the way (arena of the object).
     struct tls_slot **slots;      // borrowed: the object's arena holds a reference
     size_t slot_count, slot_cap;

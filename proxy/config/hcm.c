@@ -13,7 +13,7 @@
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilter filter_msg;
 
-enum { HTTP_FILTERS_MAX = 64, HEAD_KB_MAX = 8192 };
+enum { HTTP_FILTERS_MAX = 64 };
 
 static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct ext *ret, struct err *err)
 {
@@ -144,7 +144,7 @@ static int build_routes(struct config_ctx *ctx, const hcm_msg *m, struct http_ma
     }
 }
 
-static int build_h1(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+static int build_h1(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
 {
     h->h1 = h1_limits_default;
     uint32_t kb = pb_u32_or(m->max_request_headers_kb, 60);
@@ -153,15 +153,10 @@ static int build_h1(const hcm_msg *m, struct http_manager_cfg *h, struct err *er
     }
     h->h1.head_bytes = kb * 1024;
     const Envoy__Config__Core__V3__Http1ProtocolOptions *o = m->http_protocol_options;
-    if (o) {
-        // header_key_format: HTTP/1.1 to HTTP/1.1 keeps the case of names anyway
-        if (CFG_KNOWN(o, err, "allow_absolute_url", "accept_http_10", "default_host_for_http_10", "header_key_format", "enable_trailers",
-                      "override_stream_error_on_invalid_http_message", "allow_custom_methods")) {
-            return cfg_in(err, "http_protocol_options");
-        }
-        h->h1.allow_absolute_url = pb_bool_or(o->allow_absolute_url, true);
-        h->h1.allow_http10 = o->accept_http_10;
+    if (build_h1_options(ctx, o, &h->h1, &h->h1_names, err)) {
+        return cfg_in(err, "http_protocol_options");
     }
+    h->http10_host = o ? build_str(ctx->arena, o->default_host_for_http_10) : str_n(NULL, 0);
     return 0;
 }
 
@@ -315,7 +310,7 @@ int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_man
     h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
     take_identity(ctx, m, h);
     take_times(m, h);
-    if (take_paths(m, h, err) || build_h1(m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
+    if (take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
         build_routes(ctx, m, h, err) || build_http_filters(ctx, m, h, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }

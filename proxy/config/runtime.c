@@ -47,6 +47,16 @@ static bool number(const Google__Protobuf__Value *v, uint64_t max, uint64_t *ret
     return true;
 }
 
+int runtime_bool(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err)
+{
+    const Google__Protobuf__Value *v = lookup(ctx, key);
+    if (v && v->kind_case != GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE) {
+        return cfg_fail(err, "layered_runtime", "%s must be true or false", key);
+    }
+    *ret = v ? v->bool_value : *ret;
+    return 0;
+}
+
 bool runtime_number(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret)
 {
     return number(lookup(ctx, key), max, ret);

@@ -157,6 +157,5 @@ static int add_source(void *arg, int type, const char *path, struct err *err)
 
 struct config_ctx config_build_ctx(struct config *c, struct arena *scratch)
 {
-    return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime,
-                                .http1_lenient = c->o.http1_lenient, .add_source = add_source, .add_source_arg = c };
+    return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime, .add_source = add_source, .add_source_arg = c };
 }

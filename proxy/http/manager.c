@@ -340,7 +340,7 @@ static void on_abort(struct downstream *d)
 static void start_codec(struct http_conn *hc, enum http_version version)
 {
     const struct http_manager_cfg *cfg = hc->cfg;
-    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .max_concurrent_streams = cfg->h2_max_streams,
+    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .h1_names = cfg->h1_names, .max_concurrent_streams = cfg->h2_max_streams,
                                   .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window,
                                   .allow_connect = cfg->h2_allow_connect };
     hc->codec = version == HTTP_2 ? codec_h2_server(hc->ds->conn, &ops, hc, &o) : codec_h1_server(hc->ds->conn, &ops, hc, &o);

@@ -23,6 +23,8 @@ struct http_manager_cfg { // in the listener's arena
     struct ext *filters;            // ops are struct http_filter_ops; last is terminal
     size_t filter_count;
     struct h1_limits h1;            // sizes count for HTTP/2 too
+    enum h1_names h1_names;         // header_key_format
+    struct str http10_host;         // default_host_for_http_10; empty = a request of HTTP/1.0 without Host is refused
     uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
     bool h2_allow_connect;          // extended CONNECT (RFC 8441)
     bool normalize_path, merge_slashes;

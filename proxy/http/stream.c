@@ -231,6 +231,13 @@ static void refuse(struct stream *s, int status, const char *body, const char *d
 static bool prepare(struct stream *s)
 {
     struct http_request *req = &s->req;
+    if (!req->host.n && req->version == HTTP_10) {
+        req->host = s->cfg->http10_host;
+        if (!req->host.n) {
+            refuse(s, 400, NULL, "missing_host_header", 0);
+            return false;
+        }
+    }
     if (req->path.n && req->path.p[0] != '/') { // "OPTIONS *"
         refuse(s, 404, NULL, "absolute_path_rejected", 0);
         return false;

@@ -4,6 +4,7 @@
 #define PROXY_MODEL_CLUSTER_CFG_H
 
 #include "lib/base/hash.h"
+#include "lib/http/h1_parser.h"
 #include "lib/net/socket.h"
 #include "proxy/core/ext.h"
 #include "proxy/model/matcher.h"
@@ -50,6 +51,8 @@ struct cluster_cfg {
     uint64_t connect_timeout_ms;    // default 5000
     uint32_t buffer_limit;          // per_connection_buffer_limit_bytes, 0 = default
     enum upstream_protocol protocol;
+    struct h1_limits h1;            // of answers
+    enum h1_names h1_names;         // header_key_format of requests
     uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
     uint64_t idle_timeout_ms;       // upstream connections: default 3600000, 0 = none
     uint64_t max_connection_ms;     // 0 = none

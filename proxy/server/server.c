@@ -309,7 +309,6 @@ static int start_config(struct server *s, struct err *err)
         .arg = s,
         .ipv6 = host_has_ipv6(),
         .runtime = s->boot.msg ? s->boot.msg->layered_runtime : NULL,
-        .http1_lenient = s->boot.http1_lenient,
         .validate_only = s->opts->mode == RUN_VALIDATE,
     };
     s->config = config_new(&co);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads cases.txt (README.md beside this file)."""
+import copy
 import pathlib
 
 CASES = pathlib.Path(__file__).with_name("cases.txt")
@@ -10,6 +11,8 @@ class Case:
         self.name, self.options, self.line = name, options, line
         self.what, self.verdict, self.proxy = "", "", ""
         self.send = self.want = b""
+        self.mended = False  # read leniently: the first of several messages may have been acceptable
+        self.lenient = None  # bytes that go out in the lenient reading; None = as in the strict one
 
     @property
     def request(self):
@@ -18,6 +21,14 @@ class Case:
     @property
     def rejected(self):
         return self.verdict == "reject"
+
+
+    def in_lenient_reading(self):
+        other = copy.copy(self)
+        other.mended = True
+        if self.lenient is not None:
+            other.verdict, other.want = "forward", self.lenient
+        return other
 
 
 def unescape(text):
@@ -54,6 +65,8 @@ def load(path=CASES):
             case.what = rest
         elif word == "send":
             case.send += unescape(rest)
+        elif word == "lenient":
+            case.lenient = (case.lenient or b"") + unescape(rest)
         elif word == "proxy":
             case.proxy = rest
         elif word == "want":

@@ -77,6 +77,27 @@ static void options_of_connection(void **state)
     assert_string_equal(text(&b), "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n");
 }
 
+static void names_in_the_wanted_case(void **state)
+{
+    (void)state;
+    struct buf b = { 0 };
+    struct http_request r = { .method = STR("POST"), .host = STR("h"), .path = STR("/"), .version = HTTP_11, .content_length = 2,
+                              .upgrade = STR("u"), .expect_continue = true };
+    headers_init(&r.headers, &arena);
+    headers_add(&r.headers, STR("x-a1b_c.d"), STR("v-w"));
+    headers_add(&r.headers, STR("SOAPAction"), STR("1"));
+    h1_write_request(&b, &r, &(struct h1_write_opts){ .names = H1_NAMES_PROPER, .upgrade = true });
+    assert_string_equal(text(&b), "POST / HTTP/1.1\r\nHost: h\r\nX-A1b_C.D: v-w\r\nSOAPAction: 1\r\nContent-Length: 2\r\n"
+                                  "Expect: 100-continue\r\nUpgrade: u\r\nConnection: upgrade\r\n\r\n");
+    h1_write_request(&b, &r, &(struct h1_write_opts){ .names = H1_NAMES_PRESERVE });
+    assert_non_null(strstr(text(&b), "\r\nhost: h\r\nx-a1b_c.d: v-w\r\nSOAPAction: 1\r\ncontent-length: 2\r\n"));
+    struct http_response p = { .status = 200, .version = HTTP_11, .content_length = -1, .capital_names = true };
+    headers_init(&p.headers, &arena);
+    headers_add(&p.headers, STR("x-a"), STR("1"));
+    h1_write_response(&b, &p, &(struct h1_write_opts){ .names = H1_NAMES_PRESERVE, .chunked = true, .close = true });
+    assert_string_equal(text(&b), "HTTP/1.1 200 OK\r\nx-a: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+}
+
 static void large_heads_cross_slices(void **state)
 {
     (void)state;
@@ -138,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(framing_fields_of_the_list_are_left_out, done),
         cmocka_unit_test_teardown(nothing_breaks_out_of_its_line, done),
+        cmocka_unit_test_teardown(names_in_the_wanted_case, done),
         cmocka_unit_test_teardown(options_of_connection, done),
         cmocka_unit_test_teardown(large_heads_cross_slices, done),
         cmocka_unit_test_teardown(chunks, done),

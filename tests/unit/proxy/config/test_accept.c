@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is accepted arrives in the model.
+#include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "tests/unit/proxy/config/rig.h"
 
 #include "proxy/http/manager.h"
@@ -108,6 +109,57 @@ static void cluster_fields(void **state)
     assert_int_equal(n, 0); // resolved by this process, not over SDS
     free(wanted);
     cluster_cfg_unref(c);
+    teardown(&f);
+}
+
+static void http1_options(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f, "{name: c, http_protocol_options: {header_key_format: {proper_case_words: {}}, allow_chunked_length: true},"
+                                        " common_http_protocol_options: {max_headers_count: 7, max_response_headers_kb: 9}}");
+    assert_int_equal(c->h1_names, H1_NAMES_PROPER);
+    assert_true(c->h1.allow_chunked_length && !c->h1.lenient);
+    assert_int_equal(c->h1.header_count, 7);
+    assert_int_equal(c->h1.head_bytes, 9 * 1024);
+    cluster_cfg_unref(c);
+    // {remora: {http1.lenient: true}}
+    Google__Protobuf__Value yes = GOOGLE__PROTOBUF__VALUE__INIT, nested = GOOGLE__PROTOBUF__VALUE__INIT;
+    yes.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE;
+    yes.bool_value = true;
+    Google__Protobuf__Struct inner = GOOGLE__PROTOBUF__STRUCT__INIT, outer = GOOGLE__PROTOBUF__STRUCT__INIT;
+    Google__Protobuf__Struct__FieldsEntry in = GOOGLE__PROTOBUF__STRUCT__FIELDS_ENTRY__INIT, out = GOOGLE__PROTOBUF__STRUCT__FIELDS_ENTRY__INIT;
+    in.key = "http1.lenient";
+    in.value = &yes;
+    inner.n_fields = 1;
+    inner.fields = &(Google__Protobuf__Struct__FieldsEntry *){ &in };
+    nested.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE;
+    nested.struct_value = &inner;
+    out.key = "remora";
+    out.value = &nested;
+    outer.n_fields = 1;
+    outer.fields = &(Google__Protobuf__Struct__FieldsEntry *){ &out };
+    Envoy__Config__Bootstrap__V3__RuntimeLayer layer = ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__INIT;
+    layer.layer_specifier_case = ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER_STATIC_LAYER;
+    layer.static_layer = &outer;
+    Envoy__Config__Bootstrap__V3__LayeredRuntime runtime = ENVOY__CONFIG__BOOTSTRAP__V3__LAYERED_RUNTIME__INIT;
+    runtime.n_layers = 1;
+    runtime.layers = &(Envoy__Config__Bootstrap__V3__RuntimeLayer *){ &layer };
+    f.ctx.runtime = &runtime;
+    c = cluster(&f, "{name: c, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {" RIG_ANY
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http_protocol_options: {header_key_format:"
+                    " {stateful_formatter: {name: f, typed_config: {" RIG_ANY
+                    "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig}}}}}}}}");
+    assert_int_equal(c->h1_names, H1_NAMES_PRESERVE);
+    assert_true(c->h1.lenient);
+    assert_int_equal(c->h1.head_bytes, H1_HEAD_BYTES_MAX);
+    cluster_cfg_unref(c);
+    yes.kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
+    bool ret = false;
+    struct err err = { 0 };
+    assert_int_equal(runtime_bool(&f.ctx, "remora.http1.lenient", &ret, &err), -EINVAL);
+    assert_string_equal(err.msg, "layered_runtime: remora.http1.lenient must be true or false");
     teardown(&f);
 }
 
@@ -264,7 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cluster_defaults),    cmocka_unit_test(cluster_fields),      cmocka_unit_test(secrets_over_ads_are_wanted),
         cmocka_unit_test(listener_fields),     cmocka_unit_test(http_manager_fields), cmocka_unit_test(inline_routes_name_their_clusters),
-        cmocka_unit_test(route_fields),
+        cmocka_unit_test(route_fields),        cmocka_unit_test(http1_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
