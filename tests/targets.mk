@@ -144,9 +144,10 @@ fuzz-short: ## every fuzz target for SECONDS (default 10)
 # --- installing ---
 
 BINDIR ?= $(PREFIX)/bin
-install: programs ## copy the programs and their licence below PREFIX (default /usr/local); DESTDIR is put in front
+install: programs ## copy the programs, their manual and licence below PREFIX (default /usr/local); DESTDIR is put in front
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(PREFIX)/share/doc/remora"
 	install -m 0755 $(addprefix $(B)/bin/,$(PROGRAMS)) "$(DESTDIR)$(BINDIR)"
 	install -m 0644 LICENSE $(wildcard README.md) "$(DESTDIR)$(PREFIX)/share/doc/remora"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man8" && install -m 0644 docs/man/*.8 "$(DESTDIR)$(PREFIX)/share/man/man8"
 	[ ! -d examples/bookinfo ] || { install -d "$(DESTDIR)$(PREFIX)/share/doc/remora/examples/bookinfo" && \
 		install -m 0644 examples/bookinfo/*.yaml "$(DESTDIR)$(PREFIX)/share/doc/remora/examples/bookinfo"; }

@@ -61,20 +61,35 @@ static void check_texts(const struct plan *p)
     }
 }
 
+// What the kernel would get, in one inet table or in an ip and an ip6 one.
+static void build_messages(struct plan *p, enum plan_layout layout)
+{
+    uint8_t families[2];
+    uint32_t next_set_id = 0;
+    plan_set_layout(p, layout);
+    size_t n = plan_tables(p, families);
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < p->n; i++) {
+            struct nft_sets sets;
+            if (plan_chain_in(p, families[k], p->rules[i].chain) && plan_rule_is_for(&p->rules[i], families[k])) {
+                nftnl_rule_free(nft_rule_build(families[k], &p->rules[i], &next_set_id, &sets));
+                nft_sets_free(&sets);
+            }
+        }
+    }
+}
+
 static void check_plan(const struct options *o, struct arena *a)
 {
     struct plan p, again;
     plan_build(o, a, &p);
     plan_build(o, a, &again);
     CHECK(plan_hash(&p) == plan_hash(&again));
-    uint32_t next_set_id = 0;
-    for (size_t i = 0; i < p.n; i++) {
-        struct nft_sets sets;
-        nftnl_rule_free(nft_rule_build(&p, &p.rules[i], &next_set_id, &sets));
-        nft_sets_free(&sets);
-    }
+    build_messages(&p, PLAN_INET);
     check_texts(&p);
     check_fates(&p);
+    build_messages(&p, PLAN_IP);
+    check_texts(&p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

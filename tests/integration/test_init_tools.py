@@ -2,6 +2,10 @@
 """remora-init: dry runs, check, verify, stats, doctor, wait."""
 
 import json
+import os
+import re
+import shutil
+import struct
 import subprocess
 import time
 
@@ -128,3 +132,49 @@ def test_wait_for_a_ready_port():
     remora(["wait", "--timeout", "2s", "--port", "8080", "--path", ""], check=0)
     done = remora(["wait", "--timeout", "150ms", "--port", "8080"], check=1)
     assert "HTTP" in done.stderr or "answer" in done.stderr
+
+
+def test_the_documents_name_every_flag_of_the_help():
+    """tools/gen-init-docs writes them; here the program itself is the witness."""
+    words = set(re.findall(r"(?m)^ {2,6}(?:-(\w), )?(?:--([\w-]+)|\$(\w+))", remora(["help"], check=0).stdout))
+    assert len(words) > 60
+    page = (ROOT / "docs/man/remora-init.8").read_text().replace("\\-", "-")
+    guide = (ROOT / "docs/user/init.md").read_text()
+    for letter, name, variable in words:
+        assert f"\\fB--{name}\\fR" in page if name else f"\\fB${variable}\\fR" in page, (name, variable)
+        assert f"`--{name}`" in guide if name else f"`{variable}`" in guide, (name, variable)
+        assert not letter or f"\\fB-{letter}\\fR, " in page and f"`-{letter}`" in guide, name
+
+
+# --- the image ---
+
+def test_the_image_needs_nothing_but_program_and_libraries(tmp_path):
+    """What Dockerfile.init puts into its image, as root directory, with the /proc of a container."""
+    done = subprocess.run([ROOT / "tools/image-root", BINARY, tmp_path / "image", "istio-iptables"], text=True, check=True,
+                          capture_output=True)
+    if "libasan" not in done.stdout:
+        assert int(done.stdout.split()[-3]) < 8_000_000, done.stdout
+    (tmp_path / "image/proc").mkdir()
+    prefix = ["sh", "-c", 'mount --bind /proc "$1/proc" && exec chroot "$@"', "sh", str(tmp_path / "image")]
+    remora(BASE, program="/usr/local/bin/istio-iptables", prefix=prefix, check=0)
+    assert "table" in trace_of_us()
+
+
+def test_a_file_capability_is_enough_and_its_absence_no_obstacle(tmp_path):
+    """As in the image: CAP_NET_ADMIN permitted, not effective; any user, no ambient set."""
+    program = tmp_path / "remora-init"
+    shutil.copy(BINARY, program)
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own, closed to other users
+        folder.chmod(0o755)
+    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip(f"{tmp_path} is mounted nosuid: file capabilities do not count there")
+    try:
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000000, 1 << 12, 0, 0, 0))  # VFS_CAP_REVISION_2
+    except OSError as e:
+        pytest.skip(f"no file capabilities at {tmp_path}: {e}")
+    user = ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups"]
+    remora(BASE, program=str(program), prefix=user, check=0)
+    assert "table" in trace_of_us()
+    user += ["--bounding-set", "-all"]
+    remora([*BASE, "--dry-run"], program=str(program), prefix=user, check=0)
+    assert "CAP_NET_ADMIN" in remora([*BASE, "--force-apply"], program=str(program), prefix=user, check=1).stderr
