@@ -22,7 +22,7 @@ static int remove_all(struct options *o, bool *ret_rules, size_t *ret_routes, st
     signals_hold(&before);
     r = install_remove(&in, ret_rules, err);
     // Rules first: without its route a tproxied packet would go nowhere.
-    r = r ? r : route_prune(&route, NULL, ret_routes, err);
+    r = r ? r : route_prune(&route, NULL, o->takeover, ret_routes, err);
     signals_release(&before);
     return r;
 }

@@ -123,6 +123,12 @@ static void adopt(struct apply *ap, bool first)
     }
 }
 
+// Another backend is no cure for what happens outside of install_write, whatever the kernel's number for it says.
+static int final(int code)
+{
+    return nft_is_lacking(code) ? -EIO : code;
+}
+
 // Routing, then rules, then what is stale; or nothing.
 static int write_all(struct apply *ap, struct nl *route, struct err *err)
 {
@@ -130,12 +136,12 @@ static int write_all(struct apply *ap, struct nl *route, struct err *err)
     sigset_t before;
     size_t pruned = 0;
     signals_hold(&before);
-    int r = route_apply(route, &ap->plan, &added, err);
+    int r = final(route_apply(route, &ap->plan, ap->o->takeover, &added, err));
     r = r ? r : install_write(&ap->in, &ap->plan, err);
     if (r) {
         route_undo(route, &added);
     } else {
-        r = route_prune(route, &ap->plan, &pruned, err);
+        r = final(route_prune(route, &ap->plan, ap->o->takeover, &pruned, err));
         ap->route_changes = route_added_count(&added) + pruned;
     }
     signals_release(&before);
@@ -151,7 +157,7 @@ static int try_backend(struct apply *ap, struct nl *route, enum backend b, bool 
     }
     if (is_unchanged(ap, route)) {
         ap->result = "unchanged";
-        return route_prune(route, &ap->plan, &ap->route_changes, err);
+        return final(route_prune(route, &ap->plan, ap->o->takeover, &ap->route_changes, err));
     }
     if (ap->adopted == 0) {
         adopt(ap, first);

@@ -272,7 +272,11 @@ static int remove_legacy(struct install *in, struct err *err)
     int r = ipt_open(&legacy, true, in->o->arena, in->deadline_ms, err);
     r = r ? r : ipt_read(&legacy, err);
     r = r ? r : ipt_replace(&legacy, NULL, in->o->takeover, err);
-    return r ? err_wrap(err, "rules in iptables-legacy must go, but cannot be removed") : 0;
+    if (r) {
+        err_wrap(err, "rules in iptables-legacy must go, but cannot be removed");
+        return -EIO; // ours are written already: no other backend shall be tried
+    }
+    return 0;
 }
 
 // Before anything is changed: could remove_legacy do its work?
@@ -283,7 +287,8 @@ static int foresee_legacy(struct install *in, struct err *err)
         ipt_open(&legacy, true, in->o->arena, in->deadline_ms, err) == 0) {
         return 0;
     }
-    return err_wrap(err, "rules in iptables-legacy must go (%s)", in->legacy.ours ? "ours" : in->legacy.owners[0]);
+    err_wrap(err, "rules in iptables-legacy must go (%s)", in->legacy.ours ? "ours" : in->legacy.owners[0]);
+    return -EIO;
 }
 
 static int write_nft_once(struct install *in, const struct plan *p, bool *ret_others, struct err *err)
@@ -351,7 +356,9 @@ int install_write(struct install *in, const struct plan *p, struct err *err)
         return r ? r : remove_legacy(in, err);
     }
     r = ipt_replace(&in->ipt, p, in->o->takeover, err);
-    r = r ? r : remove_nft(in, err);
+    if (r == 0 && remove_nft(in, err)) {
+        r = -EIO;
+    }
     return r || in->backend == BACKEND_IPTABLES_LEGACY ? r : remove_legacy(in, err);
 }
 

@@ -38,7 +38,8 @@ int install_choose(struct install *in, struct plan *p, enum backend b, struct er
 // After install_choose: is the plan there exactly, and nothing of ours anywhere else? On false, why says what differs.
 bool install_equals(const struct install *in, const struct plan *p, char *why, size_t why_size);
 // After install_choose: writes the plan, all of it or nothing. Then removes what is ours in other backends, and with
-// --takeover what other redirectors made.
+// --takeover what other redirectors made. A code of nft_is_lacking means that nothing was changed and another backend may
+// work.
 int install_write(struct install *in, const struct plan *p, struct err *err);
 // After install_choose: would it be taken? Changes nothing.
 int install_check(struct install *in, const struct plan *p, struct err *err);

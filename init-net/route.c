@@ -23,8 +23,14 @@ static const uint8_t addr6[16] = { [15] = 6 };
 struct fwmark_rule {
     uint8_t family;
     uint32_t mark, table;
-    bool ours;
+    uint32_t priority; // 0: the kernel's choice
+    uint8_t protocol; // who made it: FRA_PROTOCOL
 };
+
+static bool is_ours(const struct fwmark_rule *r)
+{
+    return r->protocol == ROUTE_PROTOCOL;
+}
 
 // What is there.
 struct routing {
@@ -65,8 +71,10 @@ static int on_rule(const struct nlmsghdr *msg, void *arg)
             mask = mnl_attr_get_u32(attr);
         } else if (type == FRA_TABLE) {
             r.table = mnl_attr_get_u32(attr);
+        } else if (type == FRA_PRIORITY) {
+            r.priority = mnl_attr_get_u32(attr);
         } else if (type == FRA_PROTOCOL) {
-            r.ours = mnl_attr_get_u8(attr) == ROUTE_PROTOCOL;
+            r.protocol = mnl_attr_get_u8(attr);
         }
     }
     if (r.mark && mask == UINT32_MAX && s->n < RULES_MAX) {
@@ -141,6 +149,7 @@ static int set_addr6(struct nl *nl, bool add, struct err *err)
     return failed(err, code, add ? "add ::6/128 to lo" : "remove ::6/128 from lo");
 }
 
+// A removal takes the first rule that is equal, whoever made it, unless it names the priority.
 static int set_rule(struct nl *nl, bool add, const struct fwmark_rule *r, struct err *err)
 {
     char buf[REQ_BYTES], what[96];
@@ -151,7 +160,10 @@ static int set_rule(struct nl *nl, bool add, const struct fwmark_rule *r, struct
     *h = (struct fib_rule_hdr){ .family = r->family, .action = FR_ACT_TO_TBL };
     mnl_attr_put_u32(msg, FRA_TABLE, r->table);
     mnl_attr_put_u32(msg, FRA_FWMARK, r->mark);
-    mnl_attr_put_u8(msg, FRA_PROTOCOL, ROUTE_PROTOCOL);
+    mnl_attr_put_u8(msg, FRA_PROTOCOL, r->protocol);
+    if (r->priority) {
+        mnl_attr_put_u32(msg, FRA_PRIORITY, r->priority);
+    }
     int code = nl_request(nl, msg, NULL, NULL);
     if (code == 0 || code == (add ? -EEXIST : -ENOENT)) {
         return code == 0 ? 0 : NOTHING_TO_DO;
@@ -160,7 +172,8 @@ static int set_rule(struct nl *nl, bool add, const struct fwmark_rule *r, struct
     return failed(err, code, what);
 }
 
-static int set_route(struct nl *nl, bool add, uint8_t family, uint32_t table, struct err *err)
+// protocol: rtm_protocol, who made it; 0 in a removal means anybody.
+static int set_route(struct nl *nl, bool add, uint8_t family, uint32_t table, uint8_t protocol, struct err *err)
 {
     char buf[REQ_BYTES], what[96];
     struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
@@ -170,14 +183,15 @@ static int set_route(struct nl *nl, bool add, uint8_t family, uint32_t table, st
     *rt = (struct rtmsg){
         .rtm_family = family,
         .rtm_table = table < 256 ? (unsigned char)table : RT_TABLE_UNSPEC,
-        .rtm_protocol = ROUTE_PROTOCOL,
+        .rtm_protocol = protocol,
         .rtm_scope = family == AF_INET ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE,
         .rtm_type = RTN_LOCAL,
     };
     mnl_attr_put_u32(msg, RTA_TABLE, table);
     mnl_attr_put_u32(msg, RTA_OIF, LO);
     int code = nl_request(nl, msg, NULL, NULL);
-    if (code == 0 || code == (add ? -EEXIST : -ESRCH)) {
+    // ENOENT: not even the table is there.
+    if (code == 0 || code == (add ? -EEXIST : -ESRCH) || (!add && code == -ENOENT)) {
         return code == 0 ? 0 : NOTHING_TO_DO;
     }
     snprintf(what, sizeof(what), "%s the local route in table %u", add ? "add" : "remove", table);
@@ -195,7 +209,7 @@ static int remove_stale(struct nl *nl, const struct routing *s, const struct pla
 {
     for (size_t i = 0; i < s->n; i++) {
         const struct fwmark_rule *r = &s->rules[i];
-        if (!r->ours || plan_wants(p, r)) {
+        if (!is_ours(r) || plan_wants(p, r)) {
             continue;
         }
         int code = set_rule(nl, false, r, err);
@@ -205,7 +219,7 @@ static int remove_stale(struct nl *nl, const struct routing *s, const struct pla
         // Another mark, same table: the route is still wanted.
         bool route_on = p && (r->family == AF_INET ? p->policy_route4 : p->policy_route6);
         if (!(route_on && p->route_table == r->table)) {
-            code = set_route(nl, false, r->family, r->table, err);
+            code = set_route(nl, false, r->family, r->table, ROUTE_PROTOCOL, err);
         }
         if (code < 0) {
             return code;
@@ -222,11 +236,35 @@ static int remove_stale(struct nl *nl, const struct routing *s, const struct pla
     return 0;
 }
 
-static bool has_rule(const struct routing *s, const struct fwmark_rule *want)
+// istio-iptables' rules of TPROXY mode, whose chains are taken over. Its route stays where the plan wants one there: it
+// says the same.
+static int remove_istio(struct nl *nl, const struct routing *s, const struct plan *p, size_t *changes, struct err *err)
+{
+    enum { ISTIO_MARK = 1337, ISTIO_TABLE = 133 };
+    for (size_t i = 0; i < s->n; i++) {
+        const struct fwmark_rule *r = &s->rules[i];
+        bool same = p && r->mark == p->route_mark && r->table == p->route_table;
+        if (is_ours(r) || !(same || (r->mark == ISTIO_MARK && r->table == ISTIO_TABLE))) {
+            continue;
+        }
+        int code = set_rule(nl, false, r, err);
+        bool route_on = p && (r->family == AF_INET ? p->policy_route4 : p->policy_route6);
+        if (code >= 0 && !(route_on && p->route_table == r->table)) {
+            code = set_route(nl, false, r->family, r->table, 0, err);
+        }
+        if (code < 0) {
+            return code;
+        }
+        (*changes)++;
+    }
+    return 0;
+}
+
+static bool has_rule(const struct routing *s, const struct fwmark_rule *want, bool ours)
 {
     for (size_t i = 0; i < s->n; i++) {
         const struct fwmark_rule *r = &s->rules[i];
-        if (r->family == want->family && r->mark == want->mark && r->table == want->table) {
+        if (r->family == want->family && r->mark == want->mark && r->table == want->table && (!ours || is_ours(r))) {
             return true;
         }
     }
@@ -238,15 +276,15 @@ static size_t wanted_rules(const struct plan *p, struct fwmark_rule ret[2])
 {
     size_t n = 0;
     if (p->policy_route4) {
-        ret[n++] = (struct fwmark_rule){ AF_INET, p->route_mark, p->route_table, true };
+        ret[n++] = (struct fwmark_rule){ AF_INET, p->route_mark, p->route_table, 0, ROUTE_PROTOCOL };
     }
     if (p->policy_route6) {
-        ret[n++] = (struct fwmark_rule){ AF_INET6, p->route_mark, p->route_table, true };
+        ret[n++] = (struct fwmark_rule){ AF_INET6, p->route_mark, p->route_table, 0, ROUTE_PROTOCOL };
     }
     return n;
 }
 
-int route_apply(struct nl *nl, const struct plan *p, struct route_added *ret_added, struct err *err)
+int route_apply(struct nl *nl, const struct plan *p, bool takeover, struct route_added *ret_added, struct err *err)
 {
     struct routing s;
     struct fwmark_rule want[2];
@@ -260,9 +298,9 @@ int route_apply(struct nl *nl, const struct plan *p, struct route_added *ret_add
     for (size_t i = 0; i < n && code >= 0; i++) {
         bool v6 = want[i].family == AF_INET6;
         // The route first: a rule that leads to an empty table would be passed over, which looks like no TPROXY.
-        code = set_route(nl, true, want[i].family, want[i].table, err);
+        code = set_route(nl, true, want[i].family, want[i].table, ROUTE_PROTOCOL, err);
         added.route[v6] = code == 0;
-        if (code >= 0 && !has_rule(&s, &want[i])) {
+        if (code >= 0 && !has_rule(&s, &want[i], takeover)) {
             code = set_rule(nl, true, &want[i], err);
             added.rule[v6] = code == 0;
         }
@@ -275,12 +313,12 @@ void route_undo(struct nl *nl, const struct route_added *added)
 {
     struct err err;
     for (int v6 = 0; v6 < 2; v6++) {
-        struct fwmark_rule r = { v6 ? AF_INET6 : AF_INET, added->mark, added->table, true };
+        struct fwmark_rule r = { v6 ? AF_INET6 : AF_INET, added->mark, added->table, 0, ROUTE_PROTOCOL };
         if (added->rule[v6]) {
             set_rule(nl, false, &r, &err);
         }
         if (added->route[v6]) {
-            set_route(nl, false, r.family, r.table, &err);
+            set_route(nl, false, r.family, r.table, ROUTE_PROTOCOL, &err);
         }
     }
     if (added->addr6) {
@@ -293,12 +331,13 @@ size_t route_added_count(const struct route_added *added)
     return (size_t)added->addr6 + added->rule[0] + added->rule[1] + added->route[0] + added->route[1];
 }
 
-int route_prune(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err)
+int route_prune(struct nl *nl, const struct plan *p, bool takeover, size_t *ret_changes, struct err *err)
 {
     struct routing s;
     size_t changes = 0;
     int code = read_routing(nl, &s, err);
     code = code ? code : remove_stale(nl, &s, p, &changes, err);
+    code = code || !takeover ? code : remove_istio(nl, &s, p, &changes, err);
     if (code == 0) {
         *ret_changes = changes;
     }
@@ -320,7 +359,7 @@ bool route_check(struct nl *nl, const struct plan *p, char *why, size_t why_size
     }
     size_t n = wanted_rules(p, want);
     for (size_t i = 0; i < n; i++) {
-        if (!has_rule(&s, &want[i])) {
+        if (!has_rule(&s, &want[i], false)) {
             snprintf(why, why_size, "there is no IPv%d routing rule from mark %u to table %u",
                      want[i].family == AF_INET ? 4 : 6, want[i].mark, want[i].table);
             return false;

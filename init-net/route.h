@@ -17,14 +17,16 @@ struct route_added {
     uint32_t mark, table;
 };
 
-// Before the rules: adds what the plan wants and is not there. *ret_added says what that was, also on failure (what was
-// added until then).
-int route_apply(struct nl *nl, const struct plan *p, struct route_added *ret_added, struct err *err);
+// Before the rules: adds what the plan wants and is not there. With takeover another program's equal rule does not count,
+// since it will go. *ret_added says what that was, also on failure (what was added until then).
+int route_apply(struct nl *nl, const struct plan *p, bool takeover, struct route_added *ret_added, struct err *err);
 // Takes back what route_apply added, as well as it can: for when the kernel refused the rules.
 void route_undo(struct nl *nl, const struct route_added *added);
 size_t route_added_count(const struct route_added *added);
-// After the rules: removes what is ours and the plan (NULL: no plan, so all) does not want. *ret_changes counts.
-int route_prune(struct nl *nl, const struct plan *p, size_t *ret_changes, struct err *err);
+// After the rules: removes what is ours and the plan (NULL: no plan, so all) does not want. With takeover also the rules
+// that istio-iptables makes for TPROXY (mark and table of the plan, or its defaults; each re-run of it adds one more) and
+// the route of that table. *ret_changes counts.
+int route_prune(struct nl *nl, const struct plan *p, bool takeover, size_t *ret_changes, struct err *err);
 // Is the routing as the plan wants it? On false, why says what is missing.
 bool route_check(struct nl *nl, const struct plan *p, char *why, size_t why_size);
 

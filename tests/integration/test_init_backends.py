@@ -294,3 +294,37 @@ def test_stats_and_verify_know_the_backend():
         said = json.loads(remora(["verify", *flags, "--output", "json"], check=0).stdout)
         assert {c["name"]: c["result"] for c in said["checks"]}["rules"] == "ok"
         remora(["verify", *BASE, "-d", "1"], check=126)
+
+
+def fwmark_rules(family):
+    out = subprocess.run(["ip", "-n", POD, family, "rule", "show"], capture_output=True, text=True, check=True).stdout
+    return [line for line in out.splitlines() if "fwmark" in line]
+
+
+@pytest.mark.parametrize("mode", ["TPROXY", "REDIRECT"])
+def test_routing_rules_of_istio_are_taken_over_too(mode):
+    """It adds one more with each run."""
+    need("iptables-nft")
+    iptables("nft", ISTIO)
+    try:
+        for family in ("-4", "-6"):
+            sh(f"ip -n {POD} {family} route add local default dev lo table 133")
+            for _ in range(3):
+                subprocess.run(["ip", "-n", POD, family, "rule", "add", "fwmark", "1337", "lookup", "133"], check=False,
+                               capture_output=True)
+        sh(f"ip -n {POD} rule add fwmark 7 lookup 133")
+        assert fwmark_rules("-4") and fwmark_rules("-6")
+        flags = [*BASE, "-m", mode, "--ipv6=on", "--takeover"]
+        assert result(flags)["result"] == "applied"
+        assert result(flags)["result"] == "unchanged"
+        captured()
+        want = ["proto 114"] if mode == "TPROXY" else []
+        for family in ("-4", "-6"):
+            assert len([line for line in fwmark_rules(family) if "0x539" in line]) == len(want)
+        assert any("fwmark 0x7" in line for line in fwmark_rules("-4"))
+    finally:
+        sh(f"ip -n {POD} rule del fwmark 7 lookup 133")
+        for family in ("-4", "-6"):
+            subprocess.run(["ip", "-n", POD, family, "route", "flush", "table", "133"], check=False, capture_output=True)
+            for _ in fwmark_rules(family):
+                subprocess.run(["ip", "-n", POD, family, "rule", "del", "fwmark", "1337"], check=False, capture_output=True)
