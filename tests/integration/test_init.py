@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """remora-init: every row of tests/golden/init/fates.tsv as a real connection, the evaluator against the kernel on
-random flags."""
+random flags, through every backend."""
 
 import json
 import random
+import shutil
+import subprocess
 
 import pytest
 
@@ -12,13 +14,29 @@ from init_place import *  # noqa: F403
 
 # --- fates ---
 
-def test_every_row_of_the_table():
+BACKENDS = {"nft": None, "nft-ip": None, "iptables-nft": "iptables-nft-restore", "iptables-legacy": "iptables-legacy-restore"}
+
+
+def need(backend):
+    program = BACKENDS[backend]
+    if program and not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    if backend == "iptables-legacy":
+        done = subprocess.run(["ip", "netns", "exec", BARE, "iptables-legacy", "-t", "nat", "-L"], capture_output=True,
+                              check=False)
+        if done.returncode:
+            pytest.skip("this kernel has no iptables-legacy")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_row_of_the_table(backend):
+    need(backend)
     groups = {}
     for row in read_table():
         groups.setdefault(row.group(), []).append(row)
     wrong = []
     for (flags, env, resolvers), rows in groups.items():
-        done = remora([*BASE, *flags], env=dict(env), resolvers=resolvers)
+        done = remora([*BASE, *flags, f"--backend={backend}"], env=dict(env), resolvers=resolvers)
         assert done.returncode == 0, (flags, done.stderr)
         for row in rows:
             problem = complaint(row, send(row))
@@ -60,10 +78,12 @@ def random_packet(rng):
     return "\t".join(["random", "-", "-", "-", direction, interface, proto, owner, "-", destination, "?"])
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_evaluator_and_kernel_agree_on_random_flags(seed):
+@pytest.mark.parametrize("backend, seed", [*(("nft", n) for n in range(20)), *(
+    (backend, n) for backend in list(BACKENDS)[1:] for n in range(20, 25))])
+def test_evaluator_and_kernel_agree_on_random_flags(backend, seed):
+    need(backend)
     rng = random.Random(seed)
-    flags = random_flags(rng)
+    flags = [*random_flags(rng), f"--backend={backend}"]
     remora(flags, check=0)
     for _ in range(14):
         row = Row(random_packet(rng))
