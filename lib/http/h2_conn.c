@@ -590,11 +590,19 @@ static void pump(struct h2 *h)
     loop_defer(conn->loop, &h->task); // others get their turn
 }
 
+static void pump_now(struct h2 *h)
+{
+    if (!h->c.freed && !h->gone && !h->in_session && !h->closing && !h->gone_due) {
+        pump(h);
+        h2_kick(h);
+    }
+}
+
+// Streams of one connection that are served in the same turn leave with one system call, at the turn's end.
 void h2_flush(struct codec *c)
 {
     struct h2 *h = h2_of(c);
-    if (!c->freed && !h->gone && !h->in_session && !h->closing && !h->gone_due) {
-        pump(h);
+    if (!h->gone) {
         h2_kick(h);
     }
 }
@@ -657,7 +665,7 @@ void h2_send_data(struct codec_stream *s, struct buf *data, bool end)
         wake(h, x);
     }
     if (x->out.len >= H2_STREAM_HIGH && !x->above_high) {
-        h2_flush(&h->c);
+        pump_now(h);
         if (x->out.len >= H2_STREAM_HIGH && !end) {
             x->above_high = true;
             if (x->s.ops->on_high) {
