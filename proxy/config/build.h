@@ -29,8 +29,17 @@ int build_route_table_bytes(struct config_ctx *ctx, struct str bytes, struct rou
 // Endpoints of an assignment into the arena. names: whether DNS names are allowed as addresses (DNS clusters).
 int build_endpoints(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, bool names, struct arena *a, struct lb_endpoint_cfg **ret,
                     size_t *ret_count, struct err *err);
+int build_endpoint_policy(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, struct arena *a, struct endpoint_policy *ret,
+                          struct err *err);
 
 // ---- parts ----
+// "envoy.lb" metadata of an endpoint as canonical texts: proxy/model/lb_criteria.h. Lists also give their elements. st may be NULL.
+int build_lb_metadata(const Google__Protobuf__Struct *st, struct arena *a, struct lb_criterion **ret, size_t *ret_count, struct err *err);
+// The parts of a cluster, from files of their own: common_lb_config, lb_policy with its options, load_balancing_policy, lb_subset_config;
+// health_checks; outlier_detection and circuit_breakers.
+int build_balancing(struct config_ctx *ctx, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster_cfg *c, struct err *err);
+int build_health_checks(struct config_ctx *ctx, const Envoy__Config__Cluster__V3__Cluster *m, struct cluster_cfg *c, struct err *err);
+int build_resilience(const Envoy__Config__Cluster__V3__Cluster *m, struct cluster_cfg *c, struct err *err);
 int build_address(const Envoy__Config__Core__V3__Address *m, struct arena *a, struct addr *ret, struct err *err);
 int build_cidr(const Envoy__Config__Core__V3__CidrRange *m, struct cidr *ret, struct err *err);
 // inline_string, inline_bytes, filename (read now), environment_variable. NULL m gives the empty view.

@@ -6,7 +6,6 @@
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb-c.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
-#include "proxy/upstream/lb/lb.h"
 #include "xds-client/xds_client.h"
 
 typedef Envoy__Config__Cluster__V3__Cluster cluster;
@@ -25,44 +24,6 @@ static int build_type(const cluster *m, struct cluster_cfg *c, struct err *err)
         return cfg_fail(err, "type", "unknown value %u", t);
     }
     c->type = types[t];
-    return 0;
-}
-
-static int build_lb(const cluster *m, struct cluster_cfg *c, struct err *err)
-{
-    static const enum lb_policy policies[] = { LB_ROUND_ROBIN, LB_LEAST_REQUEST, LB_RING_HASH, LB_RANDOM, LB_ROUND_ROBIN /* 4: gone */,
-                                               LB_MAGLEV, LB_CLUSTER_PROVIDED };
-    unsigned p = (unsigned)m->lb_policy;
-    if (p >= sizeof(policies) / sizeof(policies[0]) || p == 4) {
-        return cfg_fail(err, "lb_policy", "value %u is not supported; set one of ROUND_ROBIN, LEAST_REQUEST, RANDOM, RING_HASH, MAGLEV", p);
-    }
-    c->lb = policies[p];
-    if ((c->lb == LB_CLUSTER_PROVIDED) != (c->type == CLUSTER_ORIGINAL_DST)) {
-        return cfg_fail(err, "lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go together");
-    }
-    if (c->lb != LB_CLUSTER_PROVIDED && !lb_find(c->lb)) {
-        return cfg_fail(err, "lb_policy", "%s is not supported yet", c->lb == LB_RING_HASH ? "RING_HASH" : "MAGLEV");
-    }
-    c->least_request_choices = 2;
-    if (m->lb_config_case == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__LB_CONFIG_LEAST_REQUEST_LB_CONFIG) {
-        c->least_request_choices = pb_u32_or(m->least_request_lb_config->choice_count, 2);
-    }
-    if (c->least_request_choices < 2) {
-        return cfg_fail(err, "least_request_lb_config.choice_count", "must be at least 2");
-    }
-    c->healthy_panic_threshold = 50;
-    if (m->common_lb_config) {
-        if (CFG_KNOWN(m->common_lb_config, err, "healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
-                      "close_connections_on_host_set_change", "zone_aware_lb_config", "ignore_new_hosts_until_first_hc",
-                      "override_host_status", "consistent_hashing_lb_config")) {
-            return cfg_in(err, "common_lb_config");
-        }
-        if (m->common_lb_config->healthy_panic_threshold) {
-            c->healthy_panic_threshold = m->common_lb_config->healthy_panic_threshold->value;
-        }
-        c->locality_weighted = m->common_lb_config->locality_config_specifier_case ==
-                               ENVOY__CONFIG__CLUSTER__V3__CLUSTER__COMMON_LB_CONFIG__LOCALITY_CONFIG_SPECIFIER_LOCALITY_WEIGHTED_LB_CONFIG;
-    }
     return 0;
 }
 
@@ -216,53 +177,6 @@ static int build_transports(struct config_ctx *ctx, const cluster *m, struct clu
     return 0;
 }
 
-static int build_breakers(const cluster *m, struct cluster_cfg *c, struct err *err)
-{
-    for (int p = 0; p < 2; p++) { // Envoy's defaults
-        c->breakers[p] = (struct breaker_limits){ .max_connections = 1024, .max_pending = 1024, .max_requests = 1024, .max_retries = 3 };
-    }
-    if (!m->circuit_breakers) {
-        return 0;
-    }
-    if (CFG_KNOWN(m->circuit_breakers, err, "thresholds")) {
-        return cfg_in(err, "circuit_breakers");
-    }
-    for (size_t i = 0; i < m->circuit_breakers->n_thresholds; i++) {
-        const Envoy__Config__Cluster__V3__CircuitBreakers__Thresholds *t = m->circuit_breakers->thresholds[i];
-        if (CFG_KNOWN(t, err, "priority", "max_connections", "max_pending_requests", "max_requests", "max_retries", "track_remaining",
-                      "max_connection_pools")) {
-            return cfg_in(err, "circuit_breakers.thresholds[%zu]", i);
-        }
-        struct breaker_limits *b = &c->breakers[t->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? 1 : 0];
-        b->max_connections = pb_u32_or(t->max_connections, b->max_connections);
-        b->max_pending = pb_u32_or(t->max_pending_requests, b->max_pending);
-        b->max_requests = pb_u32_or(t->max_requests, b->max_requests);
-        b->max_retries = pb_u32_or(t->max_retries, b->max_retries);
-    }
-    return 0;
-}
-
-static void build_outlier(const Envoy__Config__Cluster__V3__OutlierDetection *m, struct outlier_cfg *o)
-{
-    if (!m) {
-        return;
-    }
-    *o = (struct outlier_cfg){
-        .enabled = true,
-        .consecutive_5xx = pb_u32_or(m->consecutive_5xx, 5),
-        .consecutive_gateway = pb_u32_or(m->consecutive_gateway_failure, 5),
-        .consecutive_local_origin = pb_u32_or(m->consecutive_local_origin_failure, 5),
-        .enforcing_5xx = pb_u32_or(m->enforcing_consecutive_5xx, 100),
-        .enforcing_gateway = pb_u32_or(m->enforcing_consecutive_gateway_failure, 0),
-        .enforcing_local_origin = pb_u32_or(m->enforcing_consecutive_local_origin_failure, 100),
-        .max_ejection_percent = pb_u32_or(m->max_ejection_percent, 10),
-        .interval_ms = (uint64_t)pb_duration_ms(m->interval, 10000),
-        .base_ejection_ms = (uint64_t)pb_duration_ms(m->base_ejection_time, 30000),
-        .max_ejection_ms = (uint64_t)pb_duration_ms(m->max_ejection_time, 300000),
-        .split_local_origin = m->split_external_local_origin_errors,
-    };
-}
-
 static int take_source(const Envoy__Config__Core__V3__SocketAddress *s, struct cluster_cfg *c, struct err *err)
 {
     struct addr a;
@@ -347,7 +261,8 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
     if (!m->load_assignment && dns) {
         return cfg_fail(err, "load_assignment", "missing");
     }
-    if (m->load_assignment && build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err)) {
+    if (m->load_assignment && (build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err) ||
+                               build_endpoint_policy(m->load_assignment, ctx->arena, &c->policy, err))) {
         return cfg_in(err, "load_assignment");
     }
     return 0;
@@ -389,6 +304,7 @@ static int check_known(const cluster *m, struct err *err)
                      "respect_dns_ttl", "dns_lookup_family", "typed_dns_resolver_config", "wait_for_warm_on_init",
                      "outlier_detection", "cleanup_interval", "upstream_bind_config", "ring_hash_lb_config", "maglev_lb_config",
                      "original_dst_lb_config", "least_request_lb_config", "round_robin_lb_config", "common_lb_config",
+                     "load_balancing_policy", "lb_subset_config", "health_checks",
                      "transport_socket", "metadata", "protocol_selection", "upstream_connection_options",
                      "close_connections_on_host_health_failure", "ignore_health_on_host_removal", "filters",
                      "track_timeout_budgets", "track_cluster_stats", "preconnect_policy");
@@ -406,12 +322,11 @@ static int fill(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c,
         return cfg_fail(err, "connect_timeout", "must be greater than 0s");
     }
     c->buffer_limit = pb_u32_or(m->per_connection_buffer_limit_bytes, 0);
-    if (check_known(m, err) || build_type(m, c, err) || build_lb(m, c, err) || build_protocol(ctx, m, c, err) ||
-        build_transports(ctx, m, c, err) || build_breakers(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
-        check_filters(m, err)) {
+    if (check_known(m, err) || build_type(m, c, err) || build_balancing(ctx, m, c, err) || build_protocol(ctx, m, c, err) ||
+        build_transports(ctx, m, c, err) || build_resilience(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
+        build_health_checks(ctx, m, c, err) || check_filters(m, err)) {
         return err->code;
     }
-    build_outlier(m->outlier_detection, &c->outlier);
     build_metadata(ctx, m, c);
     return 0;
 }
@@ -422,12 +337,7 @@ int build_cluster(struct config_ctx *ctx, struct str bytes, struct cluster_cfg *
     if (pb_unpack_as(cluster, envoy__config__cluster__v3__cluster, bytes, ctx->scratch, &m, err)) {
         return err->code;
     }
-    struct cluster_cfg *c = calloc(1, sizeof(*c));
-    if (!c) {
-        return err_set(err, -ENOMEM, "out of memory");
-    }
-    refs_init(&c->refs);
-    arena_init(&c->arena, 1024, 0);
+    struct cluster_cfg *c = cluster_cfg_new();
     c->hash = hash_content(bytes.p, bytes.n);
     ctx->arena = &c->arena;
     int rc = fill(ctx, m, c, err);

@@ -6,6 +6,7 @@
 #include "proxy/config/config_int.h"
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/discovery.h"
+#include "proxy/upstream/monitor.h"
 
 enum {
     WARM_TICK_MS = 250,
@@ -45,7 +46,9 @@ static bool slots_ready(struct tls_slot *const *slots, size_t n)
 
 static bool cluster_ready(const struct config *c, const struct cluster_rec *r)
 {
-    return (r->endpoints && slots_ready(r->slots, r->slot_count)) || waited_too_long(c, r->since_ms);
+    bool known = r->endpoints && slots_ready(r->slots, r->slot_count);
+    // New hosts of a cluster that serves already join it as their checks succeed.
+    return (known && (r->active || !r->monitor || cluster_monitor_ready(r->monitor))) || waited_too_long(c, r->since_ms);
 }
 
 // Whether a cluster of this name is on its way for the first time, or was until a moment ago (routes without it will follow). One that nobody
@@ -239,7 +242,9 @@ static void apply_clusters(struct config *c, struct snapshot *s)
     for (size_t i = 0; (e = map_next(&c->snap->clusters, &i));) {
         if (!map_get(&c->clusters, e->key) && !map_get(&c->leaving, e->key)) {
             const struct cluster_cfg *cfg = ((struct cluster_snap *)e->val)->cfg;
-            stats_scope_drop(c->o.stats, STAT_CLUSTER, cfg->stat_name);
+            for (int scope = STAT_CLUSTER; scope <= STAT_CLUSTER_HEALTH; scope++) {
+                stats_scope_drop(c->o.stats, (enum stat_scope)scope, cfg->stat_name);
+            }
             snapshot_del_cluster(s, e->key);
         }
     }

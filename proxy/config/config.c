@@ -22,6 +22,7 @@
 #include "proxy/listener/listener.h"
 #include "proxy/upstream/cluster.h"
 #include "proxy/upstream/discovery.h"
+#include "proxy/upstream/monitor.h"
 
 enum { CLUSTER_LINGER_MS = 2000 }; // a removed cluster: routes that no longer name it come in a later response
 
@@ -61,6 +62,7 @@ static void cluster_rec_free(struct cluster_rec *r)
     if (r->dns) {
         dns_cluster_free(r->dns);
     }
+    cluster_monitor_free(r->monitor);
     cluster_snap_unref(r->active);
     endpoint_set_unref(r->endpoints);
     cluster_cfg_unref(r->cfg);
@@ -113,18 +115,61 @@ void config_free(struct config *c)
 
 // ---- clusters ----
 
-static void cluster_set_endpoints(struct cluster_rec *r, struct endpoint_set *set)
+// A set from discovery, or NULL (not known yet); takes the reference.
+static void cluster_take_endpoints(struct cluster_rec *r, struct endpoint_set *set)
 {
+    if (set && r->monitor) {
+        set = cluster_monitor_set(r->monitor, set);
+    }
     endpoint_set_unref(r->endpoints);
     r->endpoints = set;
+}
+
+static void cluster_is_dirty(struct cluster_rec *r)
+{
     r->dirty = true;
     r->c->clusters_changed = true;
     config_schedule(r->c);
 }
 
+static void cluster_set_endpoints(struct cluster_rec *r, struct endpoint_set *set)
+{
+    cluster_take_endpoints(r, set);
+    cluster_is_dirty(r);
+}
+
 static void dns_changed(void *arg, struct endpoint_set *set)
 {
     cluster_set_endpoints(arg, set);
+}
+
+// ---- what watches their hosts ----
+
+static void monitor_changed(void *arg, struct endpoint_set *set)
+{
+    struct cluster_rec *r = arg;
+    endpoint_set_unref(r->endpoints);
+    r->endpoints = set;
+    cluster_is_dirty(r);
+}
+
+static void monitor_ready(void *arg)
+{
+    config_schedule(((struct cluster_rec *)arg)->c);
+}
+
+// r->cfg is new. Endpoints follow.
+static void cluster_watch(struct cluster_rec *r)
+{
+    struct config *c = r->c;
+    if (!r->monitor && cluster_monitor_needed(r->cfg) && !c->o.validate_only && c->o.stats) {
+        const struct monitor_opts o = { .loop = c->o.loop, .stats = stats_shard_control(c->o.stats), .shared = r->shared,
+                                        .changed = monitor_changed, .ready = monitor_ready, .arg = r };
+        r->monitor = cluster_monitor_new(&o);
+    }
+    if (r->monitor) {
+        cluster_monitor_use(r->monitor, r->cfg);
+    }
 }
 
 // The assignment's endpoints for r, or NULL + err.
@@ -138,7 +183,11 @@ static struct endpoint_set *endpoints_from_cla(struct cluster_rec *r, struct str
     if (!pb_unpack_as(Envoy__Config__Endpoint__V3__ClusterLoadAssignment, envoy__config__endpoint__v3__cluster_load_assignment, bytes, &a, &m,
                       err) &&
         !build_endpoints(m, false, &a, &v, &n, err)) {
-        set = endpoint_set_build(r->hosts, r->cfg, v, n);
+        struct endpoint_policy policy;
+        if (!build_endpoint_policy(m, &a, &policy, err)) {
+            set = endpoint_set_build(r->hosts, r->cfg, v, n);
+            endpoint_set_policy(set, &policy);
+        }
     }
     arena_fini(&a);
     return set;
@@ -152,21 +201,21 @@ static void cluster_find_endpoints(struct cluster_rec *r)
         dns_cluster_free(r->dns);
         r->dns = NULL;
     }
-    endpoint_set_unref(r->endpoints);
-    r->endpoints = NULL;
+    cluster_watch(r);
+    cluster_take_endpoints(r, NULL);
     const struct cluster_cfg *cfg = r->cfg;
     if (cfg->type == CLUSTER_EDS) {
         const struct xds_resource *res = xds_find(c->xds, XDS_ENDPOINT, cfg->eds_service_name);
         struct err err = { 0 };
         if (res) {
-            r->endpoints = endpoints_from_cla(r, res->bytes, &err);
+            cluster_take_endpoints(r, endpoints_from_cla(r, res->bytes, &err));
         } else if (map_get(&c->eds_gave_up, cfg->eds_service_name)) {
-            r->endpoints = endpoint_set_build(r->hosts, cfg, NULL, 0);
+            cluster_take_endpoints(r, endpoint_set_build(r->hosts, cfg, NULL, 0));
         }
     } else if ((cfg->type == CLUSTER_STRICT_DNS || cfg->type == CLUSTER_LOGICAL_DNS) && !c->o.validate_only) {
         r->dns = dns_cluster_new(c->o.loop, c->o.dns, r->hosts, r->cfg, dns_changed, r);
     } else {
-        r->endpoints = endpoint_set_build(r->hosts, cfg, cfg->endpoints, cfg->endpoint_count);
+        cluster_take_endpoints(r, endpoint_set_build(r->hosts, cfg, cfg->endpoints, cfg->endpoint_count));
     }
 }
 

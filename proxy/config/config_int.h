@@ -20,6 +20,7 @@ struct cluster_rec {
     struct host_table *hosts;       // owned
     struct dns_cluster *dns;        // owned; DNS clusters
     struct cluster_shared *shared;  // ref
+    struct cluster_monitor *monitor; // owned; NULL where there is nothing to watch
     uint64_t since_ms;              // warming since
     bool dirty;                     // cfg or endpoints differ from active
 };

@@ -5,7 +5,7 @@
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
 
-enum { ENDPOINTS_MAX = 100000, WEIGHT_MAX = 1u << 20, PRIORITY_MAX = 128, TRANSPORT_MATCH_MAX = 32 };
+enum { ENDPOINTS_MAX = 100000, WEIGHT_MAX = 1u << 20, PRIORITY_MAX = 128, TRANSPORT_MATCH_MAX = 32, MORE_ADDRESSES_MAX = 7, DROPS_MAX = 64 };
 
 typedef Envoy__Config__Endpoint__V3__LbEndpoint lb_endpoint;
 typedef Envoy__Config__Endpoint__V3__LocalityLbEndpoints locality;
@@ -25,6 +25,54 @@ static void copy_match_metadata(const Envoy__Config__Core__V3__Metadata *md, str
     const Google__Protobuf__Struct *istio = pb_metadata_get(md, "istio");
     struct str workload = pb_struct_str(istio, "workload");
     e->workload = workload.p ? arena_str(a, workload) : str_n(NULL, 0);
+}
+
+// A hash_key of its own for rings and tables, and what subsets look at.
+static int copy_lb_metadata(const Envoy__Config__Core__V3__Metadata *md, struct arena *a, struct lb_endpoint_cfg *e, struct err *err)
+{
+    const Google__Protobuf__Struct *st = pb_metadata_get(md, "envoy.lb");
+    struct str key = pb_struct_str(st, "hash_key");
+    e->hash_key = key.n ? arena_str(a, key) : str_n(NULL, 0);
+    return build_lb_metadata(st, a, &e->lb_metadata, &e->lb_metadata_count, err);
+}
+
+static int copy_additional(const Envoy__Config__Endpoint__V3__Endpoint *ep, struct arena *a, struct lb_endpoint_cfg *e, struct err *err)
+{
+    if (ep->n_additional_addresses > MORE_ADDRESSES_MAX) {
+        return cfg_fail(err, "additional_addresses", "%zu addresses, at most %d", ep->n_additional_addresses, MORE_ADDRESSES_MAX);
+    }
+    e->more = ep->n_additional_addresses ? arena_array(a, struct addr, ep->n_additional_addresses) : NULL;
+    for (size_t i = 0; i < ep->n_additional_addresses; i++) {
+        if (build_address(ep->additional_addresses[i]->address, a, &e->more[i], err)) {
+            return cfg_in(err, "additional_addresses[%zu].address", i);
+        }
+        if (e->more[i].family == AF_UNIX) {
+            return cfg_fail(err, "additional_addresses", "entry %zu: must be an IP address", i);
+        }
+    }
+    e->more_count = ep->n_additional_addresses;
+    return 0;
+}
+
+static int copy_check(const Envoy__Config__Endpoint__V3__Endpoint__HealthCheckConfig *m, struct arena *a, struct lb_endpoint_cfg *e,
+                      struct err *err)
+{
+    if (!m) {
+        return 0;
+    }
+    if (m->port_value > 65535) {
+        return cfg_fail(err, "port_value", "%u is not a port", m->port_value);
+    }
+    if (m->address && build_address(m->address, a, &e->check_addr, err)) {
+        return cfg_in(err, "address");
+    }
+    if (e->check_addr.family == AF_UNIX) {
+        return cfg_fail(err, "address", "must be an IP address");
+    }
+    e->check_port = (uint16_t)m->port_value;
+    e->check_host = build_str(a, m->hostname);
+    e->check_off = m->disable_active_health_check;
+    return 0;
 }
 
 // A DNS name where an IP address would stand.
@@ -76,6 +124,15 @@ static int build_endpoint(const lb_endpoint *m, bool names, struct arena *a, str
     }
     e->health = (uint8_t)m->health_status; // same numbers as enum eds_health
     copy_match_metadata(m->metadata, a, e);
+    if (copy_lb_metadata(m->metadata, a, e, err)) {
+        return cfg_in(err, "metadata.filter_metadata[envoy.lb]");
+    }
+    if (copy_additional(ep, a, e, err)) {
+        return cfg_in(err, "endpoint");
+    }
+    if (copy_check(ep->health_check_config, a, e, err)) {
+        return cfg_in(err, "endpoint.health_check_config");
+    }
     return 0;
 }
 
@@ -104,14 +161,46 @@ static int build_locality(const locality *l, bool names, struct arena *a, struct
     return 0;
 }
 
+int build_endpoint_policy(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, struct arena *a, struct endpoint_policy *ret,
+                          struct err *err)
+{
+    const Envoy__Config__Endpoint__V3__ClusterLoadAssignment__Policy *p = m->policy;
+    *ret = (struct endpoint_policy){ 0 };
+    if (!p) {
+        return 0;
+    }
+    if (CFG_KNOWN(p, err, "drop_overloads", "overprovisioning_factor", "endpoint_stale_after", "weighted_priority_health")) {
+        return cfg_in(err, "policy");
+    }
+    if (p->overprovisioning_factor && p->overprovisioning_factor->value == 0) {
+        return cfg_fail(err, "policy.overprovisioning_factor", "must be at least 1");
+    }
+    if (p->endpoint_stale_after && pb_duration_ms(p->endpoint_stale_after, 0) > 0) {
+        return cfg_fail(err, "policy.endpoint_stale_after", "not supported; leave it out");
+    }
+    ret->overprovisioning_pct = pb_u32_or(p->overprovisioning_factor, 0);
+    ret->weighted_priority_health = p->weighted_priority_health;
+    if (p->n_drop_overloads > DROPS_MAX) {
+        return cfg_fail(err, "policy.drop_overloads", "%zu entries, at most %d", p->n_drop_overloads, DROPS_MAX);
+    }
+    ret->drops = p->n_drop_overloads ? arena_array(a, struct drop_overload, p->n_drop_overloads) : NULL;
+    for (size_t i = 0; i < p->n_drop_overloads; i++) {
+        struct fraction f = build_fraction(p->drop_overloads[i]->drop_percentage);
+        if (!p->drop_overloads[i]->category[0]) {
+            return cfg_fail(err, "policy.drop_overloads", "entry %zu: category is missing", i);
+        }
+        uint64_t n = (uint64_t)f.numerator * 1000000 / (f.denominator ? f.denominator : 1);
+        ret->drops[ret->drop_count++] =
+            (struct drop_overload){ build_str(a, p->drop_overloads[i]->category), n > 1000000 ? 1000000 : (uint32_t)n };
+    }
+    return 0;
+}
+
 int build_endpoints(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, bool names, struct arena *a, struct lb_endpoint_cfg **ret,
                     size_t *ret_count, struct err *err)
 {
     if (CFG_KNOWN(m, err, "cluster_name", "endpoints", "policy")) {
         return err->code;
-    }
-    if (m->policy && CFG_KNOWN(m->policy, err, "overprovisioning_factor", "endpoint_stale_after")) {
-        return cfg_in(err, "policy");
     }
     size_t total = 0, at = 0;
     for (size_t i = 0; i < m->n_endpoints; i++) {

@@ -7,6 +7,8 @@
 #include "lib/http/h1_parser.h"
 #include "lib/net/socket.h"
 #include "proxy/core/ext.h"
+#include "proxy/model/health_cfg.h"
+#include "proxy/model/lb_criteria.h"
 #include "proxy/model/matcher.h"
 #include "proxy/model/refs.h"
 #include "proxy/model/tls_cfg.h"
@@ -28,16 +30,74 @@ struct transport_cfg {
     size_t match_count;
 };
 
+// What limits retries: a plain number of them at a time, or a share of the requests.
+enum retry_limit {
+    RETRY_LIMIT_COUNT,   // max_retries
+    RETRY_LIMIT_BUDGET,  // circuit_breakers.thresholds.retry_budget
+    RETRY_LIMIT_DEFAULT, // nothing was configured, or no limit (istiod: 4294967295): remora's own budget, see breaker.c
+};
 struct breaker_limits { // one priority; UINT32_MAX = no limit
     uint32_t max_connections, max_pending, max_requests, max_retries;
+    uint32_t max_pools;      // 0 = no limit
+    enum retry_limit retry_limit; // zero: max_retries counts
+    double budget_percent;   // of the requests now active and pending, or of those of the last budget_interval_ms
+    uint32_t budget_min;     // retries at a time that are always allowed
+    uint64_t budget_interval_ms; // 0 = only those of this moment
+    bool track_remaining;    // the remaining_* gauges
 };
 
+// cluster.v3.OutlierDetection. enforcing_*: percent of the detections that eject.
 struct outlier_cfg {
     bool enabled;
     uint32_t consecutive_5xx, consecutive_gateway, consecutive_local_origin;
     uint32_t enforcing_5xx, enforcing_gateway, enforcing_local_origin, max_ejection_percent;
-    uint64_t interval_ms, base_ejection_ms, max_ejection_ms;
+    uint64_t interval_ms, base_ejection_ms, max_ejection_ms, max_ejection_jitter_ms;
     bool split_local_origin;
+    uint32_t enforcing_success_rate, enforcing_local_success_rate, success_rate_min_hosts, success_rate_volume;
+    uint32_t success_rate_stdev_factor; // thousandths
+    uint32_t failure_pct_threshold, enforcing_failure_pct, enforcing_local_failure_pct, failure_pct_min_hosts, failure_pct_volume;
+    bool always_eject_one;
+    bool no_uneject_on_health; // successful_active_health_check_uneject_host false
+};
+
+// New hosts, and hosts that became healthy, get their weight step by step (cluster.v3.Cluster.SlowStartConfig).
+struct slow_start_cfg {
+    uint64_t window_ms; // 0 = off
+    double aggression, min_percent;
+};
+
+enum locality_spread { LOCALITY_NONE, LOCALITY_WEIGHTED, LOCALITY_ZONE_AWARE };
+
+enum subset_fallback { SUBSET_NOT_DEFINED, SUBSET_NO_FALLBACK, SUBSET_ANY_ENDPOINT, SUBSET_DEFAULT, SUBSET_KEYS };
+struct subset_selector {
+    struct str *keys; // in byte order
+    size_t key_count;
+    enum subset_fallback fallback;
+    struct str *fallback_keys; // SUBSET_KEYS: some of keys, in byte order
+    size_t fallback_key_count;
+    bool single_host;
+};
+// cluster.v3.Cluster.LbSubsetConfig.
+struct subset_cfg {
+    bool enabled;
+    enum subset_fallback fallback;
+    struct lb_criterion *default_subset;
+    size_t default_count;
+    struct subset_selector *selectors;
+    size_t selector_count;
+    bool locality_weight_aware, scale_locality_weight, panic_mode_any, list_as_any;
+};
+
+// endpoint.v3.ClusterLoadAssignment.Policy.
+struct drop_overload {
+    struct str category;
+    uint32_t per_million;
+};
+struct endpoint_policy {
+    uint32_t overprovisioning_pct; // 0 = the default, 140
+    bool weighted_priority_health; // priorities by the weight of their healthy hosts rather than by the number
+    struct drop_overload *drops;
+    size_t drop_count;
 };
 
 struct cluster_cfg {
@@ -48,6 +108,15 @@ struct cluster_cfg {
     enum cluster_type type;
     enum lb_policy lb;
     uint32_t least_request_choices; // 2
+    bool least_request_full_scan;   // load_balancing_policies.least_request: FULL_SCAN
+    double least_request_bias;      // active_request_bias, 1.0
+    struct slow_start_cfg slow_start;
+    uint64_t ring_min, ring_max;    // 1024, 8388608
+    bool ring_murmur;               // MURMUR_HASH_2
+    uint32_t maglev_size;           // 65537; a prime
+    bool hash_by_hostname;          // consistent_hashing_lb_config.use_hostname_for_hashing
+    uint32_t hash_balance_factor;   // percent, 0 = hosts may be overloaded
+    struct subset_cfg subset;
     uint64_t connect_timeout_ms;    // default 5000
     uint32_t buffer_limit;          // per_connection_buffer_limit_bytes, 0 = default
     enum upstream_protocol protocol;
@@ -65,16 +134,30 @@ struct cluster_cfg {
     struct socket_connect_opts connect; // upstream_bind_config (IPv4), keepalive, mark
     struct addr source_v6;              // extra_source_addresses / IPv6 source; family 0 = none
     double healthy_panic_threshold;     // percent; default 50; istiod sends 0
-    bool locality_weighted;
+    enum locality_spread spread;
+    double zone_routing_percent;        // zone_aware_lb_config.routing_enabled, 100
+    uint64_t zone_min_hosts;            // min_cluster_size, 6
+    bool fail_on_panic;                 // fail_traffic_on_panic
+    bool close_on_host_failure;         // close_connections_on_host_health_failure
+    bool close_on_set_change;           // close_connections_on_host_set_change
+    bool ignore_new_until_checked;      // ignore_new_hosts_until_first_hc
+    bool ignore_health_on_removal;      // ignore_health_on_host_removal
+    struct health_cfg *checks;          // health_checks
+    size_t check_count;
     enum dns_lookup dns_lookup;
     uint64_t dns_refresh_ms;  // default 5000
+    uint64_t dns_jitter_ms;   // 0 = none
+    uint64_t dns_fail_base_ms, dns_fail_max_ms; // dns_failure_refresh_rate; 0 = dns_refresh_ms
     bool respect_dns_ttl;
+    uint16_t first_family;    // happy_eyeballs_config: AF_INET, AF_INET6; 0 = as the first address
+    uint32_t first_family_count; // so many of it before the first of the other; 1
     bool original_dst_use_header; // ORIGINAL_DST: x-envoy-original-dst-host
     uint32_t original_dst_port;   // upstream_port_override, 0 = none
     uint64_t cleanup_interval_ms; // ORIGINAL_DST hosts; default 5000; clipped
     // Endpoints of STATIC and DNS clusters as configured: a packed ClusterLoadAssignment is turned into these by proxy/config.
     struct lb_endpoint_cfg *endpoints;
     size_t endpoint_count;
+    struct endpoint_policy policy; // of load_assignment; EDS: in the endpoint set
     struct str metadata_services_host; // metadata istio services[0].host, for telemetry
     bool metadata_external, metadata_disable_mx, metadata_no_alpn_override;
     bool is_static;   // from the bootstrap
@@ -93,6 +176,15 @@ struct lb_endpoint_cfg {
     uint32_t locality_weight;
     struct str_pair *metadata; // envoy.transport_socket_match values that are strings
     size_t metadata_count;
+    struct lb_criterion *lb_metadata; // envoy.lb, see lb_criteria.h
+    size_t lb_metadata_count;
+    struct str hash_key;   // envoy.lb hash_key: stands for the address on rings and in tables
+    struct addr *more;     // additional_addresses
+    size_t more_count;
+    struct addr check_addr; // health_check_config.address; family 0 = that of the endpoint
+    uint16_t check_port;    // health_check_config.port_value, 0 = that of the endpoint
+    struct str check_host;  // health_check_config.hostname
+    bool check_off;         // health_check_config.disable_active_health_check
     struct str workload;   // filter_metadata istio.workload "NAME;NS;…", may be empty
 };
 

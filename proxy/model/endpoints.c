@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "lib/base/check.h"
 #include "lib/base/mem.h"
 
 // Moved by host_set_flag with release, read by balancers with acquire: who sees the new epoch sees the flag.
@@ -20,6 +21,8 @@ struct host *host_new(const struct addr *a, struct str hostname)
     }
     h->hostname = hostname.n ? str_dup(hostname) : NULL;
     addr_text(&h->addr, h->text);
+    atomic_init(&h->success_rate, -1);
+    atomic_init(&h->local_success_rate, -1);
     return h;
 }
 
@@ -34,6 +37,7 @@ void host_unref(struct host *h)
     if (h && refs_put(&h->refs)) {
         free(h->path);
         free(h->hostname);
+        free(h->more);
         free(h);
     }
 }
@@ -63,6 +67,65 @@ struct endpoint_set *endpoint_set_new(void)
     e->equal_weights = true;
     e->generation = atomic_fetch_add_explicit(&last_generation, 1, memory_order_relaxed) + 1;
     return e;
+}
+
+static struct endpoint copy_of(struct arena *a, const struct endpoint *x)
+{
+    struct endpoint c = *x;
+    host_ref(c.host);
+    struct str *texts[] = { &c.region, &c.zone, &c.sub_zone, &c.workload, &c.hash_key };
+    for (size_t i = 0; i < array_len(texts); i++) {
+        *texts[i] = texts[i]->n ? arena_str(a, *texts[i]) : (struct str){ 0 };
+    }
+    c.lb_metadata = x->lb_metadata_count ? arena_array(a, struct lb_criterion, x->lb_metadata_count) : NULL;
+    for (size_t i = 0; i < x->lb_metadata_count; i++) {
+        const struct lb_criterion *m = &x->lb_metadata[i];
+        c.lb_metadata[i] = (struct lb_criterion){ arena_str(a, m->key), arena_str(a, m->value), m->element };
+    }
+    if (x->check) {
+        struct endpoint_check *own = arena_array(a, struct endpoint_check, 1);
+        *own = *x->check;
+        own->host_name = arena_str(a, own->host_name);
+        c.check = own;
+    }
+    return c;
+}
+
+static void set_append(struct endpoint_set *e, const struct endpoint *x)
+{
+    e->v[e->count++] = copy_of(&e->arena, x);
+    e->equal_weights = e->equal_weights && x->weight == e->v[0].weight;
+    e->total_weight += x->weight;
+}
+
+void endpoint_set_add(struct endpoint_set *e, const struct endpoint *x)
+{
+    struct endpoint *v = arena_array(&e->arena, struct endpoint, e->count + 1);
+    if (e->count) {
+        memcpy(v, e->v, e->count * sizeof(*v));
+    }
+    e->v = v;
+    set_append(e, x);
+}
+
+void endpoint_set_policy(struct endpoint_set *e, const struct endpoint_policy *p)
+{
+    e->policy = *p;
+    e->policy.drops = p->drop_count ? arena_array(&e->arena, struct drop_overload, p->drop_count) : NULL;
+    for (size_t i = 0; i < p->drop_count; i++) {
+        e->policy.drops[i] = (struct drop_overload){ arena_str(&e->arena, p->drops[i].category), p->drops[i].per_million };
+    }
+}
+
+void endpoint_set_copy(struct endpoint_set *e, const struct endpoint_set *from, const struct host *without)
+{
+    endpoint_set_policy(e, &from->policy);
+    e->v = arena_array(&e->arena, struct endpoint, from->count + 1);
+    for (size_t i = 0; i < from->count; i++) {
+        if (from->v[i].host != without) {
+            set_append(e, &from->v[i]);
+        }
+    }
 }
 
 struct endpoint_set *endpoint_set_ref(struct endpoint_set *e)

@@ -11,7 +11,13 @@
 enum eds_health { EDS_UNKNOWN, EDS_HEALTHY, EDS_UNHEALTHY, EDS_DRAINING, EDS_TIMEOUT, EDS_DEGRADED };
 
 // Why a host must not be used, as bits; 0 = healthy.
-enum host_flag { HOST_FAILED_EDS = 1, HOST_FAILED_ACTIVE_HC = 2, HOST_FAILED_OUTLIER = 4 };
+enum host_flag {
+    HOST_FAILED_EDS = 1,
+    HOST_FAILED_ACTIVE_HC = 2,
+    HOST_FAILED_OUTLIER = 4,
+    HOST_PENDING_HC = 8,  // not checked yet: with HOST_FAILED_ACTIVE_HC, for admin's sake; out of every count when new hosts are to be ignored
+    HOST_REMOVED = 16,    // discovery no longer has it, but its health checks still succeed
+};
 
 // Shared by all workers; atomics are relaxed counters unless said otherwise. Made by the control thread, looked up by (cluster, address).
 struct host {
@@ -25,7 +31,16 @@ struct host {
     atomic_ullong cx_total, cx_connect_fail, rq_total, rq_success, rq_error, rq_timeout;
     atomic_uint consecutive_5xx, consecutive_gateway, consecutive_local; // outlier
     atomic_uint ejections;              // outlier: how often in a row, multiplies the next ejection's time
-    atomic_ullong unejected_ms;         // outlier: monotonic ms of the last return, 0 = never
+    atomic_ullong ejected_ms;           // outlier: monotonic ms of the last ejection
+    atomic_uint rate_total, rate_success, local_total, local_success; // outlier: answers of this interval; taken by the control thread
+    atomic_int success_rate, local_success_rate; // of the last interval in tenths of a percent, -1 = too few answers
+    atomic_ullong since_ms;             // monotonic ms: slow start begins here (made, or healthy again)
+    atomic_ullong refused_until_ms;     // monotonic ms: it refused or broke connections just now, see balancer.c; 0 = not
+    atomic_uint refused_row;            // so many times in a row
+    // Set once before any thread but the control thread sees the host
+    struct addr *more;                  // further addresses of the same endpoint, owned; RFC 8305
+    size_t more_count;
+    bool checked;                       // control thread: a health check has had a result
 };
 // Made with one reference; hostname may be empty. a->path is copied.
 struct host *host_new(const struct addr *a, struct str hostname);
@@ -36,6 +51,14 @@ bool host_set_flag(struct host *h, enum host_flag f, bool on);
 // Counts changes of any host's flags in the process: load balancers look again when it moved.
 unsigned host_health_epoch(void);
 
+// endpoint.v3.Endpoint.HealthCheckConfig.
+struct endpoint_check {
+    struct addr addr;     // family 0 = the endpoint's
+    uint16_t port;        // 0 = the endpoint's
+    struct str host_name; // empty = as the check says
+    bool off;
+};
+
 struct endpoint {
     struct host *host;    // counted by the set
     uint32_t weight;
@@ -45,6 +68,10 @@ struct endpoint {
     struct str region, zone, sub_zone;
     uint32_t locality_weight;
     struct str workload;
+    struct str hash_key;  // empty = the host's address
+    struct lb_criterion *lb_metadata; // only with subsets
+    size_t lb_metadata_count;
+    const struct endpoint_check *check; // NULL = nothing said
 };
 
 struct endpoint_set {
@@ -54,11 +81,18 @@ struct endpoint_set {
     size_t count;
     uint64_t total_weight;
     bool equal_weights;
+    struct endpoint_policy policy;
     uint64_t generation;  // unique in the process: load balancers rebuild when it differs
 };
 // Empty: one reference, count 0, a generation of its own.
 struct endpoint_set *endpoint_set_new(void);
 struct endpoint_set *endpoint_set_ref(struct endpoint_set *e);
+// Before anybody else sees e: a further endpoint like x, with texts of its own and a reference on the host.
+void endpoint_set_add(struct endpoint_set *e, const struct endpoint *x);
+// Policy p, with texts of its own.
+void endpoint_set_policy(struct endpoint_set *e, const struct endpoint_policy *p);
+// Policy and all endpoints of from, but for those of the host without (may be NULL).
+void endpoint_set_copy(struct endpoint_set *e, const struct endpoint_set *from, const struct host *without);
 void endpoint_set_unref(struct endpoint_set *e); // any thread; drops the hosts too; NULL is fine
 
 #endif

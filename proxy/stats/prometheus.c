@@ -10,6 +10,9 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_LISTENER] = "envoy_listener_address",
     [STAT_HTTP] = "envoy_http_conn_manager_prefix",
     [STAT_CLUSTER] = "envoy_cluster_name",
+    [STAT_CLUSTER_LB] = "envoy_cluster_name",
+    [STAT_CLUSTER_OUTLIER] = "envoy_cluster_name",
+    [STAT_CLUSTER_HEALTH] = "envoy_cluster_name",
     [STAT_TCP] = "envoy_tcp_prefix",
 };
 

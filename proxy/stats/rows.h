@@ -5,7 +5,7 @@
 
 #include "proxy/stats/store.h"
 
-enum { STATS_CODES_SHOWN = 64, STATS_ROWS_MAX = 64 + STATS_CODES_SHOWN, STATS_METRIC_MAX = 64 };
+enum { STATS_CODES_SHOWN = 64, STATS_ROWS_MAX = 64 + STATS_CODES_SHOWN, STATS_METRIC_MAX = 80 };
 
 struct stats_row {
     char metric[STATS_METRIC_MAX]; // behind the scope's name

@@ -16,7 +16,7 @@ const struct stat_meta stat_metas[STAT_ANY_COUNT] = {
 #undef STAT
 };
 
-const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "tcp" };
+const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "tcp" };
 
 unsigned stat_scope_first(enum stat_scope scope)
 {
@@ -109,6 +109,11 @@ static struct stat_block *block_new(enum stat_scope scope, struct str name)
     b->scope = (uint16_t)scope;
     b->name = str_n(str_dup(name), name.n);
     return b;
+}
+
+struct stats_shard *stats_shard_control(struct stats_store *s)
+{
+    return &s->shards[s->shard_count - 1];
 }
 
 struct stat_block *stats_scope_get(struct stats_shard *s, enum stat_scope scope, struct str name)
@@ -324,10 +329,9 @@ void stats_reset_counters(struct stats_store *s)
 static int by_scope_and_name(const void *x, const void *y)
 {
     const struct stat_block *a = *(struct stat_block *const *)x, *b = *(struct stat_block *const *)y;
-    if (a->scope != b->scope) {
-        return strcmp(stat_scope_names[a->scope], stat_scope_names[b->scope]);
-    }
-    return str_cmp(a->name, b->name);
+    int order = strcmp(stat_scope_names[a->scope], stat_scope_names[b->scope]); // several scopes are called "cluster"
+    order = order ? order : str_cmp(a->name, b->name);
+    return order ? order : (int)a->scope - (int)b->scope;
 }
 
 static int by_registered_name(const void *x, const void *y)
@@ -353,9 +357,18 @@ static size_t view_collect(struct stats_view *v, struct stats_store *s)
     return n;
 }
 
+void stats_on_collect(struct stats_store *s, void (*fn)(void *arg), void *arg)
+{
+    s->collect = fn;
+    s->collect_arg = arg;
+}
+
 void stats_view_init(struct stats_view *v, struct stats_store *s)
 {
     *v = (struct stats_view){ 0 };
+    if (s->collect) {
+        s->collect(s->collect_arg);
+    }
     size_t n = view_collect(v, s);
     if (n) {
         qsort(v->blocks, n, sizeof(*v->blocks), by_scope_and_name);

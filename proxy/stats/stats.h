@@ -9,7 +9,10 @@
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"
 
-enum stat_scope { STAT_LISTENER, STAT_HTTP, STAT_CLUSTER, STAT_TCP, STAT_SCOPE_COUNT };
+// The CLUSTER_… ones continue CLUSTER under the same names: blocks of their own, made where there is something to count.
+enum stat_scope {
+    STAT_LISTENER, STAT_HTTP, STAT_CLUSTER, STAT_CLUSTER_LB, STAT_CLUSTER_OUTLIER, STAT_CLUSTER_HEALTH, STAT_TCP, STAT_SCOPE_COUNT
+};
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
 
 // A metric is named by this enum (unique over all scopes): STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL, STAT_ID_HTTP_RQ_TOTAL, … A block holds
@@ -47,6 +50,8 @@ struct stat_block {
 struct stats_store *stats_store_new(int shards);
 void stats_store_free(struct stats_store *s);
 struct stats_shard *stats_shard_get(struct stats_store *s, int index);
+// The last one: the control thread's.
+struct stats_shard *stats_shard_control(struct stats_store *s);
 
 // The block of (scope, name) on this shard; made on first call, lives as long as the store or until stats_scope_drop. Shard's thread.
 // Worth keeping in the caller's object: a hash look-up.
@@ -94,6 +99,16 @@ uint64_t stats_sum(struct stats_store *s, enum stat_scope scope, struct str name
 void stats_register(struct stats_store *s, const char *name, enum stat_kind kind, const char *help, uint64_t (*fn)(void *arg), void *arg);
 // Text-valued ones ("control_plane.identifier", "cluster_manager.cds.version_text"): fn returns a view valid until the next call.
 void stats_register_text(struct stats_store *s, const char *name, struct str (*fn)(void *arg), void *arg);
+
+// fn(arg) runs before each exposition, to bring gauges of the control thread's shard up to date. One only; NULL = none. Control thread.
+void stats_on_collect(struct stats_store *s, void (*fn)(void *arg), void *arg);
+// Sets a gauge to n. Shard's thread.
+static inline void stat_gauge_set(struct stat_block *b, enum stat_any id, uint64_t n)
+{
+    if (b) {
+        stat_gauge_add(b, id, (int64_t)(n - atomic_load_explicit(&b->cells[(unsigned)id - b->base], memory_order_relaxed)));
+    }
+}
 
 // Exposition. Control thread. No interval histograms are kept: the interval part of a quantile reads "nan", as Envoy's does when
 // nothing was recorded in its last interval. keep(arg, name) decides on each full name; NULL keeps all. used_only: only those ever touched.

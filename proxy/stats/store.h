@@ -76,6 +76,8 @@ struct stats_store {
     int shard_count;
     struct stats_shard *shards;
     struct stat_registered *registered; // control thread
+    void (*collect)(void *arg);       // before each exposition
+    void *collect_arg;
     bool have_dropped;
     uint64_t swept_ms;
 };

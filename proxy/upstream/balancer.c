@@ -1,63 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-// Priorities, panic and locality weights around a balancing policy. Rebuilt when the endpoint set, its cluster's configuration, or the health
+// Priorities and panic around localities and a balancing policy. Rebuilt when the endpoint set, its cluster's configuration, or the health
 // of one of its hosts changed; otherwise a pick is one look at the policy.
+//
+// Hosts that just refused or broke connections are passed over for a moment while others are there (outlier.c says for how long): a dead host
+// then costs a handful of attempts rather than its share of all of them. Envoy does not do this. It does not apply to hash policies, which
+// promise a place, nor where nobody else is left.
+#include "proxy/upstream/balancer.h"
+
+#include <math.h>
 #include <stdlib.h>
 
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
-#include "proxy/upstream/internal.h"
-#include "proxy/upstream/lb/lb.h"
 
 // Envoy's default endpoint.v3.ClusterLoadAssignment.Policy.overprovisioning_factor.
-enum { OVERPROVISIONING_PCT = 140 };
+enum { OVERPROVISIONING_PCT = 140, SUSPECT_DRAWS = 3 };
 
-struct level { // one priority
-    uint32_t priority;
-    size_t total, healthy;
-    uint32_t load;        // percent of the picks
-    bool panic;           // use all hosts, whatever their health
-    struct endpoint *own; // owned copies (weights adjusted to localities)
-    struct endpoint **v;  // owned, into own
-    const struct endpoint **origin; // owned, the set's endpoints in the same order
-    size_t n;
-    void *state;          // policy's
-};
-
-struct lb {
-    struct endpoint_set *set; // ref
-    struct cluster_cfg *cfg;  // ref
-    unsigned epoch;
-    const struct lb_ops *ops;
-    struct level *levels; // ascending priority
-    size_t level_count;
-    bool *usable; // by endpoint, as of the build
-};
-
-static bool is_usable(const struct endpoint *e)
+bool lb_usable(const struct endpoint *e)
 {
-    return atomic_load_explicit(&e->host->flags, memory_order_relaxed) == 0;
+    return (atomic_load_explicit(&e->host->flags, memory_order_relaxed) & ~(unsigned)HOST_REMOVED) == 0;
 }
 
-void balancer_free(struct lb *lb)
+// New hosts that are to be ignored until their first check are no part of anything.
+static bool counts(const struct lb *lb, const struct endpoint *e)
+{
+    return !lb->cfg->ignore_new_until_checked || !(atomic_load_explicit(&e->host->flags, memory_order_relaxed) & HOST_PENDING_HC);
+}
+
+void lb_free(struct lb *lb)
 {
     if (!lb) {
         return;
     }
+    subsets_free(lb);
     for (size_t i = 0; i < lb->level_count; i++) {
-        struct level *l = &lb->levels[i];
-        if (l->state) {
-            lb->ops->fini(l->state);
-        }
-        free(l->state);
-        free(l->own);
-        free(l->v);
-        free(l->origin);
+        level_fini(lb, &lb->levels[i]);
     }
     free(lb->levels);
+    free(lb->members);
     free(lb->usable);
     endpoint_set_unref(lb->set);
     cluster_cfg_unref(lb->cfg);
     free(lb);
+}
+
+void balancer_free(struct lb *lb)
+{
+    lb_free(lb);
 }
 
 static struct level *level_for(struct lb *lb, uint32_t priority)
@@ -79,22 +68,24 @@ static struct level *level_for(struct lb *lb, uint32_t priority)
 // next ones. When nothing at all is usable, levels in panic share by their number of hosts.
 static void set_loads(struct lb *lb)
 {
-    uint32_t health_sum = 0;
+    uint32_t health_sum = 0, factor = lb->set->policy.overprovisioning_pct ? lb->set->policy.overprovisioning_pct : OVERPROVISIONING_PCT;
     size_t hosts = 0;
     for (size_t i = 0; i < lb->level_count; i++) {
         struct level *l = &lb->levels[i];
-        uint32_t h = (uint32_t)(OVERPROVISIONING_PCT * l->healthy / l->total);
-        l->load = h > 100 ? 100 : h; // for now: health
+        uint64_t h = l->total ? (uint64_t)factor * l->healthy / l->total : 0;
+        l->load = h > 100 ? 100 : (uint32_t)h; // for now: health
         health_sum += l->load;
-        hosts += l->total;
+        hosts += l->total_hosts;
     }
     health_sum = health_sum > 100 ? 100 : health_sum;
     uint32_t left = 100, first = UINT32_MAX;
     for (size_t i = 0; i < lb->level_count; i++) {
         struct level *l = &lb->levels[i];
-        l->panic = health_sum < 100 && 100.0 * (double)l->healthy / (double)l->total < lb->cfg->healthy_panic_threshold;
+        l->panic = health_sum < 100 && l->total_hosts &&
+                   100.0 * (double)l->healthy_hosts / (double)l->total_hosts < lb->cfg->healthy_panic_threshold;
+        l->closed = l->panic && lb->cfg->fail_on_panic;
         if (health_sum == 0) {
-            l->load = l->panic ? (uint32_t)(100 * l->total / hosts) : 0;
+            l->load = l->panic ? (uint32_t)(100 * l->total_hosts / hosts) : 0;
             first = l->panic && first == UINT32_MAX ? (uint32_t)i : first;
         } else {
             l->load = l->load * 100 / health_sum;
@@ -108,97 +99,102 @@ static void set_loads(struct lb *lb)
     }
 }
 
-// Weight of the endpoint within its level. With locality weights a locality's share is split among its usable endpoints by their weights
-// (cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig).
-static uint32_t weight_in_level(const struct lb *lb, const struct level *l, const struct endpoint *e)
+static void count_member(struct lb *lb, size_t i)
 {
-    if (!lb->cfg->locality_weighted) {
-        return e->weight;
-    }
-    uint64_t sum = 0;
-    for (size_t i = 0; i < l->n; i++) {
-        const struct endpoint *o = l->origin[i];
-        if (str_eq(o->region, e->region) && str_eq(o->zone, e->zone) && str_eq(o->sub_zone, e->sub_zone)) {
-            sum += o->weight;
-        }
-    }
-    uint64_t w = ((uint64_t)e->locality_weight << 16) * e->weight / (sum ? sum : 1);
-    return w > UINT32_MAX ? UINT32_MAX : (uint32_t)w;
-}
-
-static void fill_level(struct lb *lb, struct level *l)
-{
-    if (l->load == 0) {
+    const struct endpoint *e = lb->members[i];
+    struct level *l = level_for(lb, e->priority);
+    lb->usable[i] = lb_usable(e);
+    if (!counts(lb, e)) {
         return;
     }
-    l->own = mem_alloc(l->total * sizeof(*l->own));
-    l->v = mem_alloc(l->total * sizeof(*l->v));
-    l->origin = mem_alloc(l->total * sizeof(*l->origin));
-    for (size_t i = 0; i < lb->set->count; i++) {
-        const struct endpoint *e = &lb->set->v[i];
-        bool zero = lb->cfg->locality_weighted && e->locality_weight == 0; // such a locality gets nothing
-        if (e->priority == l->priority && (l->panic || lb->usable[i]) && !zero) {
-            l->origin[l->n++] = e;
-        }
-    }
-    for (size_t i = 0; i < l->n; i++) {
-        l->own[i] = *l->origin[i];
-        l->v[i] = &l->own[i];
-        l->own[i].weight = weight_in_level(lb, l, l->origin[i]);
-        l->own[i].weight = l->own[i].weight ? l->own[i].weight : 1;
-    }
-    if (l->n) {
-        l->state = mem_zalloc(lb->ops->state_size);
-        lb->ops->init(l->state, lb->cfg, l->v, l->n);
-    }
+    size_t n = lb->set->policy.weighted_priority_health ? e->weight : 1;
+    l->total += n;
+    l->total_hosts++;
+    l->healthy += lb->usable[i] ? n : 0;
+    l->healthy_hosts += lb->usable[i];
 }
 
-static struct lb *balancer_new(struct cluster_cfg *cfg, struct endpoint_set *set, unsigned epoch)
+struct lb *lb_build(struct cluster_worker *cw, struct cluster_cfg *cfg, struct endpoint_set *set, const struct endpoint **members, size_t n,
+                    bool plain)
 {
     struct lb *lb = mem_new(struct lb);
     lb->cfg = cluster_cfg_ref(cfg);
     lb->set = endpoint_set_ref(set);
-    lb->epoch = epoch;
+    lb->epoch = host_health_epoch();
+    lb->plain = plain;
     lb->ops = lb_find(cfg->lb == LB_CLUSTER_PROVIDED ? LB_ROUND_ROBIN : cfg->lb);
     CHECK(lb->ops); // proxy/config refuses others
-    lb->usable = mem_zalloc(set->count ? set->count : 1);
-    for (size_t i = 0; i < set->count; i++) {
-        struct level *l = level_for(lb, set->v[i].priority);
-        lb->usable[i] = is_usable(&set->v[i]);
-        l->total++;
-        l->healthy += lb->usable[i];
+    lb->members = members;
+    lb->member_count = n;
+    lb->usable = mem_zalloc(n ? n : 1);
+    for (size_t i = 0; i < n; i++) {
+        count_member(lb, i);
     }
     if (lb->level_count) {
         set_loads(lb);
     }
     for (size_t i = 0; i < lb->level_count; i++) {
-        fill_level(lb, &lb->levels[i]);
+        if (lb->levels[i].load && !lb->levels[i].closed) {
+            level_fill(cw, lb, &lb->levels[i]);
+        }
     }
     return lb;
 }
 
+bool lb_any(const struct lb *lb)
+{
+    for (size_t i = 0; i < lb->level_count; i++) {
+        if (lb->levels[i].group_count) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool health_unchanged(const struct lb *lb)
 {
-    for (size_t i = 0; i < lb->set->count; i++) {
-        if (lb->usable[i] != is_usable(&lb->set->v[i])) {
+    for (size_t i = 0; i < lb->member_count; i++) {
+        if (lb->usable[i] != lb_usable(lb->members[i])) {
             return false;
         }
     }
     return true;
 }
 
+static bool still_current(const struct cluster_worker *cw, struct lb *lb)
+{
+    if (lb->set->generation != cw->snap->endpoints->generation || lb->cfg != cw->snap->cfg) {
+        return false;
+    }
+    if (lb->cfg->spread == LOCALITY_ZONE_AWARE) {
+        const struct endpoint_set *local = local_endpoints(cw);
+        if ((local ? local->generation : 0) != lb->local_generation) {
+            return false;
+        }
+    }
+    unsigned epoch = host_health_epoch();
+    if (lb->epoch != epoch && !health_unchanged(lb)) {
+        return false;
+    }
+    lb->epoch = epoch;
+    return true;
+}
+
 static struct lb *balancer_current(struct cluster_worker *cw)
 {
     struct lb *lb = cw->lb;
-    unsigned epoch = host_health_epoch();
-    if (lb && lb->set->generation == cw->snap->endpoints->generation && lb->cfg == cw->snap->cfg) {
-        if (lb->epoch == epoch || health_unchanged(lb)) {
-            lb->epoch = epoch;
-            return lb;
-        }
+    if (lb && still_current(cw, lb)) {
+        return lb;
     }
-    cw->lb = balancer_new(cw->snap->cfg, cw->snap->endpoints, epoch);
-    balancer_free(lb);
+    struct endpoint_set *set = cw->snap->endpoints;
+    const struct endpoint **all = mem_alloc((set->count ? set->count : 1) * sizeof(struct endpoint *));
+    for (size_t i = 0; i < set->count; i++) {
+        all[i] = &set->v[i];
+    }
+    cw->lb = lb_build(cw, cw->snap->cfg, set, all, set->count, false);
+    const struct endpoint_set *local = cw->snap->cfg->spread == LOCALITY_ZONE_AWARE ? local_endpoints(cw) : NULL;
+    cw->lb->local_generation = local ? local->generation : 0;
+    lb_free(lb);
     return cw->lb;
 }
 
@@ -212,47 +208,135 @@ static bool was_tried(const struct pick *p, const struct host *h)
     return false;
 }
 
-static struct level *choose_level(struct lb *lb)
+// x: hash or random number. By priority loads, as Envoy.
+static struct level *choose_level(struct lb *lb, uint64_t x)
 {
     if (lb->level_count == 1) {
-        return lb->levels[0].n ? &lb->levels[0] : NULL;
+        return lb->levels[0].group_count ? &lb->levels[0] : NULL;
     }
-    uint32_t x = (uint32_t)rand_below(100);
+    uint32_t at = (uint32_t)(x % 100) + 1, upto = 0;
     struct level *last = NULL;
     for (size_t i = 0; i < lb->level_count; i++) {
         struct level *l = &lb->levels[i];
-        if (l->n == 0) {
+        upto += l->load;
+        if (l->group_count == 0) {
+            if (l->load && at <= upto) {
+                return NULL; // fail_traffic_on_panic
+            }
             continue;
         }
         last = l;
-        if (x < l->load) {
+        if (at <= upto) {
             return l;
         }
-        x -= l->load;
     }
     return last;
+}
+
+// Envoy's bounded loads (consistent_hashing_lb_config.hash_balance_factor): whether host i has more than its part of the requests under way.
+static double overload(const struct group *g, size_t i, uint64_t all_active, double sum)
+{
+    uint64_t slots = ((all_active + 1) * g->hosts.cfg->hash_balance_factor + 99) / 100;
+    double own = ceil((double)slots * g->weight[i] / sum);
+    return atomic_load_explicit(&g->v[i]->host->rq_active, memory_order_relaxed) / (own < 1 ? 1 : own);
+}
+
+// An overloaded host's requests go to others in an order that the hash decides; all overloaded: to the least so.
+static size_t bounded(const struct group *g, size_t i, uint64_t hash)
+{
+    uint64_t all = 0;
+    double sum = 0;
+    for (size_t k = 0; k < g->n; k++) {
+        all += atomic_load_explicit(&g->v[k]->host->rq_active, memory_order_relaxed);
+        sum += g->weight[k];
+    }
+    double least = overload(g, i, all, sum);
+    size_t best = i, at = i;
+    for (size_t k = 0; least >= 1 && k < 2 * g->n; k++) {
+        hash = hash * 6364136223846793005ull + 1442695040888963407ull; // Knuth's MMIX generator
+        at = k < g->n ? (size_t)((hash >> 33) % g->n) : k - g->n;      // by chance first, then whoever was missed
+        double x = overload(g, at, all, sum);
+        if (x < least) {
+            least = x;
+            best = at;
+        }
+    }
+    return best;
+}
+
+static bool is_suspect(const struct host *h, uint64_t now_ms)
+{
+    uint64_t until = atomic_load_explicit(&h->refused_until_ms, memory_order_relaxed);
+    return __builtin_expect(until != 0, 0) && now_ms < until;
+}
+
+// The policy's choice in g, or a neighbour's when that one is suspect.
+static size_t draw_from(struct lb *lb, struct group *g, const struct lb_draw *d)
+{
+    size_t i = lb->ops->pick(g->state, &g->hosts, d);
+    if (lb->ops->by_hash) {
+        return lb->cfg->hash_balance_factor ? bounded(g, i, d->has_hash ? d->hash : d->random) : i;
+    }
+    if (g->n == 1 || !is_suspect(g->v[i]->host, d->now_ms)) {
+        return i;
+    }
+    for (int k = 0; k < SUSPECT_DRAWS; k++) {
+        struct lb_draw again = *d;
+        again.random = rand_u64();
+        size_t j = lb->ops->pick(g->state, &g->hosts, &again);
+        if (!is_suspect(g->v[j]->host, d->now_ms)) {
+            return j;
+        }
+    }
+    for (size_t k = 1; k < g->n; k++) {
+        size_t j = (i + k) % g->n;
+        if (!is_suspect(g->v[j]->host, d->now_ms)) {
+            return j;
+        }
+    }
+    return i;
+}
+
+const struct endpoint *lb_choose(struct cluster_worker *cw, struct lb *lb, const struct pick *p)
+{
+    const struct endpoint *e = NULL;
+    struct group *g = NULL;
+    size_t i = 0;
+    struct lb_draw d = { .has_hash = p->has_hash, .hash = p->hash, .now_ms = loop_now_ms(cw->worker->loop) };
+    for (int tries = 0; tries <= p->reselect; tries++) {
+        d.random = rand_u64();
+        d.attempt = (uint32_t)tries;
+        bool by_hash = lb->ops->by_hash;
+        struct level *l = choose_level(lb, by_hash ? (d.has_hash ? d.hash : d.random) : lb->level_count > 1 ? rand_u64() : 0);
+        if (!l) {
+            return NULL;
+        }
+        g = level_group(l);
+        i = draw_from(lb, g, &d);
+        e = g->v[i];
+        if (p->tried_count == 0 || !was_tried(p, e->host)) {
+            return e;
+        }
+    }
+    // Chance did not find one: any other that was not tried is better than the same again.
+    for (size_t k = 1; p->reselect > 0 && k < g->n; k++) {
+        size_t j = (i + k) % g->n;
+        if (!was_tried(p, g->v[j]->host)) {
+            return g->v[j];
+        }
+    }
+    return e;
 }
 
 const struct endpoint *balancer_pick(struct cluster_worker *cw, const struct pick *p)
 {
     struct lb *lb = balancer_current(cw);
-    struct level *l = choose_level(lb);
-    if (!l) {
-        return NULL;
+    if (lb->cfg->subset.enabled) {
+        lb = subset_find(cw, lb, p);
     }
-    size_t i = 0;
-    for (int tries = 0; tries <= p->reselect; tries++) {
-        i = lb->ops->pick(l->state, l->v, l->n, p->has_hash, p->hash, rand_u64());
-        if (p->tried_count == 0 || !was_tried(p, l->v[i]->host)) {
-            return l->origin[i];
-        }
+    const struct endpoint *e = lb ? lb_choose(cw, lb, p) : NULL;
+    if (!e && lb && lb != cw->lb && cw->snap->cfg->subset.panic_mode_any) {
+        e = lb_choose(cw, cw->lb, p);
     }
-    // Chance did not find one: any other that was not tried is better than the same again.
-    for (size_t k = 1; p->reselect > 0 && k < l->n; k++) {
-        size_t j = (i + k) % l->n;
-        if (!was_tried(p, l->v[j]->host)) {
-            return l->origin[j];
-        }
-    }
-    return l->origin[i];
+    return e;
 }

@@ -6,7 +6,29 @@
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/rand.h"
 #include "proxy/upstream/internal.h"
+
+static struct stat_block *scope_hold(const struct cluster_worker *cw, enum stat_scope scope)
+{
+    const struct cluster_cfg *cfg = cw->snap->cfg;
+    struct stat_block *b = stats_scope_get(cw->worker->stats, scope, cfg->stat_name.n ? cfg->stat_name : cw->name);
+    stats_scope_hold(b);
+    return b;
+}
+
+// Further blocks of statistics, as the present configuration needs them; they stay.
+static void more_stats(struct cluster_worker *cw)
+{
+    const struct cluster_cfg *cfg = cw->snap->cfg;
+    if (!cw->outlier_stats && cfg->outlier.enabled) {
+        cw->outlier_stats = scope_hold(cw, STAT_CLUSTER_OUTLIER);
+    }
+    bool pools = cfg->breakers[0].max_pools || cfg->breakers[1].max_pools;
+    if (!cw->lb_stats && (cfg->subset.enabled || pools || cfg->close_on_host_failure || cw->snap->endpoints->policy.drop_count)) {
+        cw->lb_stats = scope_hold(cw, STAT_CLUSTER_LB);
+    }
+}
 
 static struct cluster_worker *cluster_new(struct upstream *u, struct str name, struct cluster_snap *cs)
 {
@@ -15,8 +37,8 @@ static struct cluster_worker *cluster_new(struct upstream *u, struct str name, s
     cw->worker = u->worker;
     cw->name = str_n(str_dup(name), name.n);
     cw->snap = cluster_snap_ref(cs);
-    cw->stats = stats_scope_get(u->worker->stats, STAT_CLUSTER, cs->cfg->stat_name.n ? cs->cfg->stat_name : name);
-    stats_scope_hold(cw->stats);
+    cw->stats = scope_hold(cw, STAT_CLUSTER);
+    more_stats(cw);
     cw->priv = p;
     p->cw = cw;
     if (cs->shared) {
@@ -25,6 +47,7 @@ static struct cluster_worker *cluster_new(struct upstream *u, struct str name, s
     } else {
         p->shared = cluster_shared_new();
     }
+    atomic_store_explicit(&p->shared->used, true, memory_order_relaxed);
     list_init(&p->link);
     list_init(&p->draining);
     return cw;
@@ -38,6 +61,8 @@ static void cluster_free(struct cluster_worker *cw)
     upstream_tls_peers_clean(cw, true);
     original_dst_clean(cw, true);
     stats_scope_release(cw->stats);
+    stats_scope_release(cw->lb_stats);
+    stats_scope_release(cw->outlier_stats);
     map_fini(&cw->pools);
     map_fini(&p->tls_peers);
     map_fini(&p->orig_hosts);
@@ -86,7 +111,6 @@ void upstream_worker_init(struct worker *w)
     struct upstream *u = mem_new(struct upstream);
     u->worker = w;
     list_init(&u->dead);
-    list_init(&u->ejections);
     timer_init(&u->sweep, sweep);
     w->slots[SLOT_UPSTREAM] = u;
 }
@@ -95,7 +119,6 @@ void upstream_worker_fini(struct worker *w)
 {
     struct upstream *u = upstream_of(w);
     timer_cancel(&u->sweep);
-    outlier_fini(u);
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
         cluster_free(e->val);
@@ -126,6 +149,7 @@ void upstream_on_snapshot(struct worker *w, const struct snapshot *old)
         }
         cluster_snap_unref(cw->snap);
         cw->snap = cluster_snap_ref(cs);
+        more_stats(cw);
         pool_http_follow(cw);
     }
 }
@@ -190,6 +214,21 @@ bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picke
     }
     *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap) };
     return true;
+}
+
+bool upstream_drop(struct cluster_worker *cw, struct str *ret_category)
+{
+    const struct endpoint_policy *p = &cw->snap->endpoints->policy;
+    for (size_t i = 0; i < p->drop_count; i++) {
+        if (rand_below(1000000) < p->drops[i].per_million) {
+            stat_inc(cw->lb_stats, STAT_ID_CLUSTER_LB_DROP_OVERLOAD);
+            if (ret_category) {
+                *ret_category = p->drops[i].category;
+            }
+            return true;
+        }
+    }
+    return false;
 }
 
 void picked_release(struct picked *p)

@@ -12,9 +12,14 @@
 #include "proxy/stats/stats.h"
 
 // Exact over workers: counters are atomics; a limit is taken by increment-then-check (undone when over).
+enum { RETRY_SLOTS = 10 };
 struct cluster_shared {
     struct refs refs;
-    atomic_uint connections[2], pending[2], requests[2], retries[2]; // by priority DEFAULT, HIGH
+    atomic_uint connections[2], pending[2], requests[2], retries[2], pools[2]; // by priority DEFAULT, HIGH
+    atomic_ullong window[2][RETRY_SLOTS]; // attempts and retries of the last seconds, for budgets: see breaker.c
+    atomic_uint ejected;                  // outlier: hosts that are out now
+    atomic_bool used;                     // a worker has looked for the cluster
+    atomic_ullong used_ms;                // monotonic ms of the last request or connection, 0 = never
 };
 // One object per cluster name for as long as the name exists: every cluster_snap of that name refers to it.
 struct cluster_shared *cluster_shared_new(void);
@@ -25,6 +30,7 @@ struct cluster_worker {
     struct str name;             // owned copy
     struct cluster_snap *snap;   // ref: current configuration and endpoints
     struct stat_block *stats;
+    struct stat_block *lb_stats, *outlier_stats; // NULL where the configuration has no need of them
     struct lb *lb;               // owned; rebuilt when endpoints->generation changes
     struct map pools;            // host text + transport + alpn key → struct pool
     // private
@@ -47,6 +53,8 @@ struct pick {                        // what a balancer may know
     struct host *tried[PICK_TRIED_MAX]; // previous_hosts: avoid these while others are there
     int tried_count;
     int reselect;                    // host_selection_retry_max_attempts
+    const struct subset_key *subset; // metadata_match of the route or weighted cluster; NULL = none
+    size_t subset_count;
 };
 // The chosen endpoint: host and cs counted for the caller (picked_release), transport resolved. false = nobody available.
 struct picked {
@@ -56,6 +64,15 @@ struct picked {
 };
 bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picked *ret);
 void picked_release(struct picked *p);
+// Whether this request is to be dropped, by endpoint.v3.ClusterLoadAssignment.Policy.drop_overloads: answer 503 ("drop_overload"). Once for each
+// request, before its first pick. *ret_category (may be NULL) is borrowed from cw->snap.
+bool upstream_drop(struct cluster_worker *cw, struct str *ret_category);
+// Where this process is, for zone-aware routing: the cluster whose endpoints are its own replicas (bootstrap.v3.ClusterManager.
+// local_cluster_name, empty = none) and the node's locality. The texts live as long as the process; once, before workers start.
+struct upstream_local {
+    struct str cluster, region, zone, sub_zone;
+};
+void upstream_set_local(const struct upstream_local *l);
 
 // ---- connections ----
 enum pool_failure {
@@ -94,7 +111,7 @@ void pool_http_cancel(struct pool_request *r); // before on_ready/on_fail
 bool upstream_request_begin(struct cluster_worker *cw, struct host *h, int priority);
 // status 0 = no answer. Feeds host counters and outlier detection.
 void upstream_request_done(struct cluster_worker *cw, struct host *h, int priority, int status, bool local_failure);
-// Retries against the breaker (max_retries). Paired.
+// Retries against the breaker: max_retries, or the retry budget. Paired.
 bool upstream_retry_begin(struct cluster_worker *cw, int priority);
 void upstream_retry_done(struct cluster_worker *cw, int priority);
 

@@ -191,6 +191,7 @@ void upstream_cx_begin(struct cluster_worker *cw, struct host *h, int priority)
 {
     (void)priority; // its place in the breaker was taken by the caller, who knows what to do when there is none
     cluster_hold(cw);
+    atomic_store_explicit(&cluster_shared_of(cw)->used_ms, loop_now_ms(cw->worker->loop), memory_order_relaxed);
     stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL);
     stat_gauge_add(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_ACTIVE, 1);
     atomic_fetch_add_explicit(&h->cx_total, 1, memory_order_relaxed);

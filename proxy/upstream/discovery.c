@@ -4,8 +4,11 @@
 
 #include <stdlib.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "proxy/upstream/internal.h"
+
+enum { HOST_KEY_MAX = ADDR_KEY_MAX * 8 };
 
 struct host_table {
     struct map hosts; // address → struct host * (ref)
@@ -29,13 +32,29 @@ void host_table_free(struct host_table *t)
     free(t);
 }
 
-static struct host *table_host(struct host_table *t, const struct addr *a, struct str hostname)
+// Further addresses are part of what a host is: with others it is another one.
+static struct str host_key(const struct lb_endpoint_cfg *e, char out[HOST_KEY_MAX])
 {
-    char key[ADDR_KEY_MAX];
-    struct str k = upstream_addr_key(a, key);
+    size_t n = upstream_addr_key(&e->addr, out).n;
+    for (size_t i = 0; i < e->more_count && n + ADDR_KEY_MAX <= HOST_KEY_MAX; i++) {
+        n += upstream_addr_key(&e->more[i], out + n).n;
+    }
+    return str_n(out, n);
+}
+
+static struct host *table_host(struct host_table *t, const struct lb_endpoint_cfg *e)
+{
+    char key[HOST_KEY_MAX];
+    struct str k = host_key(e, key);
     struct host *h = map_get(&t->hosts, k);
     if (!h) {
-        h = host_new(a, hostname);
+        h = host_new(&e->addr, e->host_name);
+        atomic_store_explicit(&h->since_ms, clock_mono_ms(), memory_order_relaxed);
+        if (e->more_count) {
+            h->more = mem_alloc(e->more_count * sizeof(*h->more));
+            memcpy(h->more, e->more, e->more_count * sizeof(*h->more));
+            h->more_count = e->more_count;
+        }
         map_put(&t->hosts, k, h);
     }
     return host_ref(h);
@@ -90,6 +109,26 @@ static struct str share(struct arena *a, struct str s, struct str former)
     return s.n == 0 ? (struct str){ 0 } : str_eq(s, former) ? former : arena_str(a, s);
 }
 
+static struct lb_criterion *copy_lb(struct arena *a, const struct lb_endpoint_cfg *e)
+{
+    struct lb_criterion *v = arena_array(a, struct lb_criterion, e->lb_metadata_count);
+    for (size_t i = 0; i < e->lb_metadata_count; i++) {
+        const struct lb_criterion *m = &e->lb_metadata[i];
+        v[i] = (struct lb_criterion){ arena_str(a, m->key), arena_str(a, m->value), m->element };
+    }
+    return v;
+}
+
+static const struct endpoint_check *copy_check(struct arena *a, const struct lb_endpoint_cfg *e)
+{
+    if (!e->check_addr.family && !e->check_port && !e->check_host.n && !e->check_off) {
+        return NULL;
+    }
+    struct endpoint_check *c = arena_array(a, struct endpoint_check, 1);
+    *c = (struct endpoint_check){ .addr = e->check_addr, .port = e->check_port, .host_name = arena_str(a, e->check_host), .off = e->check_off };
+    return c;
+}
+
 static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const struct lb_endpoint_cfg *e, struct host *h)
 {
     static const struct endpoint none;
@@ -106,6 +145,10 @@ static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const 
         .sub_zone = share(&set->arena, e->sub_zone, former->sub_zone),
         .locality_weight = e->locality_weight,
         .workload = share(&set->arena, e->workload, former->workload),
+        .hash_key = e->hash_key.n ? arena_str(&set->arena, e->hash_key) : (struct str){ 0 },
+        .lb_metadata = cfg->subset.enabled && e->lb_metadata_count ? copy_lb(&set->arena, e) : NULL,
+        .lb_metadata_count = cfg->subset.enabled ? e->lb_metadata_count : 0,
+        .check = cfg->check_count ? copy_check(&set->arena, e) : NULL,
     };
     set->equal_weights = set->equal_weights && x->weight == set->v[0].weight;
     set->total_weight += x->weight;
@@ -117,13 +160,14 @@ static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const 
 struct endpoint_set *endpoint_set_build(struct host_table *t, const struct cluster_cfg *cfg, const struct lb_endpoint_cfg *v, size_t n)
 {
     struct endpoint_set *set = endpoint_set_new();
+    endpoint_set_policy(set, &cfg->policy);
     set->v = n ? arena_array(&set->arena, struct endpoint, n) : NULL;
     struct map seen = { 0 }; // an address counts once, where it is named first
     for (size_t i = 0; i < n; i++) {
         if (v[i].addr.family == 0) {
             continue;
         }
-        struct host *h = table_host(t, &v[i].addr, v[i].host_name);
+        struct host *h = table_host(t, &v[i]);
         if (map_put(&seen, str_n(&h, sizeof(h)), h)) {
             host_unref(h);
             continue;

@@ -11,7 +11,6 @@ struct upstream { // SLOT_UPSTREAM
     struct worker *worker;
     struct map clusters;   // name → struct cluster_worker *, those in use
     struct list dead;      // cluster_priv.link: gone from the configuration, still in use
-    struct list ejections; // struct ejection, see outlier.c
     struct timer sweep;
 };
 
@@ -32,6 +31,7 @@ struct cluster_priv {
     struct map tls_peers;  // struct tls_peer
     struct map orig_hosts; // address → struct host * (ref): ORIGINAL_DST
     uint64_t orig_cleaned_ms;
+    uint32_t rq_batch[2];  // attempts by priority that cluster_shared.window does not know of yet
     struct list draining;  // struct pool: not for new requests
 };
 static inline struct cluster_priv *cluster_priv(const struct cluster_worker *cw)
@@ -115,6 +115,5 @@ bool pool_http_any(const struct cluster_worker *cw);
 
 // ---- outlier.c ----
 void outlier_result(struct cluster_worker *cw, struct host *h, int status, bool local_failure);
-void outlier_fini(struct upstream *u);
 
 #endif

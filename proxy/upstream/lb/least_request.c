@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// LEAST_REQUEST as cluster.v3.Cluster.LeastRequestLbConfig says: equal weights by the least busy of choice_count random hosts; others by
-// earliest deadline first with weight / (active + 1).
+// LEAST_REQUEST as cluster.v3.Cluster.LeastRequestLbConfig says: equal weights by the least busy of choice_count random hosts (or of all, with
+// FULL_SCAN); others by earliest deadline first with weight / (active + 1)^active_request_bias.
+#include <math.h>
+
 #include "proxy/upstream/lb/edf.h"
 #include "proxy/upstream/lb/lb.h"
 #include "proxy/upstream/lb/policies.h"
@@ -12,6 +14,10 @@ struct least_request {
     uint32_t choices;
     struct edf edf;
 };
+struct moment {
+    const struct lb_hosts *h;
+    uint64_t now_ms;
+};
 
 static unsigned active(const struct endpoint *e)
 {
@@ -20,17 +26,21 @@ static unsigned active(const struct endpoint *e)
 
 static double weight_of(void *arg, size_t i)
 {
-    const struct endpoint *e = ((struct endpoint *const *)arg)[i];
-    return (double)e->weight / (active(e) + 1.0);
+    const struct moment *m = arg;
+    double w = lb_weight(m->h, i, m->now_ms), bias = m->h->cfg->least_request_bias, n = active(m->h->v[i]) + 1.0;
+    if (n == 1.0 || bias == 0) {
+        return w;
+    }
+    return w / (bias == 1.0 ? n : pow(n, bias));
 }
 
-static void lr_init(void *state, const struct cluster_cfg *cfg, struct endpoint *const *v, size_t n)
+static void lr_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
 {
     struct least_request *s = state;
-    s->equal = lb_equal_weights(v, n);
-    s->choices = cfg->least_request_choices >= 2 ? cfg->least_request_choices : 2;
+    s->equal = lb_equal(h, now_ms);
+    s->choices = h->cfg->least_request_choices >= 2 ? h->cfg->least_request_choices : 2;
     if (!s->equal) {
-        edf_init(&s->edf, n, weight_of, (void *)v);
+        edf_init(&s->edf, h->n, weight_of, &(struct moment){ h, now_ms });
     }
 }
 
@@ -39,17 +49,30 @@ static void lr_fini(void *state)
     edf_fini(&((struct least_request *)state)->edf);
 }
 
-static size_t lr_pick(void *state, struct endpoint *const *v, size_t n, bool has_hash, uint64_t hash, uint64_t random)
+// The least busy of all; the first of equals from a random place on.
+static size_t full_scan(const struct lb_hosts *h, uint64_t random)
 {
-    (void)has_hash, (void)hash;
+    size_t first = (size_t)(random % h->n), best = first;
+    for (size_t k = 1; k < h->n; k++) {
+        size_t i = (first + k) % h->n;
+        best = active(h->v[i]) < active(h->v[best]) ? i : best;
+    }
+    return best;
+}
+
+static size_t lr_pick(void *state, const struct lb_hosts *h, const struct lb_draw *d)
+{
     struct least_request *s = state;
     if (!s->equal) {
-        return edf_next(&s->edf, weight_of, (void *)v);
+        return edf_next(&s->edf, weight_of, &(struct moment){ h, d->now_ms });
     }
-    size_t best = (size_t)(random % n);
-    for (uint32_t i = 1; i < s->choices && n > 1; i++) {
-        size_t other = (size_t)rand_below(n);
-        if (active(v[other]) < active(v[best])) {
+    if (h->cfg->least_request_full_scan) {
+        return full_scan(h, d->random);
+    }
+    size_t best = (size_t)(d->random % h->n);
+    for (uint32_t i = 1; i < s->choices && h->n > 1; i++) {
+        size_t other = (size_t)rand_below(h->n);
+        if (active(h->v[other]) < active(h->v[best])) {
             best = other;
         }
     }

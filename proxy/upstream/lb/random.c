@@ -7,20 +7,24 @@
 #include "proxy/upstream/lb/policies.h"
 
 struct random_state {
-    uint64_t *upto; // owned; sums of the weights up to and with i; NULL = equal weights
+    double *upto; // owned; sums of the weights up to and with i; NULL = equal weights
 };
 
-static void random_init(void *state, const struct cluster_cfg *cfg, struct endpoint *const *v, size_t n)
+static void random_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
 {
-    (void)cfg;
+    (void)now_ms;
     struct random_state *s = state;
-    if (lb_equal_weights(v, n)) {
+    bool equal = true;
+    for (size_t i = 1; i < h->n; i++) {
+        equal = equal && h->weight[i] == h->weight[0];
+    }
+    if (equal) {
         return;
     }
-    s->upto = mem_alloc(n * sizeof(*s->upto));
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        s->upto[i] = sum += v[i]->weight;
+    s->upto = mem_alloc(h->n * sizeof(*s->upto));
+    double sum = 0;
+    for (size_t i = 0; i < h->n; i++) {
+        s->upto[i] = sum += h->weight[i];
     }
 }
 
@@ -29,15 +33,14 @@ static void random_fini(void *state)
     free(((struct random_state *)state)->upto);
 }
 
-static size_t random_pick(void *state, struct endpoint *const *v, size_t n, bool has_hash, uint64_t hash, uint64_t random)
+static size_t random_pick(void *state, const struct lb_hosts *h, const struct lb_draw *d)
 {
-    (void)v, (void)has_hash, (void)hash;
     const struct random_state *s = state;
     if (!s->upto) {
-        return (size_t)(random % n);
+        return (size_t)(d->random % h->n);
     }
-    uint64_t x = random % s->upto[n - 1];
-    size_t lo = 0, hi = n - 1;
+    double x = (double)(d->random >> 11) * 0x1p-53 * s->upto[h->n - 1]; // 53 bits: below the last sum
+    size_t lo = 0, hi = h->n - 1;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         if (s->upto[mid] > x) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// RING_HASH: each host owns points on a ring by weight (cluster.v3.Cluster.RingHashLbConfig, minimum_ring_size 1024, xxHash of the address
-// text and a counter); a request goes to the first point at or after its hash. A request without a hash goes to a random point.
+// RING_HASH: each host owns points on a ring by weight (cluster.v3.Cluster.RingHashLbConfig); a request goes to the first point at or after its
+// hash. A request without a hash goes to a random point. How many points a host gets and how they are named is chosen so that rings come out
+// as Envoy's: tests/unit/proxy/upstream/test_placement.c has recorded placements.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,8 +10,6 @@
 #include "lib/base/mem.h"
 #include "proxy/upstream/lb/lb.h"
 #include "proxy/upstream/lb/policies.h"
-
-enum { RING_MIN = 1024, RING_MAX = 65536 };
 
 struct point {
     uint64_t hash;
@@ -26,46 +26,69 @@ static int point_cmp(const void *a, const void *b)
     return x->hash != y->hash ? (x->hash > y->hash) - (x->hash < y->hash) : (x->index > y->index) - (x->index < y->index);
 }
 
-// Points of the heaviest host. As far as possible they do not depend on how many hosts there are, so that when one goes only its own share
-// moves; the ring has at least RING_MIN points, and at most RING_MAX (and one per host).
-static size_t points_of_heaviest(size_t n)
+// Austin Appleby's MurmurHash64A with the seed of GNU libstdc++'s std::hash, which is what MURMUR_HASH_2 means.
+static uint64_t murmur2(const char *p, size_t n)
 {
-    size_t points = 256;
-    while (points * n < RING_MIN) {
-        points *= 2;
+    const uint64_t m = 0xc6a4a7935bd1e995ull;
+    uint64_t h = 0xc70f6907ull ^ (n * m);
+    for (; n >= 8; p += 8, n -= 8) {
+        uint64_t k;
+        memcpy(&k, p, 8);
+        k *= m;
+        k ^= k >> 47;
+        h = (h ^ (k * m)) * m;
     }
-    while (points > 1 && points * n > RING_MAX) {
-        points /= 2;
+    if (n) {
+        uint64_t k = 0;
+        memcpy(&k, p, n); // little-endian, as everywhere here
+        h = (h ^ k) * m;
     }
-    return points;
+    h ^= h >> 47;
+    h *= m;
+    return h ^ (h >> 47);
 }
 
-static size_t points_of(uint32_t w, uint32_t heaviest, size_t n)
+// The lightest host gets a whole number of points, and the ring at least ring_min and at most ring_max.
+static double points_in_all(const struct lb_hosts *h, double sum)
 {
-    size_t p = (size_t)(((uint64_t)points_of_heaviest(n) * w + heaviest - 1) / heaviest);
-    return p ? p : 1;
+    double lightest = 1;
+    for (size_t i = 0; i < h->n; i++) {
+        double share = h->weight[i] / sum;
+        lightest = share < lightest ? share : lightest;
+    }
+    double scale = ceil(lightest * (double)h->cfg->ring_min) / lightest, max = (double)h->cfg->ring_max;
+    return scale < max ? scale : max;
 }
 
-static void ring_init(void *state, const struct cluster_cfg *cfg, struct endpoint *const *v, size_t n)
+static void add_points(struct ring *r, const struct lb_hosts *h, size_t i, double upto)
 {
-    (void)cfg;
+    struct str name = lb_hash_key(h, i);
+    char *key = mem_alloc(name.n + 24);
+    memcpy(key, name.p, name.n);
+    for (uint64_t k = 0; (double)r->n < upto; k++) {
+        size_t n = name.n + (size_t)snprintf(key + name.n, 24, "_%llu", (unsigned long long)k);
+        uint64_t hash = h->cfg->ring_murmur ? murmur2(key, n) : hash_xx64(key, n, 0);
+        r->v[r->n++] = (struct point){ hash, (uint32_t)i };
+    }
+    free(key);
+}
+
+static void ring_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
+{
+    (void)now_ms;
     struct ring *r = state;
-    uint32_t heaviest = 1;
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        heaviest = v[i]->weight > heaviest ? v[i]->weight : heaviest;
+    double sum = 0, upto = 0;
+    for (size_t i = 0; i < h->n; i++) {
+        sum += h->weight[i];
     }
-    for (size_t i = 0; i < n; i++) {
-        count += points_of(v[i]->weight, heaviest, n);
+    double all = points_in_all(h, sum);
+    r->v = mem_alloc(((size_t)ceil(all) + h->n + 1) * sizeof(*r->v));
+    for (size_t i = 0; i < h->n; i++) {
+        upto += all * (h->weight[i] / sum);
+        add_points(r, h, i, upto);
     }
-    r->v = mem_alloc(count * sizeof(*r->v));
-    for (size_t i = 0; i < n; i++) {
-        size_t points = points_of(v[i]->weight, heaviest, n);
-        for (size_t j = 0; j < points; j++) {
-            char key[ADDR_TEXT_MAX + 24];
-            int len = snprintf(key, sizeof(key), "%s_%zu", v[i]->host->text, j);
-            r->v[r->n++] = (struct point){ hash_xx64(key, (size_t)len, 0), (uint32_t)i };
-        }
+    if (r->n == 0) { // rounding of a ring of one point
+        add_points(r, h, 0, 1);
     }
     qsort(r->v, r->n, sizeof(*r->v), point_cmp);
 }
@@ -75,26 +98,27 @@ static void ring_fini(void *state)
     free(((struct ring *)state)->v);
 }
 
-static size_t ring_pick(void *state, struct endpoint *const *v, size_t n, bool has_hash, uint64_t hash, uint64_t random)
+static size_t ring_pick(void *state, const struct lb_hosts *h, const struct lb_draw *d)
 {
-    (void)v, (void)n;
+    (void)h;
     const struct ring *r = state;
-    uint64_t h = has_hash ? hash : random;
+    uint64_t hash = d->has_hash ? d->hash : d->random;
     size_t lo = 0, hi = r->n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (r->v[mid].hash < h) {
+        if (r->v[mid].hash < hash) {
             lo = mid + 1;
         } else {
             hi = mid;
         }
     }
-    return r->v[lo == r->n ? 0 : lo].index;
+    return r->v[(lo + d->attempt) % r->n].index;
 }
 
 const struct lb_ops lb_ring_hash = {
     .policy = LB_RING_HASH,
     .name = "RING_HASH",
+    .by_hash = true,
     .state_size = sizeof(struct ring),
     .init = ring_init,
     .fini = ring_fini,

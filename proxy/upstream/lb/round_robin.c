@@ -11,20 +11,24 @@ struct round_robin {
     uint64_t next;
     struct edf edf;
 };
+struct moment {
+    const struct lb_hosts *h;
+    uint64_t now_ms;
+};
 
 static double weight_of(void *arg, size_t i)
 {
-    return ((struct endpoint *const *)arg)[i]->weight;
+    const struct moment *m = arg;
+    return lb_weight(m->h, i, m->now_ms);
 }
 
-static void rr_init(void *state, const struct cluster_cfg *cfg, struct endpoint *const *v, size_t n)
+static void rr_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
 {
-    (void)cfg;
     struct round_robin *s = state;
-    s->equal = lb_equal_weights(v, n);
+    s->equal = lb_equal(h, now_ms);
     s->next = rand_u64() >> 1;
     if (!s->equal) {
-        edf_init(&s->edf, n, weight_of, (void *)v);
+        edf_init(&s->edf, h->n, weight_of, &(struct moment){ h, now_ms });
     }
 }
 
@@ -33,11 +37,10 @@ static void rr_fini(void *state)
     edf_fini(&((struct round_robin *)state)->edf);
 }
 
-static size_t rr_pick(void *state, struct endpoint *const *v, size_t n, bool has_hash, uint64_t hash, uint64_t random)
+static size_t rr_pick(void *state, const struct lb_hosts *h, const struct lb_draw *d)
 {
-    (void)has_hash, (void)hash, (void)random;
     struct round_robin *s = state;
-    return s->equal ? (size_t)(s->next++ % n) : edf_next(&s->edf, weight_of, (void *)v);
+    return s->equal ? (size_t)(s->next++ % h->n) : edf_next(&s->edf, weight_of, &(struct moment){ h, d->now_ms });
 }
 
 const struct lb_ops lb_round_robin = {

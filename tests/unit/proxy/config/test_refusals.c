@@ -2,6 +2,7 @@
 // What cannot be done is refused with the field's path and a reason.
 #include "tests/unit/proxy/config/rig.h"
 
+#define HC "{timeout: 1s, interval: 1s, healthy_threshold: 1, unhealthy_threshold: 1"
 #define C(rest) XDS_CLUSTER, "{name: c, " rest "}"
 #define LISTENER(rest) XDS_LISTENER, "{name: l, " RIG_ADDRESS ", " rest "}"
 #define CHAIN(rest) LISTENER("filter_chains: [{" rest "}]")
@@ -27,10 +28,36 @@ static const struct {
     { C("cluster_type: {name: envoy.clusters.redis}"), "cluster_type: \"envoy.clusters.redis\" is not supported yet" },
     { C("type: ORIGINAL_DST"), "lb_policy: CLUSTER_PROVIDED and type ORIGINAL_DST go together" },
     { C("lb_policy: CLUSTER_PROVIDED"), "lb_policy: CLUSTER_PROVIDED and type ORIGINAL_DST go together" },
-    { C("least_request_lb_config: {choice_count: 1}"), "least_request_lb_config.choice_count: must be at least 2" },
+    { C("least_request_lb_config: {choice_count: 1}"), "least_request_lb_config.choice_count: must be 2 to 1000" },
     { C("type: STRICT_DNS"), "load_assignment: missing" },
-    { C("health_checks: [{timeout: 1s}]"), "health_checks: not supported yet" },
-    { C("lb_subset_config: {fallback_policy: ANY_ENDPOINT}"), "lb_subset_config: not supported yet" },
+    { C("least_request_lb_config: {slow_start_config: {slow_start_window: 5s, aggression: {default_value: 0}}}"), "least_request_lb_config.slow_start_config.aggression: must be greater than 0" },
+    { C("lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 10, maximum_ring_size: 9}"), "ring_hash_lb_config.minimum_ring_size: must be 1 to maximum_ring_size, 9" },
+    { C("lb_policy: MAGLEV, maglev_lb_config: {table_size: 9}"), "maglev_lb_config.table_size: 9 is not a prime" },
+    { C("common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 99}}"), "common_lb_config.consistent_hashing_lb_config.hash_balance_factor: must be at least 100" },
+    { C("load_balancing_policy: {policies: [{typed_extension_config: {name: mine, typed_config: {" RIG_ANY "envoy.extensions.filters.http.router.v3.Router}}}]}"),
+      "load_balancing_policy.policies: none is supported (the last is \"mine\")" },
+    { C("load_balancing_policy: {policies: [{typed_extension_config: {name: w, typed_config: {" RIG_ANY "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality}}}]}"),
+      "load_balancing_policy.policies[0].typed_extension_config.typed_config.endpoint_picking_policy: missing" },
+    { C("lb_subset_config: {subset_selectors: [{}]}"), "lb_subset_config.subset_selectors[0].keys: 1 to 32 are needed" },
+    { C("lb_subset_config: {subset_selectors: [{keys: [a, b], single_host_per_subset: true}]}"), "subset_selectors[0].single_host_per_subset: needs a selector of one key" },
+    { C("lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [c]}]}"), "subset_selectors[0].fallback_keys_subset: \"c\" is not among keys" },
+    { C("lb_subset_config: {metadata_fallback_policy: FALLBACK_LIST}"), "lb_subset_config.metadata_fallback_policy: not supported yet" },
+    { C("health_checks: [{timeout: 1s}]"), "health_checks[0].interval: must be given" },
+    { C("health_checks: [{timeout: 1s, interval: 1s, healthy_threshold: 1}]"), "health_checks[0].unhealthy_threshold: missing" },
+    { C("health_checks: [" HC "}, " HC "}]"), "health_checks: 2 of them; only one is supported" },
+    { C("health_checks: [" HC "}]"), "health_checks[0].health_checker: one of http_health_check" },
+    { C("health_checks: [" HC ", custom_health_check: {name: x}}]"), "health_checks[0].custom_health_check: not supported yet" },
+    { C("health_checks: [" HC ", http_health_check: {path: x}}]"), "health_checks[0].http_health_check.path: must begin with /" },
+    { C("health_checks: [" HC ", http_health_check: {path: /, expected_statuses: [{start: 200, end: 200}]}}]"), "http_health_check.expected_statuses: entry 0" },
+    { C("health_checks: [" HC ", http_health_check: {path: /, codec_client_type: HTTP3}}]"), "http_health_check.codec_client_type: only HTTP1 and HTTP2" },
+    { C("health_checks: [" HC ", http_health_check: {path: /, request_headers_to_add: [{header: {key: a, value: '%X%'}}]}}]"), "request_headers_to_add: entry 0: command operators" },
+    { C("health_checks: [" HC ", tcp_health_check: {send: {text: abc}}}]"), "health_checks[0].tcp_health_check.send.text: an even number of hexadecimal" },
+    { C("health_checks: [" HC ", tcp_health_check: {receive: [{text: 0g}]}}]"), "tcp_health_check.receive[0].text: \"0g\" at 0 is not hexadecimal" },
+    { C("outlier_detection: {enforcing_success_rate: 101}"), "outlier_detection.enforcing_success_rate: 101 is above 100" },
+    { C("outlier_detection: {interval: 0s}"), "outlier_detection.interval: must be greater than 0s" },
+    { C("outlier_detection: {monitors: [{name: x}]}"), "outlier_detection.monitors: not supported yet" },
+    { C("circuit_breakers: {thresholds: [{retry_budget: {budget_percent: {value: 101}}}]}"), "circuit_breakers.thresholds[0].retry_budget.budget_percent: must be 0 to 100" },
+    { C("circuit_breakers: {per_host_thresholds: [{}]}"), "circuit_breakers.per_host_thresholds: not supported yet" },
     { C("filters: [{name: f}]"), "filters: \"f\" is not supported" },
     { C("upstream_bind_config: {source_address: {address: here, port_value: 0}}"), "upstream_bind_config.source_address.address: \"here\" is not an IP address" },
     { C("typed_extension_protocol_options: {x: {" RIG_ANY "envoy.extensions.upstreams.http.v3.HttpProtocolOptions}}"), "typed_extension_protocol_options: \"x\" is not supported" },
@@ -49,7 +76,13 @@ static const struct {
     { EP("endpoint: {address: {socket_address: {protocol: UDP, address: 1.2.3.4, port_value: 7}}}"), "socket_address.protocol: only TCP" },
     { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}}, load_balancing_weight: 0"), "load_balancing_weight: must be 1 to" },
     { XDS_ENDPOINT, "{cluster_name: c, endpoints: [{priority: 129}]}", "endpoints[0].priority: 129 is above 128" },
-    { XDS_ENDPOINT, "{cluster_name: c, policy: {drop_overloads: [{category: x}]}}", "policy.drop_overloads: not supported yet" },
+    { XDS_ENDPOINT, "{cluster_name: c, policy: {drop_overloads: [{drop_percentage: {numerator: 5}}]}}", "policy.drop_overloads: entry 0: category is missing" },
+    { XDS_ENDPOINT, "{cluster_name: c, policy: {overprovisioning_factor: 0}}", "policy.overprovisioning_factor: must be at least 1" },
+    { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}, health_check_config: {port_value: 70000}}"), "endpoint.health_check_config.port_value: 70000 is not a port" },
+    { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}, additional_addresses: [{address: {socket_address: {address: x, port_value: 7}}}]}"),
+      "endpoint.additional_addresses[0].address.socket_address.address: \"x\" is not an IP address" },
+    { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}}, metadata: {filter_metadata: {envoy.lb: {a: {b: 1}}}}"),
+      "metadata.filter_metadata[envoy.lb].a.value: only strings" },
     // TLS
     { UP_TLS("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: x}}]}"), "transport_socket.typed_config.common_tls_context: " },
     { UP_TLS("common_tls_context: {tls_certificates: [{}, {}]}"), "common_tls_context.tls_certificates: more than one certificate" },
@@ -158,7 +191,9 @@ static int build(struct secret_store *s, enum xds_type t, struct str bytes, stru
     } else {
         assert_int_equal(pb_unpack_as(Envoy__Config__Endpoint__V3__ClusterLoadAssignment, envoy__config__endpoint__v3__cluster_load_assignment,
                                       bytes, &scratch, &m, err), 0);
+        struct endpoint_policy policy;
         rc = build_endpoints(m, false, &scratch, &v, &n, err);
+        rc = rc ? rc : build_endpoint_policy(m, &scratch, &policy, err);
     }
     arena_fini(&scratch);
     return rc;

@@ -569,34 +569,6 @@ static void idle_connections_age(void **state)
     close(fd);
 }
 
-static void outlier(struct cluster_cfg *c)
-{
-    c->healthy_panic_threshold = 0;
-    c->outlier = (struct outlier_cfg){ .enabled = true, .consecutive_5xx = 3, .enforcing_5xx = 100, .max_ejection_percent = 50,
-                                       .interval_ms = 10000, .base_ejection_ms = 40, .max_ejection_ms = 300000 };
-}
-
-static void consecutive_failures_eject_for_a_while(void **state)
-{
-    (void)state;
-    struct addr v[2] = { world_ip("10.0.0.1:1"), world_ip("10.0.0.2:1") };
-    struct cluster_worker *cw = put(v, 2, outlier);
-    struct host *h = cw->snap->endpoints->v[0].host, *other = cw->snap->endpoints->v[1].host;
-    static const int answers[] = { 500, 503, 200, 500, 500, 500 };
-    for (size_t i = 0; i < 6; i++) {
-        assert_int_equal(atomic_load(&h->flags), 0);
-        assert_true(upstream_request_begin(cw, h, 0));
-        upstream_request_done(cw, h, 0, answers[i], false);
-    }
-    assert_int_equal(atomic_load(&h->flags), HOST_FAILED_OUTLIER);
-    for (int i = 0; i < 3; i++) { // half of the hosts are out already: the other one stays
-        assert_true(upstream_request_begin(cw, other, 0));
-        upstream_request_done(cw, other, 0, 0, true);
-    }
-    assert_int_equal(atomic_load(&other->flags), 0);
-    world_turn_until(&x, atomic_load(&h->flags) == 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -615,7 +587,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(removed_hosts_drain, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_clusters_finish_what_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(idle_connections_age, setup, teardown),
-        cmocka_unit_test_setup_teardown(consecutive_failures_eject_for_a_while, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
