@@ -44,6 +44,20 @@ def test_dry_run_opens_no_socket():
     assert "socket(" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["apply"], ["check"], ["cleanup"], ["doctor"]])
+def test_only_the_kernel_is_talked_to(command):
+    """No name service, no network, no other program; verify and wait are there for connections."""
+    if subprocess.run(["which", "strace"], capture_output=True, check=False).returncode:
+        pytest.skip("strace is not installed")
+    flags = [] if command in (["cleanup"], ["doctor"]) else [*BASE, "--redirect-dns", "-u", "root"]
+    done = remora([*command, *flags], prefix=["strace", "-f", "-e", "trace=socket,connect,execve,openat"],
+                  env={"ASAN_OPTIONS": "detect_leaks=0"}, check=0)
+    calls = [line for line in done.stderr.splitlines() if re.match(r"(\[pid +\d+\] )?(socket|connect|execve)\(", line)]
+    assert len([c for c in calls if "execve" in c]) == 1, calls
+    assert any("AF_NETLINK" in c for c in calls) and all("AF_NETLINK" in c for c in calls if "execve" not in c), calls
+    assert "nsswitch" not in done.stderr and "libnss" not in done.stderr
+
+
 def test_check_asks_the_kernel_and_commits_nothing():
     remora(["check", *BASE, "--redirect-dns"], check=0)
     assert trace_of_us() == []
