@@ -494,6 +494,8 @@ static bool pick_host(struct router *r)
     if (r->route->hash_count) {
         p.has_hash = route_hash(r->route, r->req, &r->info->downstream_remote, r->random, r->arena, &p.hash, &r->set_cookie);
     }
+    p.subset = r->weighted ? r->weighted->subset : r->route->subset;
+    p.subset_count = r->weighted ? r->weighted->subset_count : r->route->subset_count;
     for (int i = 0; i < r->tried_count; i++) {
         p.tried[i] = r->tried[i];
     }
@@ -537,6 +539,10 @@ void attempt_begin(struct router *r)
     r->info->attempts++;
     if (!cw) {
         answer_local(r, 503, str_n(NULL, 0), "cluster_not_found", RF(NO_CLUSTER));
+        return;
+    }
+    if (r->info->attempts == 1 && upstream_drop(cw, NULL)) {
+        answer_local(r, 503, STR("drop overload"), "drop_overload", RF(DROP_OVERLOAD));
         return;
     }
     if (!pick_host(r)) {
