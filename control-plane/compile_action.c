@@ -318,8 +318,9 @@ static void write_filters(struct compiler *k, struct buf *b, const struct cp_htt
 static void write_decorator(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, const struct cp_http_route *r,
                             const struct cp_http_match *m, uint16_t port)
 {
-    struct str path = m->uri.kind >= CP_EXACT ? m->uri.value : STR("/"), name = v->meta.name;
-    const char *star = m->uri.kind == CP_EXACT || m->uri.kind == CP_REGEX ? "" : "*";
+    enum cp_match kind = m ? m->uri.kind : CP_UNSET;
+    struct str path = kind >= CP_EXACT ? m->uri.value : STR("/"), name = v->meta.name;
+    const char *star = kind == CP_EXACT || kind == CP_REGEX ? "" : "*";
     if (r->route_count == 1) {
         const struct cp_service *s = cp_find_service(k->c, r->routes[0].host, v->meta.ns);
         const struct cp_port *p = s ? cpc_destination_port(s, r->routes[0].port, port) : NULL;
@@ -332,7 +333,7 @@ static void write_decorator(struct compiler *k, struct buf *b, const struct cp_v
 void cpc_http_route(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, const struct cp_http_route *r,
                     const struct cp_http_match *m, uint16_t port)
 {
-    struct str name = m->name.n ? arena_printf(&k->scratch, "%.*s.%.*s", STR_FMT(r->name), STR_FMT(m->name)) : r->name;
+    struct str name = m && m->name.n ? arena_printf(&k->scratch, "%.*s.%.*s", STR_FMT(r->name), STR_FMT(m->name)) : r->name;
     buf_printf(b, "{name: %s, ", name.n ? cpc_q(k, name) : "''");
     cpc_match(k, b, m);
     buf_printf(b, ", ");
@@ -348,7 +349,7 @@ void cpc_http_route(struct compiler *k, struct buf *b, const struct cp_virtual_s
     write_changes(k, b, &r->request, only ? &only->request : NULL, "request");
     write_changes(k, b, &r->response, only ? &only->response : NULL, "response");
     write_filters(k, b, r);
-    if (m->stat_prefix.n) {
+    if (m && m->stat_prefix.n) {
         buf_printf(b, ", stat_prefix: %s", cpc_q(k, m->stat_prefix));
     }
     cpc_config_metadata(k, b, &v->meta);

@@ -93,6 +93,7 @@ static int each_outbound(struct compiler *k,
 
 #define PASS_OPTIONS "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "                      \
                      "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "                                              \
+                     "common_http_protocol_options: {idle_timeout: 300s}, "                                                                                        \
                      "use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: {}}}}"
 #define H2_OPTIONS "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "                         \
                    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}"

@@ -223,6 +223,19 @@ static void apply_locality(struct groups *g, const struct cp_policy *policy)
     }
 }
 
+// The workload as telemetry names it: "NAME;NAMESPACE;CANONICAL NAME;REVISION;CLUSTER".
+static const char *workload(struct compiler *k, const struct cp_endpoint *e)
+{
+    static const char *const keys[] = { "service.istio.io/canonical-name", "app.kubernetes.io/name", "app" };
+    struct str name = e->workload, version = cp_label_get(&e->labels, "service.istio.io/canonical-revision");
+    for (int i = 2; i >= 0; i--) {
+        struct str v = cp_label_get(&e->labels, keys[i]);
+        name = v.n ? v : name;
+    }
+    version = version.n ? version : cp_label_get(&e->labels, "version");
+    return cpc_qf(k, "%.*s;%.*s;%.*s;%.*s;%.*s", STR_FMT(e->workload), STR_FMT(e->ns), STR_FMT(name), STR_FMT(version), STR_FMT(k->node->cluster_id));
+}
+
 static void write_endpoint(struct compiler *k, struct buf *b, const struct cp_endpoint *e, const struct cp_port *p)
 {
     buf_printf(b, "{endpoint: {address: {socket_address: {address: %s, port_value: %u}}}, ", cpc_q(k, e->address), cpc_endpoint_port(e, p));
@@ -230,8 +243,7 @@ static void write_endpoint(struct compiler *k, struct buf *b, const struct cp_en
     if (str_is(cp_label_get(&e->labels, "security.istio.io/tlsMode"), "istio")) {
         buf_printf(b, "envoy.transport_socket_match: {tlsMode: istio}, ");
     }
-    struct str app = cp_label_get(&e->labels, "app"), version = cp_label_get(&e->labels, "version");
-    buf_printf(b, "istio: {workload: %s}}}, ", cpc_qf(k, "%.*s;%.*s;%.*s;%.*s;", STR_FMT(app), STR_FMT(e->ns), STR_FMT(app), STR_FMT(version)));
+    buf_printf(b, "istio: {workload: %s}}}, ", workload(k, e));
     buf_printf(b, "load_balancing_weight: %u}", weight_of(e));
 }
 

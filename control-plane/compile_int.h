@@ -75,9 +75,9 @@ void cpc_transport(struct compiler *k, struct buf *b, const struct cp_service *s
 // `{cluster_name: …, endpoints: […]}` of the service's endpoints that carry the subset's labels.
 void cpc_assignment(struct compiler *k, struct buf *b, struct str name, const struct cp_service *s, const struct cp_port *p,
                     const struct cp_labels *labels, const struct cp_policy *policy);
-// `match: {…}` of a route.
+// `match: {…}` of a route; m NULL: everything.
 void cpc_match(struct compiler *k, struct buf *b, const struct cp_http_match *m);
-// A whole route: `{name: …}`.
+// A whole route: `{name: …}`; m NULL: it has no match.
 void cpc_http_route(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, const struct cp_http_route *r,
                     const struct cp_http_match *m, uint16_t port);
 void cpc_retry(struct compiler *k, struct buf *b, const struct cp_retries *r, bool hashed);

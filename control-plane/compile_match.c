@@ -73,6 +73,10 @@ static void write_headers(struct compiler *k, struct buf *b, const struct cp_htt
 void cpc_match(struct compiler *k, struct buf *b, const struct cp_http_match *m)
 {
     const char *sep = "";
+    if (!m) {
+        buf_printf(b, "match: {prefix: /}");
+        return;
+    }
     buf_printf(b, "match: {");
     write_path(k, b, m);
     buf_printf(b, ", headers: [");

@@ -10,6 +10,9 @@
 // Nothing behind this route can be reached.
 static bool catches_all(const struct cp_http_match *m)
 {
+    if (!m) {
+        return true;
+    }
     bool any_path = m->uri.kind <= CP_PRESENT || (m->uri.kind == CP_PREFIX && str_is(m->uri.value, "/")) ||
                     (m->uri.kind == CP_REGEX && str_is(m->uri.value, ".*"));
     return any_path && !m->header_count && !m->query_count && m->method.kind == CP_UNSET && m->authority.kind == CP_UNSET &&
@@ -18,6 +21,9 @@ static bool catches_all(const struct cp_http_match *m)
 
 static bool applies(const struct compiler *k, const struct cp_http_match *m, uint16_t port)
 {
+    if (!m) {
+        return true;
+    }
     if (m->port && m->port != port) {
         return false;
     }
@@ -28,12 +34,11 @@ static bool applies(const struct compiler *k, const struct cp_http_match *m, uin
 // The routes of v that hold for this proxy and port, up to the first that catches all. Returns their number; b may be NULL to only count.
 static size_t write_vs_routes(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port)
 {
-    static const struct cp_http_match any;
     size_t n = 0;
     for (size_t i = 0; i < v->http_count; i++) {
         const struct cp_http_route *r = &v->http[i];
         for (size_t m = 0; m < (r->match_count ? r->match_count : 1); m++) {
-            const struct cp_http_match *match = r->match_count ? &r->matches[m] : &any;
+            const struct cp_http_match *match = r->match_count ? &r->matches[m] : NULL;
             if (!applies(k, match, port)) {
                 continue;
             }
@@ -140,47 +145,37 @@ static void write_vhost(struct compiler *k, struct buf *b, const struct cp_servi
 
 static const struct cp_port *http_port(const struct cp_service *s, uint16_t port);
 
-// A VirtualService can name hosts that are no service. They are served on the ports of its other hosts, or on 80 when it has none.
-static bool serves_port(const struct compiler *k, const struct cp_virtual_service *v, uint16_t port)
+// pattern covers a service that has this HTTP port.
+static bool covers_port(const struct compiler *k, struct str pattern, uint16_t port)
 {
-    bool any = false;
-    for (size_t i = 0; i < k->c->service_count; i++) {
-        const struct cp_service *s = &k->c->services[i];
-        bool covered = false;
-        for (size_t h = 0; h < v->host_count && k->views[i].visible && !covered; h++) {
-            covered = cp_host_covers(v->hosts[h], s->host);
-        }
-        if (!covered) {
-            continue;
-        }
-        if (http_port(s, port)) {
-            return true;
-        }
-        for (size_t p = 0; p < s->port_count; p++) {
-            any |= s->ports[p].protocol == CP_HTTP;
-        }
-    }
-    return !any && port == 80;
-}
-
-static bool names_a_service(const struct compiler *k, struct str host)
-{
-    if (host.p[0] != '*') {
-        return map_get(&k->c->by_host, host) != NULL;
+    if (pattern.p[0] != '*') {
+        size_t at = (size_t)(uintptr_t)map_get(&k->c->by_host, pattern);
+        return at && k->views[at - 1].visible && http_port(&k->c->services[at - 1], port);
     }
     for (size_t i = 0; i < k->c->service_count; i++) {
-        if (k->views[i].visible && cp_host_covers(host, k->c->services[i].host)) {
+        if (k->views[i].visible && cp_host_covers(pattern, k->c->services[i].host) && http_port(&k->c->services[i], port)) {
             return true;
         }
     }
     return false;
 }
 
+// A VirtualService can name hosts that are no service of a port. They are served on the ports of its other hosts, or on 80 when it has none.
+static bool serves_port(const struct compiler *k, const struct cp_virtual_service *v, uint16_t port)
+{
+    for (size_t i = 0; i < v->host_count; i++) {
+        if (covers_port(k, v->hosts[i], port)) {
+            return true;
+        }
+    }
+    return port == 80;
+}
+
 static void write_further_hosts(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port, struct map *taken)
 {
     for (size_t i = 0; i < v->host_count && v->http_count; i++) {
         struct str host = v->hosts[i];
-        if (map_get(taken, host) || names_a_service(k, host) || str_is(host, "*") || !serves_port(k, v, port) ||
+        if (map_get(taken, host) || covers_port(k, host, port) || str_is(host, "*") || !serves_port(k, v, port) ||
             !write_vs_routes(k, NULL, v, port)) {
             continue;
         }

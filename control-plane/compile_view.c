@@ -130,13 +130,24 @@ static void index_hosts(struct compiler *k)
     }
 }
 
+static bool is_mine(const struct compiler *k, const struct cp_endpoint *e)
+{
+    struct addr a;
+    return e->locality.n && addr_parse_ip(e->address, 0, &a) && addr_ip_eq(&a, &k->node->ip);
+}
+
+// What the folder says of the workload at the proxy's address, before what the proxy says of itself.
 static struct str own_locality(const struct compiler *k)
 {
+    for (size_t i = 0; i < k->c->workload_count; i++) {
+        if (is_mine(k, &k->c->workloads[i])) {
+            return k->c->workloads[i].locality;
+        }
+    }
     for (size_t i = 0; i < k->c->service_count; i++) {
         const struct cp_service *s = &k->c->services[i];
         for (size_t e = 0; e < s->endpoint_count; e++) {
-            struct addr a;
-            if (s->endpoints[e].locality.n && addr_parse_ip(s->endpoints[e].address, 0, &a) && addr_ip_eq(&a, &k->node->ip)) {
+            if (is_mine(k, &s->endpoints[e])) {
                 return s->endpoints[e].locality;
             }
         }

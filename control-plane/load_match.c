@@ -20,8 +20,7 @@ static int check_regex(struct loader *l, const struct json *n, struct str text)
     return 0;
 }
 
-// star: the regex "*" means any value, as Istio has it for headers and the like.
-static int load_string_match(struct loader *l, const struct json *n, bool star, struct cp_string_match *m)
+int ld_string_match(struct loader *l, const struct json *n, struct cp_string_match *m)
 {
     static const struct {
         const char *key;
@@ -45,24 +44,16 @@ static int load_string_match(struct loader *l, const struct json *n, bool star, 
         if (ld_str(l, n, kinds[i].key, &m->value)) {
             return -EINVAL;
         }
-        if (kinds[i].kind == CP_REGEX && star && str_is(m->value, "*")) {
-            return 0;
-        }
         m->kind = kinds[i].kind;
         return m->kind == CP_REGEX ? check_regex(l, x, m->value) : 0;
     }
     return 0; // {}: any value, present
 }
 
-int ld_string_match(struct loader *l, const struct json *n, struct cp_string_match *m)
-{
-    return load_string_match(l, n, false, m);
-}
-
-static int get_match(struct loader *l, const struct json *n, const char *key, bool star, struct cp_string_match *m)
+static int get_match(struct loader *l, const struct json *n, const char *key, struct cp_string_match *m)
 {
     const struct json *x = json_get(n, key);
-    return x ? load_string_match(l, x, star, m) : 0;
+    return x ? ld_string_match(l, x, m) : 0;
 }
 
 static int load_named_matches(struct loader *l, const struct json *n, const char *key, bool without, struct cp_header_match **v, size_t *count)
@@ -83,7 +74,7 @@ static int load_named_matches(struct loader *l, const struct json *n, const char
         if (!h->name.n || h->name.p[0] == '@') {
             return ld_fail(l, x, "is not supported; a header's name is wanted (matches on token claims are not there yet)");
         }
-        if (load_string_match(l, x, true, &h->match)) {
+        if (ld_string_match(l, x, &h->match)) {
             return -EINVAL;
         }
     }
@@ -112,9 +103,9 @@ int ld_http_match(struct loader *l, const struct json *n, struct cp_http_match *
     return ld_members(l, n, "name uri scheme method authority headers withoutHeaders port sourceLabels sourceNamespace queryParams ignoreUriCase "
                             "gateways statPrefix") ||
                    ld_str(l, n, "name", &m->name) || ld_str(l, n, "statPrefix", &m->stat_prefix) ||
-                   ld_str(l, n, "sourceNamespace", &m->source_ns) || get_match(l, n, "uri", false, &m->uri) ||
-                   get_match(l, n, "method", true, &m->method) || get_match(l, n, "authority", true, &m->authority) ||
-                   get_match(l, n, "scheme", true, &m->scheme) || ld_bool(l, n, "ignoreUriCase", &m->ignore_uri_case) ||
+                   ld_str(l, n, "sourceNamespace", &m->source_ns) || get_match(l, n, "uri", &m->uri) ||
+                   get_match(l, n, "method", &m->method) || get_match(l, n, "authority", &m->authority) ||
+                   get_match(l, n, "scheme", &m->scheme) || ld_bool(l, n, "ignoreUriCase", &m->ignore_uri_case) ||
                    ld_port(l, n, "port", &m->port) || ld_labels(l, n, "sourceLabels", &m->source_labels) ||
                    load_named_matches(l, n, "headers", false, &m->headers, &m->header_count) ||
                    load_named_matches(l, n, "withoutHeaders", true, &m->headers, &m->header_count) ||

@@ -338,10 +338,8 @@ static int load_rest(struct loader *l, const struct json *n, struct cp_policy *p
     }
     struct cp_budget *b = arena_new(l->a, struct cp_budget);
     *b = (struct cp_budget){ .percent = 20, .min = 3 }; // Istio's defaults
-    const struct json *percent = NULL;
     if (ld_members(l, rb, "percent budgetInterval minRetryConcurrency") || ld_duration(l, rb, "budgetInterval", &b->interval) ||
-        ld_u32(l, rb, "minRetryConcurrency", INT32_MAX, &b->min) || ld_object(l, rb, "percent", &percent) ||
-        (percent && (ld_members(l, percent, "value") || ld_number(l, percent, "value", 0, 100, &b->percent, NULL)))) {
+        ld_u32(l, rb, "minRetryConcurrency", INT32_MAX, &b->min) || ld_number(l, rb, "percent", 0, 100, &b->percent, NULL)) {
         return -EINVAL;
     }
     b->min = b->min ? b->min : 3;

@@ -146,6 +146,26 @@ static int load_hosts(struct loader *l, const struct json *spec, struct cp_virtu
     return 0;
 }
 
+// A TLS route can only speak for names that the VirtualService is about.
+static int check_sni(struct loader *l, const struct json *spec, const struct cp_virtual_service *v)
+{
+    for (size_t t = 0; t < v->tls_count; t++) {
+        for (size_t m = 0; m < v->tls[t].match_count; m++) {
+            const struct cp_l4_match *x = &v->tls[t].matches[m];
+            for (size_t i = 0; i < x->sni_count; i++) {
+                bool covered = false;
+                for (size_t h = 0; h < v->host_count && !covered; h++) {
+                    covered = cp_host_covers(v->hosts[h], x->sni[i]);
+                }
+                if (!covered) {
+                    return ld_fail(l, json_get(spec, "tls"), "sniHosts: \"%.*s\" is none of this VirtualService's hosts", STR_FMT(x->sni[i]));
+                }
+            }
+        }
+    }
+    return 0;
+}
+
 int ld_virtual_service(struct loader *l, const struct json *spec)
 {
     struct cp_virtual_service v = { .meta = l->meta };
@@ -163,6 +183,9 @@ int ld_virtual_service(struct loader *l, const struct json *spec)
         }
     }
     if (load_l4_routes(l, spec, "tls", &v.tls, &v.tls_count) || load_l4_routes(l, spec, "tcp", &v.tcp, &v.tcp_count)) {
+        return -EINVAL;
+    }
+    if (check_sni(l, spec, &v)) {
         return -EINVAL;
     }
     if (!v.http_count && !v.tls_count && !v.tcp_count) {

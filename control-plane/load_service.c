@@ -31,6 +31,7 @@ static int load_endpoint(struct loader *l, const struct json *n, struct cp_endpo
     e->ports = ports.v;
     e->port_count = ports.n;
     e->ns = l->meta.ns;
+    e->workload = l->meta.name;
     return 0;
 }
 
@@ -150,6 +151,7 @@ static int load_service_endpoints(struct loader *l, const struct json *spec, str
         if (load_endpoint(l, n, e)) {
             return -EINVAL;
         }
+        e->workload = arena_printf(l->a, "%.*s-%zu", STR_FMT(l->meta.name), s->endpoint_count - 1);
         if (s->resolution == CP_STATIC && !addr_parse_ip(e->address, 0, &a)) {
             return ld_fail(l, json_get(n, "address"), "resolution STATIC needs an IP address, not \"%.*s\"", STR_FMT(e->address));
         }
@@ -210,7 +212,7 @@ int ld_service_entry(struct loader *l, const struct json *spec)
                 return ld_fail(l, json_get(spec, "hosts"), "\"%.*s\": a wildcard cannot be resolved; give endpoints", STR_FMT(s.host));
             }
             own = arena_new(l->a, struct cp_endpoint);
-            *own = (struct cp_endpoint){ .address = s.host, .ns = l->meta.ns };
+            *own = (struct cp_endpoint){ .address = s.host, .ns = l->meta.ns, .workload = l->meta.name };
             s.endpoints = own;
             s.endpoint_count = 1;
         }

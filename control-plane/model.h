@@ -47,6 +47,7 @@ struct cp_endpoint {
     struct str locality;  // "region/zone/subzone"
     uint32_t weight;      // 0 = 1
     struct str service_account, ns;
+    struct str workload; // name of the WorkloadEntry, or one made from the service's
 };
 
 enum cp_resolution { CP_NONE, CP_STATIC, CP_DNS };
@@ -67,7 +68,7 @@ struct cp_service { // one host of a ServiceEntry
     size_t alt_name_count;
 };
 
-// CP_UNSET: the field is absent. CP_PRESENT: any value, but one must be there ({} or the regex "*").
+// CP_UNSET: the field is absent. CP_PRESENT: any value, but one must be there ({}).
 enum cp_match { CP_UNSET, CP_PRESENT, CP_EXACT, CP_PREFIX, CP_REGEX };
 struct cp_string_match {
     enum cp_match kind;

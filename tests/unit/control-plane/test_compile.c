@@ -161,7 +161,7 @@ static void odd_text_stays_text(void **state)
                                     "locality: \"a: b/}c/'d\", labels: {app: reviews, version: \"v}, x: y\"}}\n");
     struct cp_set *s = compile(c, "10.7.0.99");
     has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "\"region\":\"a: b\",\"zone\":\"}c\",\"sub_zone\":\"'d\"", true);
-    has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "reviews;default;reviews;v}, x: y;", true);
+    has(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local", "r9;default;reviews;v}, x: y;", true);
     cp_set_unref(s);
     cp_config_free(c);
 }
