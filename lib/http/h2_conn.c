@@ -5,6 +5,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/mem.h"
+#include "lib/base/recycle.h"
 
 static void settle(struct h2 *h);
 
@@ -995,8 +996,34 @@ static void begin_task(struct loop_task *t)
     leave(h);
 }
 
+static void *mem_malloc_cb(size_t n, void *user)
+{
+    (void)user;
+    return recycle_malloc(n);
+}
+
+static void *mem_calloc_cb(size_t count, size_t n, void *user)
+{
+    (void)user;
+    return recycle_calloc(count, n);
+}
+
+static void *mem_realloc_cb(void *p, size_t n, void *user)
+{
+    (void)user;
+    return recycle_realloc(p, n);
+}
+
+static void mem_free_cb(void *p, void *user)
+{
+    (void)user;
+    recycle_free(p);
+}
+
 static nghttp2_session *session_new(struct h2 *h)
 {
+    // Some twenty small pieces for every message: streams, frames, entries of the header tables.
+    static nghttp2_mem mem = { .malloc = mem_malloc_cb, .calloc = mem_calloc_cb, .realloc = mem_realloc_cb, .free = mem_free_cb };
     nghttp2_session_callbacks *cb;
     nghttp2_option *opt;
     nghttp2_session *session = NULL;
@@ -1014,7 +1041,7 @@ static nghttp2_session *session_new(struct h2 *h)
     nghttp2_option_set_max_settings(opt, 32);
     nghttp2_option_set_max_outbound_ack(opt, 500);
     nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
-    int rv = h->server ? nghttp2_session_server_new2(&session, cb, h, opt) : nghttp2_session_client_new2(&session, cb, h, opt);
+    int rv = h->server ? nghttp2_session_server_new3(&session, cb, h, opt, &mem) : nghttp2_session_client_new3(&session, cb, h, opt, &mem);
     CHECK(rv == 0);
     nghttp2_option_del(opt);
     nghttp2_session_callbacks_del(cb);

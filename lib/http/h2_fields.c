@@ -68,9 +68,24 @@ static bool name_ok(struct str s)
     return s.n > 0;
 }
 
+// Whether one of 8 bytes is below 0x20 or is 0x7f; may also say so of a byte after such a one.
+static bool has_control(uint64_t x)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x80 * ones;
+    uint64_t del = x ^ 0x7f * ones;
+    return (((x - 0x20 * ones) & ~x) | ((del - ones) & ~del)) & high;
+}
+
 static bool value_ok(struct str s)
 {
-    for (size_t i = 0; i < s.n; i++) {
+    size_t i = 0;
+    for (uint64_t x; i + sizeof(x) <= s.n; i += sizeof(x)) {
+        memcpy(&x, s.p + i, sizeof(x));
+        if (has_control(x)) { // or a tab, which is allowed
+            break;
+        }
+    }
+    for (; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
             return false;
@@ -470,6 +485,21 @@ static bool own_field(enum hdr_id id)
     }
 }
 
+// Another value in every message: not worth a place in the peer's table (RFC 7541 §6.2.3), which costs both ends more than it saves.
+static bool value_varies(enum hdr_id id)
+{
+    switch (id) {
+    case HDR_X_REQUEST_ID:
+    case HDR_X_ENVOY_UPSTREAM_SERVICE_TIME:
+    case HDR_X_B3_TRACEID:
+    case HDR_X_B3_SPANID:
+    case HDR_TRACEPARENT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a)
 {
     for (uint32_t i = 0; i < list->count && o->n < o->cap; i++) {
@@ -480,6 +510,9 @@ void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a
         struct str name = x->id == HDR_OTHER ? lower_name(x->name, a) : hdr_name_of(x->id);
         if (name.n) {
             h2_out_put(o, name, clean_value(x->value, a));
+            if (x->id != HDR_OTHER) { // the name is a constant
+                o->v[o->n - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | (value_varies(x->id) ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
+            }
         }
     }
 }
