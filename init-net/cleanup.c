@@ -34,11 +34,11 @@ int cmd_cleanup(struct options *o, const struct facts *facts)
     size_t routes = 0;
     struct err err = { 0 };
     int r = remove_all(o, &rules, &routes, &err);
-    report_warnings(o);
     if (r) {
-        report_message(o, "error", "%s", err.msg);
+        report_failed(o, &err);
         return EXIT_APPLY;
     }
+    report_warnings(o);
     const char *result = rules || routes ? "removed" : "nothing to remove";
     if (o->output == OUTPUT_TEXT) {
         report_message(o, "info", "cleanup: %s (rules: %s, addresses and routing rules: %zu)", result,

@@ -12,6 +12,7 @@
 #include "init-net/report.h"
 #include "init-net/route.h"
 #include "init-net/signals.h"
+#include "init-net/verify.h"
 #include "lib/base/clock.h"
 #include "lib/base/scope.h"
 
@@ -21,14 +22,15 @@ struct apply {
     struct install in;
     size_t route_changes;
     size_t adopted; // connections open before the rules
-    uint64_t start_ms;
+    uint64_t start_ms, took_ms; // without validation
     const char *result; // "applied", "unchanged", …
 };
 
-static int finish(struct apply *ap)
+// v: what a validation said, NULL when there was none.
+static int finish(struct apply *ap, const struct verify_result *v)
 {
     const struct options *o = ap->o;
-    uint64_t ms = clock_mono_ms() - ap->start_ms;
+    uint64_t ms = ap->took_ms;
     report_warnings(o);
     if (o->output == OUTPUT_TEXT) {
         report_message(o, "info", "%s: %zu rules by %s, %s mode, IPv6 %s, hash %016llx, %llu ms", ap->result, ap->plan.n,
@@ -51,6 +53,9 @@ static int finish(struct apply *ap)
     jw_kv_u64(&w, "routing_changes", ap->route_changes);
     jw_kv_u64(&w, "adopted_connections", ap->adopted);
     jw_kv_u64(&w, "duration_ms", ms);
+    if (v) {
+        cmd_verify_put(&w, v);
+    }
     report_end(o, &w, &out);
     return EXIT_OK;
 }
@@ -218,12 +223,18 @@ int cmd_apply(struct options *o, const struct facts *facts)
     if (o->skip_rule_apply) {
         ap.result = "rules not touched";
     } else if (apply_rules(&ap, &err)) {
-        report_warnings(o);
-        report_message(o, "error", "%s", err.msg);
+        report_failed(o, &err);
         return EXIT_APPLY;
     }
-    int code = finish(&ap);
-    return o->run_validation && code == EXIT_OK ? cmd_verify(o, facts) : code;
+    ap.took_ms = clock_mono_ms() - ap.start_ms;
+    struct verify_result v;
+    if (o->run_validation && o->output == OUTPUT_JSON) {
+        int code = cmd_verify_run(o, &v); // its checks belong to the one line that says all
+        finish(&ap, &v);
+        return code;
+    }
+    finish(&ap, NULL);
+    return o->run_validation ? cmd_verify_run(o, &v) : EXIT_OK;
 }
 
 static int check_anyhow(struct apply *ap, struct err *err)
@@ -249,10 +260,10 @@ int cmd_check(struct options *o, const struct facts *facts)
     struct err err = { 0 };
     prepare(&ap, o);
     if (check_anyhow(&ap, &err)) {
-        report_warnings(o);
-        report_message(o, "error", "%s", err.msg);
+        report_failed(o, &err);
         return EXIT_APPLY;
     }
+    ap.took_ms = clock_mono_ms() - ap.start_ms;
     ap.result = "accepted by the kernel, not committed";
-    return finish(&ap);
+    return finish(&ap, NULL);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats: the counter of every rule, by what the rule means.
+#include <errno.h>
+#include <unistd.h>
+
 #include "init-net/commands.h"
 #include "init-net/install.h"
 #include "init-net/report.h"
 #include "lib/base/clock.h"
-
-#include <unistd.h>
 
 static void show_text(const struct nft_state *s)
 {
@@ -92,12 +93,11 @@ int cmd_stats(struct options *o, const struct facts *facts)
     if (r == 0 && (in.backend == BACKEND_IPTABLES_NFT || in.backend == BACKEND_IPTABLES_LEGACY)) {
         r = read_iptables(&in, &s, &err);
     }
-    if (r) {
-        report_message(o, "error", "%s", err.msg);
-        return EXIT_APPLY;
+    if (r == 0 && in.backend == BACKEND_AUTO) {
+        r = err_set(&err, -ENOENT, "there are no rules of ours in this network namespace: nothing was applied");
     }
-    if (in.backend == BACKEND_AUTO) {
-        report_message(o, "error", "there are no rules of ours in this network namespace: nothing was applied");
+    if (r) {
+        report_failed(o, &err);
         return EXIT_APPLY;
     }
     if (o->output == OUTPUT_JSON) {

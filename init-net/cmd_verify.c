@@ -19,39 +19,44 @@ static void show_text(const struct options *o, const struct verify_result *v)
     }
 }
 
-static void show_json(const struct options *o, const struct verify_result *v)
+void cmd_verify_put(struct json_writer *w, const struct verify_result *v)
 {
-    struct json_writer w;
-    struct buf out = { 0 };
-    report_begin(o, &w, &out, v->failed ? "failed" : "verified");
-    jw_kv_bool(&w, "probed", v->probed);
-    jw_key(&w, STR("checks"));
-    jw_array(&w);
+    jw_kv_bool(w, "probed", v->probed);
+    jw_key(w, STR("checks"));
+    jw_array(w);
     for (size_t i = 0; i < v->n; i++) {
-        jw_object(&w);
-        jw_kv(&w, "name", str_c(v->checks[i].name));
-        jw_kv(&w, "result", str_c(words[v->checks[i].state]));
-        jw_kv(&w, "text", str_c(v->checks[i].text));
-        jw_object_end(&w);
+        jw_object(w);
+        jw_kv(w, "name", str_c(v->checks[i].name));
+        jw_kv(w, "result", str_c(words[v->checks[i].state]));
+        jw_kv(w, "text", str_c(v->checks[i].text));
+        jw_object_end(w);
     }
-    jw_array_end(&w);
-    report_end(o, &w, &out);
+    jw_array_end(w);
+}
+
+int cmd_verify_run(struct options *o, struct verify_result *ret)
+{
+    struct plan p;
+    plan_build(o, o->arena, &p);
+    verify_run(&p, o, o->probe_timeout_ms, ret);
+    if (o->output == OUTPUT_TEXT) {
+        show_text(o, ret);
+    }
+    return ret->failed ? EXIT_VALIDATION : EXIT_OK;
 }
 
 int cmd_verify(struct options *o, const struct facts *facts)
 {
     (void)facts;
-    struct plan p;
     struct verify_result v;
-    plan_build(o, o->arena, &p);
-    verify_run(&p, o, o->probe_timeout_ms, &v);
-    if (o->command == CMD_VERIFY) {
-        report_warnings(o);
+    int code = cmd_verify_run(o, &v);
+    report_warnings(o);
+    if (o->output == OUTPUT_JSON) {
+        struct json_writer w;
+        struct buf out = { 0 };
+        report_begin(o, &w, &out, v.failed ? "failed" : "verified");
+        cmd_verify_put(&w, &v);
+        report_end(o, &w, &out);
     }
-    if (o->output == OUTPUT_JSON && o->command == CMD_VERIFY) {
-        show_json(o, &v);
-    } else {
-        show_text(o, &v);
-    }
-    return v.failed ? EXIT_VALIDATION : EXIT_OK;
+    return code;
 }

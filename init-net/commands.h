@@ -15,4 +15,12 @@ int cmd_stats(struct options *o, const struct facts *facts);   // counters
 int cmd_doctor(struct options *o, const struct facts *facts);  // what the kernel and the container lack
 int cmd_wait(struct options *o, const struct facts *facts);    // until the proxy is ready
 
+
+struct json_writer;
+struct verify_result;
+// Validates and, unless the result is to be JSON, tells. EXIT_OK or EXIT_VALIDATION.
+int cmd_verify_run(struct options *o, struct verify_result *ret);
+// Adds "probed" and "checks" to an open JSON object.
+void cmd_verify_put(struct json_writer *w, const struct verify_result *v);
+
 #endif

@@ -87,3 +87,16 @@ void report_end(const struct options *o, struct json_writer *w, struct buf *out)
     buf_append(out, "\n", 1);
     report_write(STDOUT_FILENO, out);
 }
+
+void report_failed(const struct options *o, const struct err *err)
+{
+    report_warnings(o);
+    report_message(o, "error", "%s", err->msg);
+    if (o->output == OUTPUT_JSON) {
+        struct json_writer w;
+        struct buf out = { 0 };
+        report_begin(o, &w, &out, "failed");
+        jw_kv(&w, "error", str_c(err->msg));
+        report_end(o, &w, &out);
+    }
+}

@@ -11,6 +11,9 @@ __attribute__((format(printf, 3, 4))) void report_message(const struct options *
                                                           ...);
 // Shows the warnings collected in o.
 void report_warnings(const struct options *o);
+// The end of a command that failed: warnings and the reason on standard error and, with --output json, on standard output
+// an object with the result "failed" and the reason as "error".
+void report_failed(const struct options *o, const struct err *err);
 // Begins the JSON result: opens an object with command, version and result. out must be empty.
 void report_begin(const struct options *o, struct json_writer *w, struct buf *out, const char *result);
 // Adds warnings, closes the object, writes it to standard output and frees out.

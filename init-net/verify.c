@@ -7,6 +7,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/fsuid.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -214,6 +215,70 @@ static void run_probe(const struct plan *p, const struct probe *x, uint32_t time
     v->probed = v->probed || right;
 }
 
+// A socket that counts as the proxy's: the rules ask whose it was when it was made. -1 without CAP_SETUID.
+static int proxy_socket(const struct id_list *uids)
+{
+    uid_t own = geteuid();
+    int fd = -1;
+    if (uids->n == 0) {
+        return -1;
+    }
+    setfsuid(uids->v[0]);
+    if ((uid_t)setfsuid((uid_t)-1) == uids->v[0]) { // an impossible user only asks which one it is
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    }
+    setfsuid(own);
+    return fd;
+}
+
+// The proxy asks the nameserver for the root's servers (RFC 1035 §4.1). Its own port in network order; 0: it cannot.
+static uint16_t proxy_asks(const struct plan *p, const struct probe *x)
+{
+    static const uint8_t query[] = { 0x72, 0x6d, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1 };
+    scope_close int fd = proxy_socket(&p->o->proxy_uids);
+    union address a, own = { 0 };
+    socklen_t n = make_address(AF_INET, x->to, x->to_port, &a), own_n = sizeof(own.v4);
+    if (fd < 0 || connect(fd, &a.sa, n) < 0 || getsockname(fd, &own.sa, &own_n) < 0 ||
+        send(fd, query, sizeof(query), 0) != (ssize_t)sizeof(query)) {
+        return 0;
+    }
+    return own.v4.sin_port;
+}
+
+// An application that takes the port from which the proxy has just asked must not follow the proxy's conntrack entry past
+// the redirect: the zones are for that.
+static void probe_zones(const struct plan *p, const struct probe *x, uint32_t timeout_ms, struct verify_result *v)
+{
+    uint8_t token[TOKEN_BYTES];
+    struct fate want = expected(p, x);
+    if (want.kind != FATE_REDIRECT || getrandom(token, sizeof(token), 0) != sizeof(token)) {
+        note(v, "dns-zones", CHECK_SKIPPED, "these rules leave %s:%u of user %u alone", x->to, x->to_port, geteuid());
+        return;
+    }
+    scope_close int listener = open_listener(x, want.port);
+    uint16_t port = listener < 0 ? 0 : proxy_asks(p, x);
+    if (!port) {
+        note(v, "dns-zones", CHECK_SKIPPED, listener < 0 ? "port %u of %s is taken" : "asking as the proxy needs CAP_SETUID and a route"
+             " (port %u, %s)", want.port, x->listen);
+        return;
+    }
+    scope_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    union address from, to;
+    make_address(AF_INET, "0.0.0.0", 0, &from);
+    from.v4.sin_port = port;
+    socklen_t n = make_address(AF_INET, x->to, x->to_port, &to);
+    if (fd < 0 || bind(fd, &from.sa, sizeof(from.v4)) < 0 || connect(fd, &to.sa, n) < 0) {
+        note(v, "dns-zones", CHECK_SKIPPED, "cannot ask from port %u: %s", ntohs(port), strerror(errno));
+        return;
+    }
+    bool met = send(fd, token, sizeof(token), 0) == sizeof(token) &&
+               same_token(listener, token, (int64_t)clock_mono_ms() + timeout_ms);
+    note(v, "dns-zones", met ? CHECK_OK : CHECK_FAILED,
+         met ? "%s:%u from port %u, which the proxy has just used, reaches port %u"
+             : "%s:%u from port %u, which the proxy has just used, does not reach port %u",
+         x->to, x->to_port, ntohs(port), want.port);
+}
+
 // The rules in the kernel against the plan, in whatever backend they stand.
 static int compare_rules(struct plan *p, struct options *o, char *why, size_t why_size, bool *ret_same, struct err *err)
 {
@@ -261,12 +326,12 @@ void verify_run(struct plan *p, struct options *o, uint32_t timeout_ms, struct v
 {
     struct verify_result v = { 0 };
     uint16_t port = p->o->probe_port;
-    char resolver[INET_ADDRSTRLEN] = "192.0.2.53";
-    for (size_t i = 0; i < p->o->resolvers.n; i++) {
-        if (p->o->resolvers.v[i].family == AF_INET) {
-            inet_ntop(AF_INET, p->o->resolvers.v[i].addr, resolver, sizeof(resolver));
-            break;
-        }
+    // Where nobody is (RFC 5737, RFC 3849), when all DNS is captured and no nameserver of that family is known.
+    char resolver[INET_ADDRSTRLEN] = "192.0.2.53", resolver6[INET6_ADDRSTRLEN] = "2001:db8::53";
+    for (size_t i = p->o->resolvers.n; i > 0; i--) {
+        const struct cidr *c = &p->o->resolvers.v[i - 1];
+        inet_ntop(c->family, c->addr, c->family == AF_INET ? resolver : resolver6,
+                  c->family == AF_INET ? sizeof(resolver) : sizeof(resolver6));
     }
     // 192.0.2.0/24 is nobody's (RFC 5737). What the proxy's user can prove is the hairpin, the others the way out.
     const struct probe probes[] = {
@@ -274,6 +339,7 @@ void verify_run(struct plan *p, struct options *o, uint32_t timeout_ms, struct v
         { "hairpin6", AF_INET6, IPPROTO_TCP, "::1", "::6", port, "lo", "::1" },
         { "outbound", AF_INET, IPPROTO_TCP, NULL, "192.0.2.2", port, "eth0", "127.0.0.1" },
         { "dns", AF_INET, IPPROTO_UDP, NULL, resolver, 53, strncmp(resolver, "127.", 4) ? "eth0" : "lo", "127.0.0.1" },
+        { "dns6", AF_INET6, IPPROTO_UDP, NULL, resolver6, 53, strcmp(resolver6, "::1") ? "eth0" : "lo", "::1" },
     };
     check_structure(p, o, &v);
     for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]) && !v.failed; i++) {
@@ -281,6 +347,9 @@ void verify_run(struct plan *p, struct options *o, uint32_t timeout_ms, struct v
             continue;
         }
         run_probe(p, &probes[i], timeout_ms, &v);
+        if (probes[i].proto == IPPROTO_UDP && probes[i].family == AF_INET && !v.failed) {
+            probe_zones(p, &probes[i], timeout_ms, &v);
+        }
     }
     note(&v, "inbound", CHECK_SKIPPED, "cannot be called from inside: what goes by lo does not meet the inbound rules");
     *ret = v;

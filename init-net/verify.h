@@ -13,7 +13,7 @@ struct check {
     char text[200]; // what was seen or why it was not looked at
 };
 
-enum { VERIFY_CHECKS_MAX = 8 };
+enum { VERIFY_CHECKS_MAX = 12 };
 
 struct verify_result {
     size_t n;

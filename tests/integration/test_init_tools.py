@@ -91,10 +91,51 @@ def test_verify_proves_what_its_user_can_prove(quiet_pod):
     for _ in range(2):
         probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, check=0))
         assert probed and (got["rules"], got["outbound"], got["dns"], got["hairpin"]) == ("ok", "ok", "ok", "skipped")
+        assert got["dns-zones"] == "ok"
         probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_PROXY, check=0))
         assert probed and (got["rules"], got["hairpin"], got["outbound"]) == ("skipped", "ok", "skipped")
     probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, prefix=AS_GROUP, check=0))
     assert not probed and "failed" not in got.values()
+
+
+def test_verify_sees_that_zones_do_not_work(quiet_pod):
+    """Somebody puts all DNS into one zone, ahead of our rules: these are as planned, and yet do not do their work."""
+    flags = [*BASE, "--redirect-dns"]
+    remora(flags, namespace=quiet_pod, check=0)
+    subprocess.run(["ip", "netns", "exec", quiet_pod, "nft", "-f", "-"], text=True, check=True, input="""
+table inet one_zone {
+    chain out { type filter hook output priority -310; udp dport 53 ct zone set 7; }
+}""")
+    _, got = checks(remora(["verify", *flags, "--output", "json", "--probe-timeout", "300ms"], namespace=quiet_pod, check=126))
+    assert (got["rules"], got["dns"], got["dns-zones"]) == ("ok", "ok", "failed")
+    probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, check=0, prefix=[
+        "setpriv", "--reuid", "77", "--regid", "77", "--clear-groups", "--bounding-set", "-all"]))
+    assert probed and got["dns-zones"] == "skipped"
+
+
+def test_verify_dns_over_ipv6(quiet_pod):
+    sh(f"ip -n {quiet_pod} addr add fd00:77::1/64 dev q0 nodad")
+    sh(f"ip -n {quiet_pod} -6 route add default via fd00:77::2")
+    flags = [*BASE, "--redirect-dns", "--dual-stack"]
+    remora(flags, namespace=quiet_pod, resolvers=("fd00:96::10",), check=0)
+    _, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, resolvers=("fd00:96::10",), check=0))
+    assert (got["dns"], got["dns6"]) == ("skipped", "ok")
+
+
+def test_json_says_all_in_one_line(quiet_pod):
+    """What was done and what validation found; or what is wrong."""
+    said = result([*BASE, "--run-validation"], namespace=quiet_pod)
+    assert said["result"] == "applied" and said["backend"] == "nftables" and said["ipv4"] and not said["ipv6"]
+    assert said["probed"] and {c["name"]: c["result"] for c in said["checks"]}["outbound"] == "ok"
+    assert len(said["hash"]) == 16 and said["rules"] > 10 and said["warnings"] == [] and said["duration_ms"] >= 0
+    done = remora([*BASE, "--run-validation", "--skip-rule-apply", "--output", "json"], namespace=BARE, check=126)
+    assert {c["name"]: c["result"] for c in json.loads(done.stdout)["checks"]}["rules"] == "failed"
+    nobody = ["setpriv", "--reuid", "77", "--clear-groups", "--bounding-set", "-all"]
+    for command in ("apply", "cleanup", "check", "stats"):
+        flags = [] if command in ("cleanup", "stats") else BASE
+        done = remora([command, *flags, "--output", "json"], namespace=quiet_pod, prefix=nobody, check=1)
+        said = json.loads(done.stdout)
+        assert said["result"] == "failed" and "CAP_NET_ADMIN" in said["error"], said
 
 
 def test_validation_container_of_the_cni(quiet_pod):
