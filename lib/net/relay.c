@@ -30,9 +30,27 @@ static void finish(struct relay *r, struct conn *who, enum conn_close why)
     }
 }
 
+// true: what is in c->in may pass.
+static bool passes(struct relay *r, struct conn *c, bool eof)
+{
+    uint8_t side = c == r->a ? RELAY_A : RELAY_B;
+    if (!(r->gated & side)) {
+        return true;
+    }
+    if (!r->gate(r, c, eof)) {
+        return false;
+    }
+    r->gated &= (uint8_t)~side;
+    return true;
+}
+
 static void on_data(struct conn *c)
 {
-    struct conn *to = other(c->owner, c);
+    struct relay *r = c->owner;
+    if (r->gated && (!passes(r, c, false) || c->in.len == 0)) {
+        return;
+    }
+    struct conn *to = other(r, c);
     if (to->state == CONN_CLOSED || to->eof_out) {
         buf_clear(&c->in); // the other side's way out is closed: nobody is there to read it
         return;
@@ -46,7 +64,16 @@ static void on_data(struct conn *c)
 
 static void on_eof(struct conn *c)
 {
-    conn_shutdown(other(c->owner, c));
+    struct relay *r = c->owner;
+    if (r->gated) {
+        if (!passes(r, c, true)) {
+            return;
+        }
+        if (c->in.len) {
+            on_data(c);
+        }
+    }
+    conn_shutdown(other(r, c));
 }
 
 static void on_low(struct conn *c)
@@ -87,18 +114,25 @@ static void take_over(struct relay *r, struct conn *c)
 void relay_start(struct relay *r, struct conn *a, struct conn *b, uint64_t idle_ms,
                  void (*on_done)(struct relay *r, struct conn *who, enum conn_close why))
 {
-    *r = (struct relay){ .a = a, .b = b, .idle_ms = idle_ms, .on_done = on_done };
+    r->a = a;
+    r->b = b;
+    r->idle_ms = idle_ms;
+    r->on_done = on_done;
+    r->done = false;
     timer_init(&r->idle, on_idle);
     take_over(r, a);
     take_over(r, b);
     struct conn *both[2] = { a, b };
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && !r->done; i++) {
         struct conn *c = both[i];
         if (c->in.len) {
             on_data(c);
         }
         if (c->eof_in) {
             on_eof(c); // told to the former owner
+        }
+        if (r->done) {
+            return;
         }
         conn_pause_read(c, CONN_PAUSE_OWNER); // so that resume sees a change and looks for waiting bytes
         conn_resume_read(c, CONN_PAUSE_OWNER);

@@ -9,6 +9,7 @@
 #include "lib/base/clock.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/access_log/token.h"
+#include "proxy/core/peer.h"
 
 #define OP(name)                                                                                                       \
     static void tok_##name(const struct format_op *op __attribute__((unused)),                                         \
@@ -72,6 +73,39 @@ static void put_ms_between(struct format_value *v, uint64_t from_ns, uint64_t to
 
 OP(absent)
 {
+}
+
+// What Istio's metadata exchange leaves in filter state: "downstream_peer", "upstream_peer" (in older configurations with "wasm." before it), printed as
+// the baggage that Istio makes of it; with "_id", the node's id. Everything else is unknown.
+static void put_peer(struct format_value *v, const struct peer_info *p)
+{
+    const struct { const char *key; struct str value; } parts[] = {
+        { "k8s.deployment.name=", p->workload }, { ",service.name=", p->canonical_name }, { ",service.version=", p->canonical_revision },
+        { ",k8s.namespace.name=", p->namespace }, { ",k8s.cluster.name=", p->cluster }, { ",app.name=", p->app }, { ",app.version=", p->version },
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < array_len(parts); i++) {
+        const char *key = n ? parts[i].key : parts[i].key + (parts[i].key[0] == ',');
+        size_t room = sizeof(v->scratch) - n, need = strlen(key) + parts[i].value.n;
+        if (parts[i].value.n && need < room) {
+            n += (size_t)snprintf(v->scratch + n, room, "%s%.*s", key, STR_FMT(parts[i].value));
+        }
+    }
+    put_text(v, str_n(v->scratch, n));
+}
+
+OP(filter_state)
+{
+    struct str rest = op->text, key = str_split(&rest, ':'); // ":PLAIN", ":TYPED": the same here
+    key = str_starts(key, STR("wasm.")) ? str_skip(key, 5) : key;
+    bool down = str_starts(key, STR("downstream_peer")), up = str_starts(key, STR("upstream_peer"));
+    const struct peer_info *p = down ? c->info->downstream_peer : up ? c->info->upstream_peer : NULL;
+    struct str which = str_skip(key, down ? 15 : 13);
+    if (p && str_is(which, "_id")) {
+        put_text(v, p->id);
+    } else if (p && which.n == 0) {
+        put_peer(v, p);
+    }
 }
 
 // ---- time ----

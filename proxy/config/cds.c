@@ -283,13 +283,15 @@ static void build_metadata(struct config_ctx *ctx, const cluster *m, struct clus
     c->metadata_no_alpn_override = str_is(pb_struct_str(istio, "alpn_override"), "false");
 }
 
-// Upstream network filters: Istio's metadata exchange does nothing while its ALPN is not offered (tls.c).
-static int check_filters(const cluster *m, struct err *err)
+// Upstream network filters: Istio's metadata exchange, which has its ALPN offered (tls.c) and is spoken by the TCP proxy.
+static int check_filters(const cluster *m, struct config_ctx *ctx, struct err *err)
 {
+    ctx->peer_exchange = false;
     for (size_t i = 0; i < m->n_filters; i++) {
         if (strcmp(m->filters[i]->name, "istio.metadata_exchange")) {
             return cfg_fail(err, "filters", "\"%s\" is not supported", m->filters[i]->name);
         }
+        ctx->peer_exchange = true;
     }
     return 0;
 }
@@ -322,9 +324,9 @@ static int fill(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c,
         return cfg_fail(err, "connect_timeout", "must be greater than 0s");
     }
     c->buffer_limit = pb_u32_or(m->per_connection_buffer_limit_bytes, 0);
-    if (check_known(m, err) || build_type(m, c, err) || build_balancing(ctx, m, c, err) || build_protocol(ctx, m, c, err) ||
+    if (check_known(m, err) || check_filters(m, ctx, err) || build_type(m, c, err) || build_balancing(ctx, m, c, err) || build_protocol(ctx, m, c, err) ||
         build_transports(ctx, m, c, err) || build_resilience(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
-        build_health_checks(ctx, m, c, err) || check_filters(m, err)) {
+        build_health_checks(ctx, m, c, err)) {
         return err->code;
     }
     build_metadata(ctx, m, c);

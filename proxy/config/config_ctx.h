@@ -34,6 +34,7 @@ struct config_ctx {
     // ADS, else negative: files serve it already.
     int (*add_source)(void *arg, int type, const char *path, struct err *err);
     void *add_source_arg;
+    bool peer_exchange;           // what is built speaks Istio's TCP metadata exchange: its ALPN is kept
 };
 
 // "field: reason" with code -EINVAL. Returns the code.

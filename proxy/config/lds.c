@@ -112,6 +112,18 @@ static int build_filters(struct config_ctx *ctx, const chain_msg *m, struct filt
     return 0;
 }
 
+// Metadata exchange in front of a TCP proxy.
+static bool speaks_peer_exchange(const struct filter_chain *c)
+{
+    const struct ext *last = &c->filters[c->filter_count - 1];
+    for (size_t i = 0; i + 1 < c->filter_count; i++) {
+        if (!strcmp(c->filters[i].ops->name, "istio.metadata_exchange")) {
+            return !strcmp(last->ops->name, "envoy.filters.network.tcp_proxy");
+        }
+    }
+    return false;
+}
+
 static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const chain_msg *m, struct filter_chain **ret, struct err *err)
 {
     if (CFG_KNOWN(m, err, "filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name")) {
@@ -121,7 +133,11 @@ static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const cha
     c->listener = l;
     c->name = build_str(ctx->arena, m->name);
     c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, 0);
-    if (build_transport_socket(ctx, m->transport_socket, true, &c->tls, err) || build_filters(ctx, m, c, err)) {
+    if (build_filters(ctx, m, c, err)) {
+        return err->code;
+    }
+    ctx->peer_exchange = speaks_peer_exchange(c);
+    if (build_transport_socket(ctx, m->transport_socket, true, &c->tls, err)) {
         return err->code;
     }
     *ret = c;

@@ -46,14 +46,14 @@ static int build_params(const common_tls *c, struct arena *a, struct slot_params
     return 0;
 }
 
-// The ALPN names that we can speak. "istio-peer-exchange" is left out on both sides: with it both peers would have to send a metadata
-// message before the first payload byte. Upstream pools leave out what their protocol is not (pool_h1.c).
-static size_t build_alpn(const common_tls *c, struct arena *a, struct str **ret)
+// The ALPN names that we can speak. "istio-peer-exchange" means a message ahead of the payload: it is kept only where the metadata exchange filter
+// stands beside a TCP proxy. Upstream pools leave out what their protocol is not (pool_h1.c).
+static size_t build_alpn(const common_tls *c, bool peer_exchange, struct arena *a, struct str **ret)
 {
     struct str *v = arena_array(a, struct str, c->n_alpn_protocols + 1);
     size_t n = 0;
     for (size_t i = 0; i < c->n_alpn_protocols; i++) {
-        if (strcmp(c->alpn_protocols[i], "istio-peer-exchange")) {
+        if (peer_exchange || strcmp(c->alpn_protocols[i], "istio-peer-exchange")) {
             v[n++] = build_str(a, c->alpn_protocols[i]);
         }
     }
@@ -218,7 +218,7 @@ static int build_common(struct config_ctx *ctx, const common_tls *c, bool server
         build_roots(c, ctx, &p, t, &ca_xds, err)) {
         return cfg_in(err, "common_tls_context");
     }
-    alpn_count = build_alpn(c, ctx->arena, &alpn);
+    alpn_count = build_alpn(c, ctx->peer_exchange, ctx->arena, &alpn);
     if (server) {
         p.alpn = alpn;
         p.alpn_count = alpn_count;

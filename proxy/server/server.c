@@ -20,6 +20,7 @@
 #include "proxy/admin/admin.h"
 #include "proxy/config/bootstrap.h"
 #include "proxy/config/config.h"
+#include "proxy/filters/network/peer_exchange.h"
 #include "proxy/server/sidecar.h"
 #include "proxy/server/trim.h"
 #include "proxy/server/workers.h"
@@ -313,6 +314,7 @@ static int start_config(struct server *s, struct err *err)
     };
     s->config = config_new(&co);
     struct xds_node node = { .serialized = node_bytes(s) };
+    peer_exchange_init(s->boot.msg->node);
     s->xds = xds_client_new(s->loop, &node, config_sink, s->config);
     config_set_client(s->config, s->xds);
     if (co.validate_only) {

@@ -386,7 +386,8 @@ static size_t alpn_offer(const struct picked *k, const struct pool_opts *o, enum
         count = tls->alpn_count;
     }
     for (size_t i = 0; i < count && n < max; i++) {
-        if (o->raw || !alpn_contradicts(from[i], v)) {
+        // Metadata exchange puts a message ahead of the payload, which only the TCP proxy does.
+        if (!str_is(from[i], "istio-peer-exchange") && (o->raw || !alpn_contradicts(from[i], v))) {
             ret[n++] = from[i];
         }
     }

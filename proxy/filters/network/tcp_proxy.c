@@ -16,6 +16,7 @@
 #include "lib/net/relay.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/filters/network/filters.h"
+#include "proxy/filters/network/peer_exchange.h"
 #include "proxy/upstream/cluster.h"
 
 enum { PROBE_WORDS_MAX = 256, PROBE_HOLD_BYTES = 4096 };
@@ -40,6 +41,7 @@ struct session { // downstream.terminal
     struct relay relay;
     struct timer limit;         // max_downstream_connection_duration, or the end of a drain
     const char *details;        // static, for the log
+    const struct peer_info *down_peer, *up_peer; // in d's arena; NULL = not told
     probe_fn *probe;            // set while it is one
     uint16_t attempts;
     bool beginning;             // of a probe: nobody to tell yet
@@ -95,6 +97,8 @@ static void write_log(struct session *s, uint32_t flags)
         i.bytes_sent = c->bytes_out;
         i.end_ns = loop_now_ns(s->d->worker->loop);
         upstream_info(s, &i);
+        i.downstream_peer = s->down_peer;
+        i.upstream_peer = s->up_peer;
         struct format_ctx ctx = { .info = &i };
         access_log_write(s->d->worker, s->cfg->access_logs, s->cfg->access_log_count, &ctx);
     }
@@ -164,8 +168,66 @@ static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
     session_end(s, flags, broke);
 }
 
+// ---- metadata exchange (Istio): who the peers are, ahead of their payload ----
+
+// c is open. Where the peer speaks it too, ours goes out at once: whichever side has something to say first, both messages are ahead of it.
+static void exchange_begin(struct session *s, struct conn *c, uint8_t side)
+{
+    const struct tls_info *tls = transport_tls_info(c);
+    if (!tls || !str_is(tls->alpn, PEER_EXCHANGE_ALPN)) {
+        return;
+    }
+    stat_inc(s->stats, STAT_ID_TCP_MX_ALPN_FOUND);
+    struct str own = peer_exchange_message();
+    conn_write_bytes(c, own.p, own.n);
+    if (c->bytes_out >= own.n) {
+        c->bytes_out -= own.n; // no payload
+    }
+    s->relay.gated |= side;
+}
+
+// What came first from a side that is to tell its metadata. As relay.gate.
+static bool exchange_read(struct session *s, struct conn *c, bool eof)
+{
+    struct peer_info p;
+    size_t length = 0, have = c->in.len;
+    struct str head = buf_pullup(&c->in, have < PEER_EXCHANGE_HEADER ? have : PEER_EXCHANGE_HEADER);
+    size_t want = peer_exchange_wants(head);
+    switch (have ? peer_exchange_parse(buf_pullup(&c->in, have < want ? have : want), &s->d->arena, &p, &length) : PEER_EXCHANGE_MORE) {
+    case PEER_EXCHANGE_MORE:
+        return eof; // an end within: payload after all, as far as anybody can tell
+    case PEER_EXCHANGE_NONE:
+        stat_inc(s->stats, STAT_ID_TCP_MX_NO_HEADER);
+        return true;
+    case PEER_EXCHANGE_BAD:
+        stat_inc(s->stats, STAT_ID_TCP_MX_BAD_HEADER);
+        s->details = "peer_metadata_too_long";
+        session_end(s, 0, true);
+        return false;
+    case PEER_EXCHANGE_UNKNOWN:
+        stat_inc(s->stats, STAT_ID_TCP_MX_BAD_HEADER);
+        break;
+    case PEER_EXCHANGE_FOUND: {
+        struct peer_info *keep = arena_new(&s->d->arena, struct peer_info);
+        *keep = p;
+        *(c == s->d->conn ? &s->down_peer : &s->up_peer) = keep;
+        stat_inc(s->stats, STAT_ID_TCP_MX_ADDED);
+        break;
+    }
+    }
+    buf_drain(&c->in, length);
+    c->bytes_in -= length;
+    return true;
+}
+
+static bool exchange_gate(struct relay *r, struct conn *c, bool eof)
+{
+    return exchange_read(container_of(r, struct session, relay), c, eof);
+}
+
 static void join(struct session *s)
 {
+    s->relay.gate = exchange_gate;
     relay_start(&s->relay, s->d->conn, s->up.conn, s->cfg->idle_ms, relay_done);
 }
 
@@ -174,6 +236,15 @@ static void join(struct session *s)
 static void probe_data(struct conn *c)
 {
     struct session *s = c->owner;
+    if (s->relay.gated & RELAY_B) {
+        if (!exchange_read(s, c, false)) {
+            return;
+        }
+        s->relay.gated &= (uint8_t)~RELAY_B;
+        if (c->in.len == 0) {
+            return;
+        }
+    }
     if (c->in.len > PROBE_HOLD_BYTES) {
         conn_pause_read(c, CONN_PAUSE_FLOW); // the relay resumes
     }
@@ -200,6 +271,7 @@ static void on_ready(struct pool_tcp_request *r, struct conn *c)
 {
     struct session *s = container_of(r, struct session, up);
     search_free(s);
+    exchange_begin(s, c, RELAY_B);
     if (s->probe) {
         c->ops = &probe_ops;
         c->owner = s;
@@ -354,6 +426,7 @@ static void take_downstream(struct session *s)
     d->conn->ops = &waiting_ops;
     d->conn->owner = d;
     conn_pause_read(d->conn, CONN_PAUSE_FLOW);
+    exchange_begin(s, d->conn, RELAY_A);
     if (s->cfg->max_duration_ms) {
         timer_set(d->worker->loop, &s->limit, s->cfg->max_duration_ms);
     }
