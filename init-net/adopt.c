@@ -3,16 +3,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
 #include <linux/inet_diag.h>
-#include <linux/netfilter/nf_conntrack_common.h>
-#include <linux/netfilter/nf_conntrack_tcp.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/sock_diag.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "init-net/nl.h"
+#include "lib/base/check.h"
 #include "lib/base/mem.h"
 #include "lib/base/scope.h"
 
@@ -59,6 +59,21 @@ static int on_socket(const struct nlmsghdr *msg, void *arg)
     return MNL_CB_OK;
 }
 
+// Are there TCP sockets at all? In an init container there are none, and listing them means a walk over the whole hash
+// table of the host. When unsure: yes.
+static bool has_sockets(const char *path, const char *name)
+{
+    char line[256];
+    bool none = false;
+    size_t n = strlen(name);
+    scope_fclose FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof(line), f)) {
+        none = none || (strncmp(line, name, n) == 0 && strncmp(line + n, " inuse 0 ", 9) == 0) ||
+               (strncmp(line, name, n) == 0 && strcmp(line + n, " inuse 0\n") == 0);
+    }
+    return !none;
+}
+
 static int list_sockets(struct connections *list, struct err *err)
 {
     scope_nl struct nl nl = { 0 };
@@ -86,48 +101,59 @@ static int list_sockets(struct connections *list, struct err *err)
     return r;
 }
 
-static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct connection *c, bool reply)
+static void set_addresses(struct nf_conntrack *ct, const struct connection *c)
 {
-    bool v4 = c->family == AF_INET;
-    const uint8_t *src = reply ? c->remote : c->local, *dst = reply ? c->local : c->remote;
-    struct nlattr *tuple = mnl_attr_nest_start(msg, type);
-    struct nlattr *ip = mnl_attr_nest_start(msg, CTA_TUPLE_IP);
-    mnl_attr_put(msg, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, v4 ? 4 : 16, src);
-    mnl_attr_put(msg, v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, v4 ? 4 : 16, dst);
-    mnl_attr_nest_end(msg, ip);
-    struct nlattr *proto = mnl_attr_nest_start(msg, CTA_TUPLE_PROTO);
-    mnl_attr_put_u8(msg, CTA_PROTO_NUM, IPPROTO_TCP);
-    mnl_attr_put_u16(msg, CTA_PROTO_SRC_PORT, reply ? c->remote_port : c->local_port);
-    mnl_attr_put_u16(msg, CTA_PROTO_DST_PORT, reply ? c->local_port : c->remote_port);
-    mnl_attr_nest_end(msg, proto);
-    mnl_attr_nest_end(msg, tuple);
+    if (c->family == AF_INET) {
+        nfct_set_attr(ct, ATTR_ORIG_IPV4_SRC, c->local);
+        nfct_set_attr(ct, ATTR_ORIG_IPV4_DST, c->remote);
+        nfct_set_attr(ct, ATTR_REPL_IPV4_SRC, c->remote);
+        nfct_set_attr(ct, ATTR_REPL_IPV4_DST, c->local);
+    } else {
+        nfct_set_attr(ct, ATTR_ORIG_IPV6_SRC, c->local);
+        nfct_set_attr(ct, ATTR_ORIG_IPV6_DST, c->remote);
+        nfct_set_attr(ct, ATTR_REPL_IPV6_SRC, c->remote);
+        nfct_set_attr(ct, ATTR_REPL_IPV6_DST, c->local);
+    }
+}
+
+static struct nf_conntrack *make_entry(const struct connection *c)
+{
+    struct nf_conntrack *ct = nfct_new();
+    CHECK(ct);
+    nfct_set_attr_u8(ct, ATTR_ORIG_L3PROTO, c->family);
+    nfct_set_attr_u8(ct, ATTR_REPL_L3PROTO, c->family);
+    nfct_set_attr_u8(ct, ATTR_ORIG_L4PROTO, IPPROTO_TCP);
+    nfct_set_attr_u8(ct, ATTR_REPL_L4PROTO, IPPROTO_TCP);
+    set_addresses(ct, c);
+    nfct_set_attr_u16(ct, ATTR_ORIG_PORT_SRC, c->local_port);
+    nfct_set_attr_u16(ct, ATTR_ORIG_PORT_DST, c->remote_port);
+    nfct_set_attr_u16(ct, ATTR_REPL_PORT_SRC, c->remote_port);
+    nfct_set_attr_u16(ct, ATTR_REPL_PORT_DST, c->local_port);
+    nfct_set_attr_u32(ct, ATTR_STATUS, IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED);
+    nfct_set_attr_u32(ct, ATTR_TIMEOUT, ENTRY_TIMEOUT_S);
+    nfct_set_attr_u8(ct, ATTR_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
+    // The windows are unknown, so the tracking of both sides must be lenient.
+    nfct_set_attr_u8(ct, ATTR_TCP_FLAGS_ORIG, IP_CT_TCP_FLAG_BE_LIBERAL);
+    nfct_set_attr_u8(ct, ATTR_TCP_MASK_ORIG, IP_CT_TCP_FLAG_BE_LIBERAL);
+    nfct_set_attr_u8(ct, ATTR_TCP_FLAGS_REPL, IP_CT_TCP_FLAG_BE_LIBERAL);
+    nfct_set_attr_u8(ct, ATTR_TCP_MASK_REPL, IP_CT_TCP_FLAG_BE_LIBERAL);
+    return ct;
 }
 
 // One entry; 0, -EEXIST when conntrack knows the connection already, or another errno.
 static int add_entry(struct nl *nl, const struct connection *c)
 {
-    char buf[1024];
-    // The windows are unknown, so the tracking of both sides must be lenient.
-    static const struct nf_ct_tcp_flags liberal = { .flags = IP_CT_TCP_FLAG_BE_LIBERAL,
-                                                    .mask = IP_CT_TCP_FLAG_BE_LIBERAL };
+    char buf[2048];
     struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
     msg->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
     msg->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
     struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(msg, sizeof(*nfg));
     nfg->nfgen_family = c->family;
     nfg->version = NFNETLINK_V0;
-    put_tuple(msg, CTA_TUPLE_ORIG, c, false);
-    put_tuple(msg, CTA_TUPLE_REPLY, c, true);
-    mnl_attr_put_u32(msg, CTA_STATUS, htonl(IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED));
-    mnl_attr_put_u32(msg, CTA_TIMEOUT, htonl(ENTRY_TIMEOUT_S));
-    struct nlattr *info = mnl_attr_nest_start(msg, CTA_PROTOINFO);
-    struct nlattr *tcp = mnl_attr_nest_start(msg, CTA_PROTOINFO_TCP);
-    mnl_attr_put_u8(msg, CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
-    mnl_attr_put(msg, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, sizeof(liberal), &liberal);
-    mnl_attr_put(msg, CTA_PROTOINFO_TCP_FLAGS_REPLY, sizeof(liberal), &liberal);
-    mnl_attr_nest_end(msg, tcp);
-    mnl_attr_nest_end(msg, info);
-    return nl_request(nl, msg, NULL, NULL);
+    struct nf_conntrack *ct = make_entry(c);
+    int r = nfct_nlmsg_build(msg, ct) < 0 ? -EINVAL : 0;
+    nfct_destroy(ct);
+    return r ? r : nl_request(nl, msg, NULL, NULL);
 }
 
 int adopt_connections(size_t *ret_adopted, struct err *err)
@@ -135,6 +161,10 @@ int adopt_connections(size_t *ret_adopted, struct err *err)
     struct connections list = { 0 };
     scope_nl struct nl nl = { 0 };
     size_t adopted = 0;
+    if (!has_sockets("/proc/net/sockstat", "TCP:") && !has_sockets("/proc/net/sockstat6", "TCP6:")) {
+        *ret_adopted = 0;
+        return 0;
+    }
     int r = list_sockets(&list, err);
     if (r == 0 && list.n) {
         r = nl_open(&nl, NETLINK_NETFILTER, err);

@@ -146,7 +146,7 @@ static int write_all(struct apply *ap, struct nl *route, struct err *err)
     if (r) {
         route_undo(route, &added);
     } else {
-        r = final(route_prune(route, &ap->plan, ap->o->takeover, &pruned, err));
+        r = added.stale ? final(route_prune(route, &ap->plan, ap->o->takeover, &pruned, err)) : 0;
         ap->route_changes = route_added_count(&added) + pruned;
     }
     signals_release(&before);

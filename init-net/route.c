@@ -284,12 +284,24 @@ static size_t wanted_rules(const struct plan *p, struct fwmark_rule ret[2])
     return n;
 }
 
+// Would route_prune find work?
+static bool has_stale(const struct routing *s, const struct plan *p)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (is_ours(&s->rules[i]) && !plan_wants(p, &s->rules[i])) {
+            return true;
+        }
+    }
+    return s->addr6 && !p->passthrough_addr6;
+}
+
 int route_apply(struct nl *nl, const struct plan *p, bool takeover, struct route_added *ret_added, struct err *err)
 {
     struct routing s;
     struct fwmark_rule want[2];
     struct route_added added = { .mark = p->route_mark, .table = p->route_table };
     int code = read_routing(nl, &s, err);
+    added.stale = code == 0 && (takeover || has_stale(&s, p));
     if (code == 0 && p->passthrough_addr6 && !s.addr6) {
         code = set_addr6(nl, true, err);
         added.addr6 = code == 0;

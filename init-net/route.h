@@ -15,6 +15,7 @@ struct route_added {
     bool addr6;
     bool rule[2], route[2]; // IPv4, IPv6
     uint32_t mark, table;
+    bool stale; // there is something that route_prune would remove
 };
 
 // Before the rules: adds what the plan wants and is not there. With takeover another program's equal rule does not count,
