@@ -2,7 +2,14 @@
 // doctor: what remora-init needs from the kernel and from its container, and what to do where it is missing.
 // Features are tried by sending rules that use them to the kernel, which checks and forgets them.
 #include <errno.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/common.h>
 #include <linux/capability.h>
+#include <netinet/in.h> // before what includes linux/in.h
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -122,6 +129,52 @@ static void try_rules(struct doctor *d, struct nl *nl, const char *what, const c
     }
 }
 
+// A nat chain of somebody else that is asked before ours, or as it happens (equal priority: the one loaded last).
+static int on_base_chain(const struct nlmsghdr *msg, void *arg)
+{
+    struct doctor *d = arg;
+    struct nftnl_chain *c = nftnl_chain_alloc();
+    CHECK(c);
+    if (nftnl_chain_nlmsg_parse(msg, c) == 0 && nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM) &&
+        nftnl_chain_is_set(c, NFTNL_CHAIN_TYPE) && strcmp(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE), "nat") == 0) {
+        const char *table = nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE);
+        uint32_t hook = nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM);
+        int32_t priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO);
+        int32_t ours = -100 + (int32_t)d->o->nat_priority_offset;
+        if (strcmp(table, PLAN_TABLE) != 0 && priority <= ours && (hook == NF_INET_PRE_ROUTING || hook == NF_INET_LOCAL_OUT)) {
+            find(d, "hook", NOTE, "nat chain %s of table %s (priority %d) %s ours (%d): what it redirects does not reach the proxy; "
+                 "choose a lower --nat-priority-offset", nftnl_chain_get_str(c, NFTNL_CHAIN_NAME), table, priority,
+                 priority < ours ? "comes before" : "comes before or behind, as it happens,", ours);
+        }
+    }
+    nftnl_chain_free(c);
+    return MNL_CB_OK;
+}
+
+static void look_at_hooks(struct doctor *d, struct nl *nl)
+{
+    char buf[256];
+    struct nlmsghdr *msg = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP, 0);
+    int r = nl_request(nl, msg, on_base_chain, d);
+    if (r) {
+        find(d, "hook", NOTE, "the chains of others cannot be listed: %s", strerror(-r));
+    }
+}
+
+// --established=adopt makes conntrack entries: is the interface for them there?
+static void look_at_ctnetlink(struct doctor *d, struct nl *nl)
+{
+    char buf[256];
+    struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
+    msg->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS;
+    msg->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+    struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(msg, sizeof(*nfg));
+    *nfg = (struct nfgenmsg){ .nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0 };
+    int r = nl_request(nl, msg, NULL, NULL);
+    find(d, "ctnetlink", r ? NOTE : GOOD, r ? "conntrack entries cannot be made (%s): use --established=syn-only where connections "
+         "are open before the rules" : "answers", strerror(-r));
+}
+
 static void look_at_kernel(struct doctor *d)
 {
     scope_nl struct nl nl = { 0 };
@@ -141,6 +194,8 @@ static void look_at_kernel(struct doctor *d)
     try_rules(d, &nl, "dns capture", "doctor --redirect-dns --capture-all-dns -i *",
               "DNS capture needs nft_ct with conntrack zones");
     try_rules(d, &nl, "networks", "doctor -i 10.0.0.0/8,192.168.0.0/16 -b *", "lists of networks need interval sets");
+    look_at_ctnetlink(d, &nl);
+    look_at_hooks(d, &nl);
     for (size_t i = 0; i < s.n_tables; i++) {
         const char *owner = foreign_table_owner(s.tables[i].name);
         if (owner) {

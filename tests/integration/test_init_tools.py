@@ -177,6 +177,16 @@ def test_doctor_finds_all_there_and_the_capability_missing():
     said = {f["what"]: f["result"] for f in result(["doctor"])["findings"]}
     for what in ("CAP_NET_ADMIN", "nf_tables", "redirect", "tproxy", "dns capture", "networks"):
         assert said[what] == "ok", said
+    assert said["ctnetlink"] == "ok" and "hook" not in said
+    for priority, word in ((-101, "as it happens"), (-150, "comes before ours")):
+        subprocess.run(["ip", "netns", "exec", POD, "nft", "-f", "-"], text=True, check=True, input=f"""
+table inet rival {{
+    chain out {{ type nat hook output priority {priority}; }}
+    chain late {{ type nat hook output priority -90; }}
+}}""")
+        hooks = [f["text"] for f in result(["doctor"])["findings"] if f["what"] == "hook"]
+        sh(f"ip netns exec {POD} nft delete table inet rival")
+        assert len(hooks) == 1 and word in hooks[0] and "chain out of table rival" in hooks[0], hooks
     done = remora(["doctor"], prefix=AS_PROXY, check=1)
     assert "securityContext" in done.stdout
 
