@@ -93,6 +93,28 @@ static void forget(struct cp_watch *w, struct str name)
     free(map_del(&w->sent, name));
 }
 
+// Resource.version is the content's hash, so it means the same after a restart of ours.
+static char *version_text(const struct hash128 *h, struct arena *a)
+{
+    return (char *)arena_printf(a, "%016llx%016llx", (unsigned long long)h->hi, (unsigned long long)h->lo).p;
+}
+
+// The hash that a client shows; zero, which is no content's, for any other text.
+static struct hash128 version_parse(const char *text)
+{
+    struct hash128 h = { 0 };
+    for (size_t i = 0; i < 32; i++) {
+        char c = text[i];
+        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) {
+            return (struct hash128){ 0 };
+        }
+        uint64_t *half = i < 16 ? &h.hi : &h.lo;
+        *half = *half << 4 | (uint64_t)digit;
+    }
+    return text[32] ? (struct hash128){ 0 } : h;
+}
+
 static int delta_subscribe(struct cp_stream *s, struct cp_watch *w, const delta_request *m, struct err *err)
 {
     bool first = !w->asked;
@@ -121,9 +143,11 @@ static int delta_subscribe(struct cp_stream *s, struct cp_watch *w, const delta_
         w->wildcard |= m->n_resource_names_subscribe == 0; // legacy wildcard: the first request names nothing
         w->dirty = true;
         for (size_t i = 0; i < m->n_initial_resource_versions; i++) {
-            // What the client holds: content unknown, so it is sent again, and listed as removed when it is gone.
+            // What the client holds: sent again unless its version is today's, and listed as removed when it is gone.
             struct str name = str_c(m->initial_resource_versions[i]->key);
-            free(map_put(&w->sent, name, mem_zalloc(sizeof(struct hash128))));
+            struct hash128 *h = mem_new(struct hash128);
+            *h = version_parse(m->initial_resource_versions[i]->value);
+            free(map_put(&w->sent, name, h));
         }
     }
     return 0;
@@ -298,6 +322,7 @@ static bool delta_next(struct cp_stream *s, struct cp_watch *w, const struct cp_
         Envoy__Service__Discovery__V3__Resource *r =
             pb_new_as(a, Envoy__Service__Discovery__V3__Resource, envoy__service__discovery__v3__resource);
         r->name = (char *)v[i]->name.p;
+        r->version = version_text(&v[i]->hash, a);
         r->resource = to_any(v[i], t, a);
         m.resources[m.n_resources++] = r;
     }
