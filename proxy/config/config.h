@@ -20,6 +20,7 @@ struct config_opts {
     void (*publish)(void *arg, struct snapshot *s);
     void *arg;
     bool ipv6;              // the host has IPv6: DNS AUTO
+    const char *node_id, *node_cluster; // borrowed for good; NULL = none
     const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // of the bootstrap; NULL = none; borrowed for good
     uint64_t initial_fetch_timeout_ms; // default for sources that do not say: 15000
     bool validate_only;     // --mode validate: no sockets are bound, no names resolved, no files watched

@@ -19,6 +19,7 @@ struct config_ctx {
     struct arena *scratch;        // dies after the build: unpacked messages
     struct secret_store *secrets; // TLS slots and secrets
     bool ipv6;                    // the host has IPv6
+    const char *node_id, *node_cluster; // of the bootstrap; NULL = none
     const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // NULL = none; lives as long as the process
     // What the resource refers to, collected on the way (arena of the object).
     struct tls_slot **slots;      // borrowed: the object's arena holds a reference

@@ -2,6 +2,8 @@
 // http_connection_manager.v3.HttpConnectionManager → struct http_manager_cfg, and HTTP filter configurations.
 #include <string.h>
 
+#include "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.pb-c.h"
+#include "envoy/extensions/http/original_ip_detection/xff/v3/xff.pb-c.h"
 #include "proto/pb_util.h"
 #include "proto/types.h"
 #include "proxy/access_log/access_log.h"
@@ -19,9 +21,6 @@ static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct
 {
     if (m->config_type_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
         return cfg_fail(err, "config_discovery", "filter \"%s\": discovery of filter configurations is not supported yet", m->name);
-    }
-    if (m->disabled) {
-        return cfg_fail(err, "disabled", "filter \"%s\": enabling a filter per route is not supported yet", m->name);
     }
     const Google__Protobuf__Any *any =
         m->config_type_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_FILTER__CONFIG_TYPE_TYPED_CONFIG
@@ -41,7 +40,10 @@ static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct
     if (ops->ext.config_parse && ops->ext.config_parse(ctx, msg, ctx->arena, &cfg, err)) {
         return cfg_in(err, "typed_config");
     }
-    *ret = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, m->name) };
+    if (m->disabled && ops->terminal) {
+        return cfg_fail(err, "disabled", "filter \"%s\" ends the chain and cannot be disabled", m->name);
+    }
+    *ret = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, m->name), .disabled = m->disabled };
     return 0;
 }
 
@@ -83,13 +85,43 @@ static const struct http_filter_ops *find_route_ops(struct str name, struct str 
     return http_filter_find(name, type);
 }
 
+// route.v3.FilterConfig around a configuration, or alone: *any becomes what is inside, which may be NULL.
+static int unwrap_filter(struct config_ctx *ctx, const Google__Protobuf__Any **any, bool *ret_disabled, bool *ret_optional, struct err *err)
+{
+    if (!str_is(pb_any_type_name(*any, ctx->scratch), "envoy.config.route.v3.FilterConfig")) {
+        return 0;
+    }
+    Envoy__Config__Route__V3__FilterConfig *m = NULL;
+    struct err e = { 0 };
+    if (pb_any_unpack_as(Envoy__Config__Route__V3__FilterConfig, envoy__config__route__v3__filter_config, *any, ctx->scratch, &m, &e)) {
+        return cfg_fail(err, "value", "%.900s", e.msg);
+    }
+    *ret_disabled = m->disabled;
+    *ret_optional = m->is_optional;
+    *any = m->config && m->config->type_url && m->config->type_url[0] ? m->config : NULL;
+    return 0;
+}
+
 int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *entries, struct ext **ret, size_t *ret_count, struct err *err)
 {
     struct ext *v = n ? arena_array(ctx->arena, struct ext, n) : NULL;
     for (size_t i = 0; i < n; i++) {
         const struct any_entry *e = (const struct any_entry *)(const void *)entries[i];
-        struct str type = e->value ? pb_any_type_name(e->value, ctx->scratch) : str_n(NULL, 0);
+        const Google__Protobuf__Any *any = e->value;
+        bool disabled = false, optional = false;
+        if (any && unwrap_filter(ctx, &any, &disabled, &optional, err)) {
+            return cfg_in(err, "typed_per_filter_config[%s]", e->key);
+        }
+        struct str type = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
+        if (!type.n && (any != e->value || disabled)) { // only switched
+            v[i] = (struct ext){ .name = build_str(ctx->arena, e->key), .disabled = disabled };
+            continue;
+        }
         const struct http_filter_ops *ops = find_route_ops(str_c(e->key), type);
+        if (!ops && optional) {
+            v[i] = (struct ext){ .name = STR("") };
+            continue;
+        }
         if (!ops || !ops->route_config_parse) {
             cfg_fail(err, "value", "%.*s per route is not supported", STR_FMT(type));
             return cfg_in(err, "typed_per_filter_config[%s]", e->key);
@@ -97,14 +129,14 @@ int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *
         ProtobufCMessage *msg = NULL;
         struct err e2 = { 0 };
         void *cfg = NULL;
-        if (pb_any_unpack(e->value, NULL, ctx->scratch, &msg, &e2)) {
+        if (pb_any_unpack(any, NULL, ctx->scratch, &msg, &e2)) {
             cfg_fail(err, "value", "%.900s", e2.msg);
             return cfg_in(err, "typed_per_filter_config[%s]", e->key);
         }
         if (ops->route_config_parse(ctx, msg, ctx->arena, &cfg, err)) {
             return cfg_in(err, "typed_per_filter_config[%s]", e->key);
         }
-        v[i] = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, e->key) };
+        v[i] = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = build_str(ctx->arena, e->key), .disabled = disabled };
     }
     *ret = v;
     *ret_count = n;
@@ -191,6 +223,10 @@ static void take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_
     h->use_remote_address = pb_bool_or(m->use_remote_address, false);
     h->skip_xff_append = m->skip_xff_append;
     h->xff_trusted_hops = m->xff_num_trusted_hops;
+    if (m->add_user_agent && m->add_user_agent->value) {
+        h->user_agent = build_str(ctx->arena, ctx->node_cluster);
+        h->user_node = build_str(ctx->arena, ctx->node_id);
+    }
     h->generate_request_id = pb_bool_or(m->generate_request_id, true);
     h->preserve_external_request_id = m->preserve_external_request_id;
     h->always_set_request_id_in_response = m->always_set_request_id_in_response;
@@ -206,6 +242,79 @@ static void take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_
     h->server_header = (enum server_header)m->server_header_transformation; // same numbers
     h->via = build_str(ctx->arena, m->via);
     h->append_x_forwarded_port = m->append_x_forwarded_port;
+}
+
+static int build_cidrs(size_t n, Envoy__Config__Core__V3__CidrRange *const *m, struct arena *a, struct cidr **ret, size_t *ret_count,
+                       struct err *err)
+{
+    *ret = n ? arena_array(a, struct cidr, n) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (build_cidr(m[i], &(*ret)[i], err)) {
+            return cfg_in(err, "cidr_ranges[%zu]", i);
+        }
+    }
+    *ret_count = n;
+    return 0;
+}
+
+static int build_detection(struct config_ctx *ctx, const Envoy__Config__Core__V3__TypedExtensionConfig *x, struct ip_detection *d,
+                           struct err *err)
+{
+    struct str type = x->typed_config ? pb_any_type_name(x->typed_config, ctx->scratch) : str_n(NULL, 0);
+    ProtobufCMessage *msg = NULL;
+    struct err e = { 0 };
+    bool xff = str_is(type, "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig");
+    if (!xff && !str_is(type, "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig")) {
+        return cfg_fail(err, "typed_config", "\"%s\" (%.*s) is not supported", x->name, STR_FMT(type));
+    }
+    if (pb_any_unpack(x->typed_config, NULL, ctx->scratch, &msg, &e)) {
+        return cfg_fail(err, "typed_config", "%.900s", e.msg);
+    }
+    if (xff) {
+        const Envoy__Extensions__Http__OriginalIpDetection__Xff__V3__XffConfig *m = (const void *)msg;
+        d->hops = m->xff_num_trusted_hops;
+        return m->xff_trusted_cidrs ? build_cidrs(m->xff_trusted_cidrs->n_cidrs, m->xff_trusted_cidrs->cidrs, ctx->arena, &d->cidrs,
+                                                  &d->cidr_count, err)
+                                    : 0;
+    }
+    const Envoy__Extensions__Http__OriginalIpDetection__CustomHeader__V3__CustomHeaderConfig *m = (const void *)msg;
+    d->header = build_str(ctx->arena, m->header_name);
+    d->trust = m->allow_extension_to_set_address_as_trusted;
+    d->reject_status = m->reject_with_status ? (int)m->reject_with_status->code : 0;
+    return d->header.n ? 0 : cfg_fail(err, "typed_config.header_name", "missing");
+}
+
+// Who a client is, and who is one of us.
+static int build_trust(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+{
+    if (m->internal_address_config) {
+        h->internal_unix = m->internal_address_config->unix_sockets;
+        if (build_cidrs(m->internal_address_config->n_cidr_ranges, m->internal_address_config->cidr_ranges, ctx->arena, &h->internal,
+                        &h->internal_count, err)) {
+            return cfg_in(err, "internal_address_config");
+        }
+    }
+    size_t n = m->n_original_ip_detection_extensions;
+    if (n && (h->use_remote_address || h->xff_trusted_hops)) {
+        return cfg_fail(err, "original_ip_detection_extensions", "cannot be used with use_remote_address or xff_num_trusted_hops");
+    }
+    h->detections = n ? arena_array(ctx->arena, struct ip_detection, n) : NULL;
+    for (size_t i = 0; i < n; i++, h->detection_count++) {
+        if (build_detection(ctx, m->original_ip_detection_extensions[i], &h->detections[i], err)) {
+            return cfg_in(err, "original_ip_detection_extensions[%zu]", i);
+        }
+    }
+    const Envoy__Config__Core__V3__SchemeHeaderTransformation *t = m->scheme_header_transformation;
+    if (t && CFG_KNOWN(t, err, "scheme_to_overwrite")) {
+        return cfg_in(err, "scheme_header_transformation");
+    }
+    if (t && t->transformation_case == ENVOY__CONFIG__CORE__V3__SCHEME_HEADER_TRANSFORMATION__TRANSFORMATION_SCHEME_TO_OVERWRITE) {
+        h->scheme_overwrite = build_str(ctx->arena, t->scheme_to_overwrite);
+        if (!str_is(h->scheme_overwrite, "http") && !str_is(h->scheme_overwrite, "https")) {
+            return cfg_fail(err, "scheme_header_transformation.scheme_to_overwrite", "must be http or https");
+        }
+    }
+    return 0;
 }
 
 static int take_paths(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
@@ -274,7 +383,8 @@ static int check_known(const hcm_msg *m, struct err *err)
                      "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details",
                      "set_current_client_cert_details", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
                      "path_with_escaped_slashes_action", "request_id_extension", "strip_matching_host_port", "strip_any_host_port",
-                     "stream_error_on_invalid_http_message", "strip_trailing_host_dot", "append_x_forwarded_port");
+                     "stream_error_on_invalid_http_message", "strip_trailing_host_dot", "append_x_forwarded_port",
+                     "original_ip_detection_extensions", "scheme_header_transformation");
 }
 
 // Windows and the number of streams; limits against abuse are our own and always on.
@@ -310,7 +420,7 @@ int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_man
     h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
     take_identity(ctx, m, h);
     take_times(m, h);
-    if (take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
+    if (build_trust(ctx, m, h, err) || take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
         build_routes(ctx, m, h, err) || build_http_filters(ctx, m, h, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }

@@ -585,13 +585,13 @@ static int build_action(struct config_ctx *ctx, const route_msg *m, const struct
     }
 }
 
-// The newer field wins; -1 = nothing said.
-static int64_t buffer_limit(const Google__Protobuf__UInt64Value *newer, const Google__Protobuf__UInt32Value *older, int64_t above)
+// The newer field wins. False: nothing said.
+static bool buffer_limit(const Google__Protobuf__UInt64Value *newer, const Google__Protobuf__UInt32Value *older, uint64_t *ret)
 {
-    if (newer) {
-        return newer->value > INT64_MAX ? INT64_MAX : (int64_t)newer->value;
+    if (newer || older) {
+        *ret = newer ? newer->value : older->value;
     }
-    return older ? (int64_t)older->value : above;
+    return newer || older;
 }
 
 static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtual_host *vh, struct route *r, struct err *err)
@@ -601,7 +601,8 @@ static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtua
                   "tracing", "stat_prefix", "per_request_buffer_limit_bytes", "request_body_buffer_limit")) {
         return err->code;
     }
-    r->buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, vh->buffer_limit);
+    r->buffer_limit = vh->buffer_limit;
+    r->has_buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, &r->buffer_limit) || vh->has_buffer_limit;
     r->name = build_str(ctx->arena, m->name);
     r->vhost = vh;
     r->timeout_ms = r->idle_timeout_ms = r->max_stream_ms = r->max_grpc_timeout_ms = r->grpc_header_max_ms = -1;
@@ -637,7 +638,7 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
     for (size_t i = 0; i < m->n_domains; i++) {
         vh->domains[vh->domain_count++] = build_str(ctx->arena, m->domains[i]);
     }
-    vh->buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, -1);
+    vh->has_buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, &vh->buffer_limit);
     vh->include_is_timeout_retry = m->include_is_timeout_retry_header;
     vh->include_request_attempt_count = m->include_request_attempt_count;
     vh->include_attempt_in_response = m->include_attempt_count_in_response;

@@ -157,5 +157,6 @@ static int add_source(void *arg, int type, const char *path, struct err *err)
 
 struct config_ctx config_build_ctx(struct config *c, struct arena *scratch)
 {
-    return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime, .add_source = add_source, .add_source_arg = c };
+    return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime,
+                                .node_id = c->o.node_id, .node_cluster = c->o.node_cluster, .add_source = add_source, .add_source_arg = c };
 }

@@ -23,6 +23,7 @@ struct ext { // an instance in a configuration
     const struct ext_ops *ops; // static
     const void *cfg;           // in the owner's arena
     struct str name;           // as configured (may differ from the canonical name)
+    bool disabled;             // passed over unless a route says otherwise (HttpFilter.disabled, route.v3.FilterConfig.disabled)
 };
 
 #endif

@@ -12,6 +12,16 @@ static bool alive(const struct stream *s)
 static void run_heads(struct stream *s);
 static void hold_data(struct stream *s, size_t from, struct buf *data, bool end);
 
+// In the place of a filter that the route has switched off.
+static const struct http_filter_ops passes_all = { .ext = { .name = "disabled" } };
+
+// Some level of the route has configuration for filters.
+static bool stream_per_route(const struct stream *s)
+{
+    return (s->route && (s->route->per_filter_count || s->route->weighted_count)) || (s->vhost && s->vhost->per_filter_count) ||
+           (s->table && s->table->per_filter_count);
+}
+
 static struct http_filter *filters_new(struct stream *s)
 {
     size_t n = s->cfg->filter_count;
@@ -22,6 +32,12 @@ static struct http_filter *filters_new(struct stream *s)
         v[i].cfg = e->cfg;
         v[i].stream = s;
         v[i].index = (uint16_t)i;
+        if (stream_per_route(s) || e->disabled) {
+            if (!v[i].ops->terminal && stream_filter_disabled(s, e->name, e->disabled)) {
+                v[i].ops = &passes_all;
+                continue;
+            }
+        }
         v[i].state = v[i].ops->state_size ? arena_zalloc(&s->arena, v[i].ops->state_size) : NULL;
     }
     return v;

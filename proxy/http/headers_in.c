@@ -140,15 +140,15 @@ void request_host_prepare(struct http_request *req, const struct http_manager_cf
 
 // ---- fields ----
 
-// Envoy takes these from nobody outside its trust; we trust no peer to steer our retries and time-outs. Without "x-envoy-".
-static const char *const dropped[] = {
+// What steers us: honoured of internal requests, dropped of others. Without "x-envoy-".
+static const char *const steering[] = {
     "retry-on", "retry-grpc-on", "max-retries", "upstream-alt-stat-name", "upstream-rq-timeout-ms", "upstream-rq-per-try-timeout-ms",
     "upstream-rq-timeout-alt-response", "expected-rq-timeout-ms", "force-trace", "ip-tags", "hedge-on-per-try-timeout",
-    "retriable-status-codes", "retriable-header-names", "internal",
+    "retriable-status-codes", "retriable-header-names", "original-url",
 };
-// At the edge (use_remote_address) also these.
+// At the edge (use_remote_address, external client) also these.
 static const char *const dropped_at_edge[] = {
-    "decorator-operation", "downstream-service-cluster", "downstream-service-node", "original-path", "external-address",
+    "decorator-operation", "downstream-service-cluster", "downstream-service-node", "original-path", "original-host", "external-address",
 };
 
 static bool in_list(struct str s, const char *const *v, size_t n)
@@ -161,14 +161,21 @@ static bool in_list(struct str s, const char *const *v, size_t n)
     return false;
 }
 
-static bool is_dropped(struct str name, bool edge)
+enum x_envoy { X_OTHER, X_INTERNAL, X_STEERING, X_EDGE };
+
+static enum x_envoy x_envoy_kind(struct str name)
 {
     if (name.n < 12 || (name.p[0] | 0x20) != 'x' || name.p[1] != '-' || !str_eq_nocase(str_n(name.p, 8), STR("x-envoy-"))) {
-        return false;
+        return X_OTHER;
     }
     struct str rest = str_skip(name, 8);
-    return in_list(rest, dropped, sizeof(dropped) / sizeof(dropped[0])) ||
-           (edge && in_list(rest, dropped_at_edge, sizeof(dropped_at_edge) / sizeof(dropped_at_edge[0])));
+    if (str_eq_nocase(rest, STR("internal"))) {
+        return X_INTERNAL;
+    }
+    if (in_list(rest, steering, sizeof(steering) / sizeof(steering[0]))) {
+        return X_STEERING;
+    }
+    return in_list(rest, dropped_at_edge, sizeof(dropped_at_edge) / sizeof(dropped_at_edge[0])) ? X_EDGE : X_OTHER;
 }
 
 static void drop(struct headers *h, struct hdr *x)
@@ -178,7 +185,8 @@ static void drop(struct headers *h, struct hdr *x)
 }
 
 struct found { // fields that decide something; NULL = absent
-    struct hdr *xff, *proto, *id, *xfcc, *via, *port;
+    struct hdr *xff, *proto, *id, *xfcc, *via, *port, *agent;
+    bool x_envoy; // fields that depend on who asks
 };
 
 // Several fields of a list are one list; nobody must see only one of them.
@@ -215,14 +223,19 @@ static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct f
         case HDR_VIA:
             f->via = x;
             break;
-        case HDR_OTHER:
         case HDR_X_ENVOY_INTERNAL:
+            drop(h, x); // ours to say
+            break;
+        case HDR_USER_AGENT:
+            f->agent = x;
+            break;
+        case HDR_OTHER:
         case HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS:
         case HDR_X_ENVOY_DECORATOR_OPERATION:
         case HDR_X_ENVOY_EXTERNAL_ADDRESS:
         case HDR_X_ENVOY_ORIGINAL_PATH:
-            if (is_dropped(x->name, cfg->use_remote_address)) {
-                drop(h, x);
+            if (x_envoy_kind(x->name) != X_OTHER) {
+                f->x_envoy = true;
             } else if (underscores && memchr(x->name.p, '_', x->name.n)) {
                 if (cfg->headers_with_underscores_reject) {
                     return false;
@@ -257,32 +270,111 @@ static bool xff_address(struct str xff, uint32_t skip, struct addr *ret)
     }
 }
 
-static void forwarded_for(struct headers *h, const struct http_manager_cfg *cfg, const struct request_peer *p, struct hdr *xff,
-                          struct addr *ret_remote)
+// The address left of all those at the right that belong to trusted proxies; without one the leftmost.
+static bool xff_beyond(struct str xff, const struct ip_detection *d, struct addr *ret)
 {
-    *ret_remote = p->remote;
     struct addr a;
-    if (!cfg->use_remote_address) { // a proxy before us has said who the client is
-        if (xff && xff_address(xff->value, cfg->xff_trusted_hops, &a)) {
-            *ret_remote = a;
+    bool any = false;
+    for (uint32_t skip = 0; xff_address(xff, skip, &a); skip++) {
+        bool trusted = false;
+        *ret = a;
+        any = true;
+        for (size_t i = 0; i < d->cidr_count && !trusted; i++) {
+            trusted = cidr_contains(&d->cidrs[i], &a);
         }
+        if (!trusted) {
+            break;
+        }
+    }
+    return any;
+}
+
+// original_ip_detection_extensions. *ret_alone: the address may be trusted as the sender's.
+static bool detect(const struct headers *h, const struct ip_detection *d, struct hdr *xff, struct addr *ret, bool *ret_alone)
+{
+    if (d->header.n) {
+        struct str v = str_trim(headers_value(h, d->header));
+        *ret_alone = d->trust;
+        return v.n && addr_parse_ip(v, 0, ret);
+    }
+    if (!xff) {
+        return false;
+    }
+    *ret_alone = str_find(xff->value, ',') < 0;
+    return d->cidr_count ? xff_beyond(xff->value, d, ret) : xff_address(xff->value, d->hops, ret);
+}
+
+// Who sent the request, and whether that is one of us: X-Forwarded-For must name one address, which must be internal.
+static void find_sender(struct headers *h, const struct http_manager_cfg *cfg, const struct request_peer *p, struct hdr *xff,
+                        struct addr *ret_remote, struct request_trust *t)
+{
+    struct addr a = p->remote;
+    bool known = false, alone = false;
+    if (cfg->use_remote_address) {
+        alone = !xff;
+        known = true;
+        if (cfg->xff_trusted_hops && xff) {
+            (void)xff_address(xff->value, cfg->xff_trusted_hops - 1, &a);
+        }
+    } else if (cfg->detection_count) {
+        for (size_t i = 0; i < cfg->detection_count && !known; i++) {
+            known = detect(h, &cfg->detections[i], xff, &a, &alone);
+            if (!known && cfg->detections[i].reject_status) {
+                t->reject_status = cfg->detections[i].reject_status;
+                break;
+            }
+        }
+    } else if (xff) { // a proxy before us has said who the client is
+        alone = str_find(xff->value, ',') < 0;
+        known = xff_address(xff->value, cfg->xff_trusted_hops, &a);
+    }
+    *ret_remote = known ? a : p->remote;
+    t->internal = known && alone && a.family == AF_UNIX && cfg->internal_unix;
+    for (size_t i = 0; known && alone && i < cfg->internal_count && !t->internal; i++) {
+        t->internal = cidr_contains(&cfg->internal[i], &a);
+    }
+}
+
+static void append_forwarded_for(struct headers *h, const struct http_manager_cfg *cfg, const struct request_peer *p, struct hdr *xff)
+{
+    if (!cfg->use_remote_address || cfg->skip_xff_append || (p->remote.family != AF_INET && p->remote.family != AF_INET6)) {
         return;
     }
-    if (cfg->xff_trusted_hops && xff && xff_address(xff->value, cfg->xff_trusted_hops - 1, &a)) {
-        *ret_remote = a;
+    char text[ADDR_TEXT_MAX];
+    addr_ip_text(&p->remote, text);
+    if (xff) {
+        xff->value = arena_printf(h->arena, "%.*s,%s", STR_FMT(xff->value), text);
+    } else {
+        headers_add_id(h, HDR_X_FORWARDED_FOR, arena_str(h->arena, str_c(text)));
     }
-    if (ret_remote->family == AF_INET || ret_remote->family == AF_INET6) {
-        char text[ADDR_TEXT_MAX];
-        headers_add_id(h, HDR_X_ENVOY_EXTERNAL_ADDRESS, arena_str(h->arena, str_c(addr_ip_text(ret_remote, text))));
-    }
-    if (!cfg->skip_xff_append && (p->remote.family == AF_INET || p->remote.family == AF_INET6)) {
-        char text[ADDR_TEXT_MAX];
-        addr_ip_text(&p->remote, text);
-        if (xff) {
-            xff->value = arena_printf(h->arena, "%.*s,%s", STR_FMT(xff->value), text);
-        } else {
-            headers_add_id(h, HDR_X_FORWARDED_FOR, arena_str(h->arena, str_c(text)));
+}
+
+// x-envoy-internal and x-envoy-external-address say what we found; fields that only some may send are taken from the others.
+static void sort_out(struct headers *h, const struct http_manager_cfg *cfg, const struct found *f, const struct addr *remote,
+                     struct request_trust *t)
+{
+    bool edge = cfg->use_remote_address && !t->internal;
+    if (f->x_envoy) {
+        for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
+            enum x_envoy kind = x_envoy_kind(x->name);
+            if ((kind == X_STEERING && !t->internal) || (kind == X_EDGE && edge)) {
+                drop(h, x);
+            }
         }
+        t->envoy_fields = t->internal;
+    }
+    if (t->internal) {
+        headers_add_id(h, HDR_X_ENVOY_INTERNAL, STR("true"));
+    } else if (edge && (remote->family == AF_INET || remote->family == AF_INET6)) {
+        char text[ADDR_TEXT_MAX];
+        headers_add_id(h, HDR_X_ENVOY_EXTERNAL_ADDRESS, arena_str(h->arena, str_c(addr_ip_text(remote, text))));
+    }
+}
+
+void request_headers_only_internal(struct http_request *req, const struct str *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        headers_remove(&req->headers, names[i]);
     }
 }
 
@@ -310,9 +402,9 @@ static void client_cert(struct headers *h, const struct http_manager_cfg *cfg, c
     }
 }
 
-static void request_id(struct headers *h, const struct http_manager_cfg *cfg, struct hdr *id)
+static void request_id(struct headers *h, const struct http_manager_cfg *cfg, struct hdr *id, bool internal)
 {
-    bool replace = cfg->use_remote_address && !cfg->preserve_external_request_id;
+    bool replace = cfg->use_remote_address && !internal && !cfg->preserve_external_request_id;
     if (!cfg->generate_request_id || (id && id->value.n && !replace)) {
         return;
     }
@@ -326,31 +418,49 @@ static void request_id(struct headers *h, const struct http_manager_cfg *cfg, st
     }
 }
 
+// add_user_agent: who we are.
+static void say_agent(struct headers *h, const struct http_manager_cfg *cfg, struct hdr *agent)
+{
+    headers_set(h, STR("x-envoy-downstream-service-cluster"), cfg->user_agent);
+    if (cfg->user_node.n) {
+        headers_set(h, STR("x-envoy-downstream-service-node"), cfg->user_node);
+    }
+    if (!agent) {
+        headers_add_id(h, HDR_USER_AGENT, cfg->user_agent);
+    }
+}
+
 bool request_headers_prepare(struct http_request *req, const struct http_manager_cfg *cfg, const struct request_peer *p,
-                             struct addr *ret_remote)
+                             struct addr *ret_remote, struct request_trust *ret_trust)
 {
     struct headers *h = &req->headers;
+    struct request_trust trust = { 0 };
     struct found f = { 0 };
     // Adding may move the array, and f points into it: make room for all that is added below first.
-    headers_reserve(h, h->count + 8);
+    headers_reserve(h, h->count + 12);
     if (!scan(h, cfg, &f)) {
         return false;
     }
-    forwarded_for(h, cfg, p, f.xff, ret_remote);
+    find_sender(h, cfg, p, f.xff, ret_remote, &trust);
+    append_forwarded_for(h, cfg, p, f.xff);
     struct str scheme = p->tls ? STR("https") : STR("http");
     if (!f.proto) {
-        headers_add_id(h, HDR_X_FORWARDED_PROTO, scheme);
+        headers_add_id(h, HDR_X_FORWARDED_PROTO, cfg->scheme_overwrite.n ? cfg->scheme_overwrite : scheme);
     } else if (cfg->use_remote_address && cfg->xff_trusted_hops == 0) {
         f.proto->value = scheme;
     } else if (str_eq_nocase(f.proto->value, STR("https")) || str_eq_nocase(f.proto->value, STR("http"))) {
         scheme = f.proto->value.n == 5 ? STR("https") : STR("http");
     }
-    req->scheme = scheme;
+    req->scheme = cfg->scheme_overwrite.n ? cfg->scheme_overwrite : scheme;
+    sort_out(h, cfg, &f, ret_remote, &trust);
+    if (cfg->user_agent.n) {
+        say_agent(h, cfg, f.agent);
+    }
     if (cfg->append_x_forwarded_port && !f.port && p->local.port) {
         headers_add_id(h, HDR_X_FORWARDED_PORT, arena_printf(h->arena, "%u", p->local.port));
     }
     client_cert(h, cfg, p, f.xfcc);
-    request_id(h, cfg, f.id);
+    request_id(h, cfg, f.id, trust.internal);
     if (cfg->via.n) {
         if (f.via) {
             f.via->value = arena_printf(h->arena, "%.*s, %.*s", STR_FMT(f.via->value), STR_FMT(cfg->via));
@@ -358,5 +468,6 @@ bool request_headers_prepare(struct http_request *req, const struct http_manager
             headers_add_id(h, HDR_VIA, cfg->via);
         }
     }
+    *ret_trust = trust;
     return true;
 }

@@ -83,9 +83,16 @@ enum path_verdict request_path_prepare(struct http_request *req, const struct ht
 // Host: port and trailing dot as configured.
 void request_host_prepare(struct http_request *req, const struct http_manager_cfg *cfg, uint16_t local_port);
 // X-Forwarded-*, X-Request-Id, X-Envoy-* from outside, X-Forwarded-Client-Cert, Via. *ret_remote: the client's address as far as it can
-// be trusted. False: a header name with '_' must be refused.
+// be trusted. *ret_trust says what the rest may believe. False: a header name with '_' must be refused.
+struct request_trust {
+    bool internal;      // the client is one of us (internal_address_config)
+    bool envoy_fields;  // there are x-envoy- fields, and they may be honoured
+    int reject_status;  // original IP detection refuses the request; 0 = no
+};
 bool request_headers_prepare(struct http_request *req, const struct http_manager_cfg *cfg, const struct request_peer *p,
-                             struct addr *ret_remote);
+                             struct addr *ret_remote, struct request_trust *ret_trust);
+// internal_only_headers of the route table, of a request that is not internal.
+void request_headers_only_internal(struct http_request *req, const struct str *names, size_t n);
 // ---- forward_cert.c ----
 // One element of X-Forwarded-Client-Cert ("By=…;Hash=…;…") in the arena.
 struct str xfcc_element(const struct http_manager_cfg *cfg, const struct tls_info *tls, struct arena *a);

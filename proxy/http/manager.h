@@ -4,6 +4,7 @@
 #define PROXY_HTTP_MANAGER_H
 
 #include "lib/http/h1_parser.h"
+#include "lib/net/cidr.h"
 #include "proxy/listener/downstream.h"
 #include "proxy/model/route_table.h"
 
@@ -31,6 +32,20 @@ struct http_manager_cfg { // in the listener's arena
     enum escaped_slashes escaped_slashes;
     bool use_remote_address, skip_xff_append;
     uint32_t xff_trusted_hops;
+    struct cidr *internal;          // internal_address_config: who counts as one of us; none = nobody
+    size_t internal_count;
+    bool internal_unix;
+    struct ip_detection {           // original_ip_detection_extensions, tried in order
+        struct str header;          // custom_header; empty = xff
+        bool trust;                 // custom_header: the address may make the request internal
+        int reject_status;          // custom_header: 0 = none
+        uint32_t hops;              // xff
+        struct cidr *cidrs;         // xff: proxies that are passed over in place of a number of hops
+        size_t cidr_count;
+    } *detections;
+    size_t detection_count;
+    struct str scheme_overwrite;    // scheme_header_transformation; empty = none
+    struct str user_agent, user_node; // add_user_agent: the node's cluster and id; empty = no
     bool generate_request_id, preserve_external_request_id, always_set_request_id_in_response;
     bool proxy_100_continue;
     enum forward_client_cert forward_client_cert;

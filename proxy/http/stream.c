@@ -146,20 +146,43 @@ void stream_select_route(struct stream *s)
     }
 }
 
-static const void *per_filter(const struct ext *v, size_t n, struct str name)
+static const struct ext *per_filter(const struct ext *v, size_t n, struct str name)
 {
     for (size_t i = 0; i < n; i++) {
         if (str_eq(v[i].name, name)) {
-            return v[i].cfg;
+            return &v[i];
         }
     }
     return NULL;
 }
 
+// The most specific level that says something: weighted cluster, route, virtual host, table.
+static const struct ext *find_per_filter(const struct stream *s, struct str name)
+{
+    const struct ext *e = NULL;
+    if (s->route && s->route->weighted_count) { // the same draw as the router's
+        const struct weighted_cluster *w = route_pick_weighted(s->route, s->random);
+        e = w->per_filter_count ? per_filter(w->per_filter, w->per_filter_count, name) : NULL;
+    }
+    if (!e && s->route) {
+        e = per_filter(s->route->per_filter, s->route->per_filter_count, name);
+    }
+    if (!e && s->vhost) {
+        e = per_filter(s->vhost->per_filter, s->vhost->per_filter_count, name);
+    }
+    return e || !s->table ? e : per_filter(s->table->per_filter, s->table->per_filter_count, name);
+}
+
 const void *stream_per_filter(const struct stream *s, struct str filter_name)
 {
-    const void *cfg = s->route ? per_filter(s->route->per_filter, s->route->per_filter_count, filter_name) : NULL;
-    return cfg || !s->vhost ? cfg : per_filter(s->vhost->per_filter, s->vhost->per_filter_count, filter_name);
+    const struct ext *e = find_per_filter(s, filter_name);
+    return e ? e->cfg : NULL;
+}
+
+bool stream_filter_disabled(const struct stream *s, struct str filter_name, bool by_default)
+{
+    const struct ext *e = find_per_filter(s, filter_name);
+    return e ? e->disabled : by_default;
 }
 
 struct stat_block *stream_stats(const struct stream *s)
@@ -251,8 +274,15 @@ static bool prepare(struct stream *s)
     const struct tls_info *tls = s->info.downstream_tls;
     const struct request_peer peer = { .remote = s->ds->remote, .local = s->ds->local, .tls = tls != NULL,
                                        .mtls = tls && tls->peer_cert, .xfcc = connection_xfcc(s) };
-    if (!request_headers_prepare(req, s->cfg, &peer, &s->info.downstream_remote)) {
+    struct request_trust trust;
+    if (!request_headers_prepare(req, s->cfg, &peer, &s->info.downstream_remote, &trust)) {
         refuse(s, 400, NULL, "http1.unexpected_underscore", RF(DOWNSTREAM_PROTOCOL_ERROR));
+        return false;
+    }
+    s->internal = trust.internal;
+    s->envoy_fields = trust.envoy_fields;
+    if (trust.reject_status) {
+        refuse(s, trust.reject_status, NULL, "rejecting_because_of_original_ip", 0);
         return false;
     }
     if (v == PATH_REDIRECTED) {
@@ -307,6 +337,9 @@ void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request
     }
     if (prepare(s)) {
         find_table(s);
+        if (s->table && s->table->internal_only_count && !s->internal) {
+            request_headers_only_internal(&s->req, s->table->internal_only, s->table->internal_only_count);
+        }
         stream_select_route(s);
         if (upgrade_allowed(&s->req, s->cfg, s->route)) {
             websocket_request(s);

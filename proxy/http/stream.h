@@ -37,6 +37,8 @@ struct stream {
     bool request_complete;       // last byte of the request has come
     bool response_started, response_complete;
     bool local_reply;            // the answer was made here
+    bool internal;               // the client is one of us (internal_address_config)
+    bool envoy_fields;           // it may steer retries and time-outs by x-envoy- fields, and there are some
     bool tunnel;                 // switched: each side ends on its own
     bool ws_key_made;            // Sec-WebSocket-Key is ours
     // set by filters for the router
@@ -61,7 +63,9 @@ struct stream {
 
 // Route look-up with the present request head (again after a filter changed it: clears the cached route first).
 void stream_select_route(struct stream *s);
-// Per-route configuration of a filter: route, then weighted cluster, then virtual host. NULL when none. name: as configured.
+// Whether a route switches the filter off (route.v3.FilterConfig.disabled). by_default: where no level says anything.
+bool stream_filter_disabled(const struct stream *s, struct str filter_name, bool by_default);
+// Per-route configuration of a filter: weighted cluster, then route, virtual host, table. NULL when none. name: as configured.
 const void *stream_per_filter(const struct stream *s, struct str filter_name);
 // By its content type (gRPC over HTTP/2, "Content-Type").
 bool stream_is_grpc(const struct stream *s);

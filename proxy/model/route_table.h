@@ -156,7 +156,8 @@ struct route {
     bool append_x_forwarded_host;
     bool hedge;                         // hedge_policy.hedge_on_per_try_timeout
     bool high_priority;                 // priority: HIGH
-    int64_t buffer_limit;               // request_body_buffer_limit, per_request_buffer_limit_bytes; -1 = unset
+    bool has_buffer_limit;
+    uint64_t buffer_limit;              // request_body_buffer_limit or per_request_buffer_limit_bytes
     struct internal_redirect *redirects; // NULL = answers with redirects are the client's
     struct subset_key *subset;          // metadata_match
     size_t subset_count;
@@ -196,7 +197,8 @@ struct virtual_host {
     struct retry_policy *retry;
     bool include_request_attempt_count, include_attempt_in_response, include_is_timeout_retry;
     bool hedge;                  // for routes without a hedge_policy
-    int64_t buffer_limit;        // for routes that say none; -1 = unset
+    bool has_buffer_limit;       // for routes that say none
+    uint64_t buffer_limit;
     enum { TLS_REQ_NONE, TLS_REQ_EXTERNAL, TLS_REQ_ALL } require_tls;
     struct ext *per_filter;
     size_t per_filter_count;

@@ -14,10 +14,6 @@ static uint64_t now_ns(const struct router *r)
     return loop_now_ns(r->worker->loop);
 }
 
-static const struct retry_policy *policy(const struct router *r)
-{
-    return r->route->retry ? r->route->retry : r->vhost->retry;
-}
 
 static void cancel(struct timer *t)
 {
@@ -30,7 +26,7 @@ static void cancel(struct timer *t)
 static void touch(struct router *r)
 {
     if (r->per_try_idle.fn && timer_pending(&r->per_try_idle)) {
-        timer_set(r->worker->loop, &r->per_try_idle, policy(r)->per_try_idle_ms);
+        timer_set(r->worker->loop, &r->per_try_idle, r->policy->per_try_idle_ms);
     }
 }
 
@@ -43,7 +39,7 @@ static void attempt_done(struct router *r, int status, bool failure)
     at->state = ATTEMPT_NONE;
     if (at->begun) {
         at->begun = false;
-        upstream_request_done(r->cw, at->picked.host, 0, status, failure);
+        upstream_request_done(r->cw, at->picked.host, r->prio, status, failure);
         picked_release(&at->picked);
     }
     if (r->retrying) {
@@ -51,7 +47,7 @@ static void attempt_done(struct router *r, int status, bool failure)
         if (status && status < 500) {
             stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS);
         }
-        upstream_retry_done(r->cw, 0);
+        upstream_retry_done(r->cw, r->prio);
     }
     cancel(&r->per_try);
     cancel(&r->per_try_idle);
@@ -104,14 +100,13 @@ static void on_backoff(struct timer *t)
 
 static void remember_tried(struct router *r, struct host *h)
 {
-    const struct retry_policy *p = policy(r);
+    const struct retry_policy *p = r->policy;
     if (p && p->avoid_previous_hosts && r->tried_count < PICK_TRIED_MAX) {
         r->tried[r->tried_count++] = host_ref(h);
     }
 }
 
-// Whether the request can be sent once more from what is kept of it.
-static bool can_replay(const struct router *r)
+bool router_replay_possible(const struct router *r)
 {
     bool nothing_sent = r->at.state != ATTEMPT_OPEN;
     return !r->responded && !r->done && (nothing_sent || r->keep_body || (r->body_end && r->req->end_stream));
@@ -120,12 +115,15 @@ static bool can_replay(const struct router *r)
 // The policy wants another attempt: takes it from the budgets. *flags: why not.
 static bool take_retry(struct router *r, uint32_t *flags)
 {
+    if (r->no_retry) {
+        return false;
+    }
     if (r->retries_left == 0) {
         *flags |= RF(UPSTREAM_RETRY_LIMIT);
         stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT);
         return false;
     }
-    if (!upstream_retry_begin(r->cw, 0)) {
+    if (!upstream_retry_begin(r->cw, r->prio)) {
         *flags |= RF(UPSTREAM_OVERFLOW);
         return false;
     }
@@ -136,12 +134,14 @@ static bool take_retry(struct router *r, uint32_t *flags)
 // After attempt_done: wait a little, then go on with another attempt.
 static void schedule_retry(struct router *r)
 {
-    const struct retry_policy *p = policy(r);
+    const struct retry_policy *p = r->policy;
     r->retrying = true;
     r->retried = true;
     stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_BACKOFF);
     timer_init(&r->backoff, on_backoff);
-    timer_set(r->worker->loop, &r->backoff, retry_backoff_ms(p, p->num_retries - r->retries_left, rand_u64()));
+    uint64_t wait = r->retry_wait_ms ? r->retry_wait_ms : retry_backoff_ms(p, p->num_retries - r->retries_left, rand_u64());
+    r->retry_wait_ms = 0;
+    timer_set(r->worker->loop, &r->backoff, wait);
 }
 
 // ---- failures ----
@@ -170,6 +170,7 @@ static void answer_failure(struct router *r, const struct failure *f)
     if ((f->flags & RF(UPSTREAM_OVERFLOW)) && !r->cfg->suppress_envoy_headers) {
         headers_add_id(&extra, HDR_X_ENVOY_OVERLOADED, STR("true"));
     }
+    router_local_headers(r, f->status, &extra);
     r->responded = true;
     router_finish(r);
     r->ops->local_reply(r, f->status, body, details.p, f->flags, &extra);
@@ -179,7 +180,7 @@ static void answer_failure(struct router *r, const struct failure *f)
 static void attempt_failed(struct router *r, struct failure f)
 {
     struct router_attempt *at = &r->at;
-    bool replay = can_replay(r), wanted = replay && retry_wanted(policy(r), f.event, 0, NULL);
+    bool replay = router_replay_possible(r), wanted = replay && retry_wanted(r->policy, f.event, 0, NULL);
     if (wanted) {
         wanted = take_retry(r, &f.flags);
     }
@@ -190,7 +191,7 @@ static void attempt_failed(struct router *r, struct failure f)
     attempt_done(r, 0, f.event != RETRY_EV_REFUSED);
     if (wanted) {
         schedule_retry(r);
-    } else {
+    } else if (!r->hedges) { // else those that were put aside may still answer
         answer_failure(r, &f);
     }
 }
@@ -241,7 +242,7 @@ static struct failure failure_of(enum codec_reset why, const char *detail, bool 
 static bool retry_stale(struct router *r, enum codec_reset why)
 {
     if (why != CODEC_RESET_BEFORE_REQUEST || !r->at.pr.reused || r->stale_retries >= ROUTER_STALE_RETRIES_MAX ||
-        !method_is_idempotent(r->req->method) || !can_replay(r)) {
+        !method_is_idempotent(r->req->method) || !router_replay_possible(r)) {
         return false;
     }
     r->stale_retries++;
@@ -305,12 +306,15 @@ void attempt_client_ended(struct router *r)
 static bool retry_response(struct router *r, const struct http_response *resp)
 {
     uint32_t flags = 0;
-    if (!can_replay(r) || !retry_wanted(policy(r), RETRY_EV_RESPONSE, resp->status, &resp->headers)) {
+    if (!router_replay_possible(r) || !retry_wanted(r->policy, RETRY_EV_RESPONSE, resp->status, &resp->headers)) {
         return false;
     }
     if (!take_retry(r, &flags)) {
         r->info->flags |= flags;
         return false;
+    }
+    if (r->policy->reset_header_count) {
+        r->retry_wait_ms = retry_reset_wait_ms(r->policy, &resp->headers, loop_wall_ms(r->worker->loop), rand_u64());
     }
     remember_tried(r, r->at.picked.host);
     // The rest of an answer that nobody wants is not worth a connection's slot for long: without a body it stays usable.
@@ -336,6 +340,28 @@ static void decorate(struct router *r, struct http_response *resp)
     header_ops_response(r, resp);
 }
 
+// route.internal_redirect_policy
+static bool follow_redirect(struct router *r, const struct http_response *resp)
+{
+    const struct internal_redirect *p = r->route->redirects;
+    bool asked = false;
+    for (size_t i = 0; p && i < p->code_count; i++) {
+        asked |= p->codes[i] == resp->status;
+    }
+    if (!asked || !r->ops->follow || !r->body_end || r->req_trailers) {
+        return false;
+    }
+    bool whole = r->req->end_stream || r->keep_body;
+    if (!whole || !r->ops->follow(r, resp, &r->replay, whole)) {
+        return false;
+    }
+    hedge_cancel_all(r);
+    detach(r, !resp->end_stream);
+    attempt_done(r, resp->status, false);
+    router_finish(r);
+    return true;
+}
+
 static void up_response(struct codec_stream *s, struct http_response *resp)
 {
     struct router *r = codec_stream_owner(s);
@@ -346,10 +372,11 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
         }
         return;
     }
-    if (retry_response(r, resp)) {
+    if (retry_response(r, resp) || follow_redirect(r, resp)) {
         return;
     }
     r->responded = true;
+    hedge_cancel_all(r);
     r->keep_body = false;
     buf_clear(&r->replay);
     cancel(&r->per_try);
@@ -420,12 +447,71 @@ static const struct codec_stream_ops up_ops = {
 
 // ---- beginning ----
 
+bool attempt_backing_off(const struct router *r)
+{
+    return r->backoff.fn && timer_pending(&r->backoff);
+}
+
+// The per-try time is over, and the attempt may go on beside another. False: there is none.
+static bool hedge_on_timeout(struct router *r)
+{
+    uint32_t flags = 0;
+    if (!r->hedging || r->responded || r->at.state != ATTEMPT_OPEN || !router_replay_possible(r)) {
+        return false;
+    }
+    if (!r->policy || !take_retry(r, &flags)) {
+        r->info->flags |= flags;
+        return true; // this one goes on until the route's time-out
+    }
+    remember_tried(r, r->at.picked.host);
+    hedge_park(r);
+    r->timed_out = true;
+    schedule_retry(r);
+    return true;
+}
+
+bool attempt_hedge_again(struct router *r)
+{
+    uint32_t flags = 0;
+    if (attempt_backing_off(r)) {
+        return true; // one is about to start anyway
+    }
+    if (!take_retry(r, &flags)) {
+        r->info->flags |= flags;
+        return r->at.state != ATTEMPT_NONE; // another one runs: it may do better
+    }
+    if (r->at.state == ATTEMPT_OPEN) {
+        cancel(&r->per_try);
+        cancel(&r->per_try_idle);
+        hedge_park(r);
+    } else if (r->at.state == ATTEMPT_WAITING) {
+        attempt_cancel(r);
+    }
+    schedule_retry(r);
+    return true;
+}
+
+void attempt_take_response(struct router *r, struct codec_stream *s, struct http_response *resp)
+{
+    codec_stream_set(s, &up_ops, r);
+    up_response(s, resp);
+}
+
+void attempt_take_reset(struct router *r, struct codec_stream *s, enum codec_reset why, const char *detail)
+{
+    codec_stream_set(s, &up_ops, r);
+    up_reset(s, why, detail);
+}
+
 static void attempt_timed_out(struct router *r, const char *details)
 {
+    if (hedge_on_timeout(r)) {
+        return;
+    }
     stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_PER_TRY_TIMEOUT);
     atomic_fetch_add_explicit(&r->at.picked.host->rq_timeout, 1, memory_order_relaxed);
     uint32_t flags = RF(UPSTREAM_TIMEOUT);
-    bool again = can_replay(r) && retry_wanted(policy(r), RETRY_EV_TIMEOUT, 0, NULL) && take_retry(r, &flags);
+    bool again = router_replay_possible(r) && retry_wanted(r->policy, RETRY_EV_TIMEOUT, 0, NULL) && take_retry(r, &flags);
     if (again) {
         remember_tried(r, r->at.picked.host);
     }
@@ -435,17 +521,16 @@ static void attempt_timed_out(struct router *r, const char *details)
     }
     detach(r, true);
     attempt_done(r, 0, true);
+    r->timed_out = true;
     if (again) {
         schedule_retry(r);
         return;
     }
-    bool begun = r->responded;
-    r->responded = true;
-    router_finish(r);
-    if (begun) {
+    if (r->responded) {
+        router_finish(r);
         r->ops->reset(r, details, flags);
     } else {
-        r->ops->local_reply(r, 504, STR("upstream request timeout"), details, flags, NULL);
+        router_timed_out(r, details, flags);
     }
 }
 
@@ -499,8 +584,7 @@ static bool pick_host(struct router *r)
     for (int i = 0; i < r->tried_count; i++) {
         p.tried[i] = r->tried[i];
     }
-    const struct retry_policy *policy_ = policy(r);
-    p.reselect = policy_ ? (int)(policy_->host_selection_attempts ? policy_->host_selection_attempts : 1) : 0;
+    p.reselect = r->policy ? (int)(r->policy->host_selection_attempts ? r->policy->host_selection_attempts : 1) : 0;
     return upstream_pick(r->cw, &p, &r->at.picked);
 }
 
@@ -508,11 +592,14 @@ static void answer_local(struct router *r, int status, struct str body, const ch
 {
     if (r->retrying) {
         r->retrying = false;
-        upstream_retry_done(r->cw, 0);
+        upstream_retry_done(r->cw, r->prio);
     }
+    struct headers extra;
+    headers_init(&extra, r->arena);
+    router_local_headers(r, status, &extra);
     r->responded = true;
     router_finish(r);
-    r->ops->local_reply(r, status, body, details, flags, NULL);
+    r->ops->local_reply(r, status, body, details, flags, &extra);
 }
 
 // What depends on the chosen host.
@@ -526,13 +613,20 @@ static void set_for_host(struct router *r)
     if (r->vhost->include_request_attempt_count) {
         headers_set_id(&r->req->headers, HDR_X_ENVOY_ATTEMPT_COUNT, router_number(r->arena, r->info->attempts));
     }
+    if (r->info->attempts > 1 && r->retried) {
+        router_say_timeout(r);
+        if (r->vhost->include_is_timeout_retry) {
+            headers_set(&r->req->headers, STR("x-envoy-is-timeout-retry"), r->timed_out ? STR("true") : STR("false"));
+        }
+        r->timed_out = false;
+    }
 }
 
 void attempt_begin(struct router *r)
 {
     struct cluster_worker *before = r->cw, *cw = upstream_cluster(r->worker, r->cluster);
     if (before && before != cw && r->retrying) { // the cluster went (and came) during the back-off
-        upstream_retry_done(before, 0);
+        upstream_retry_done(before, r->prio);
         r->retrying = false;
     }
     r->cw = cw;
@@ -550,11 +644,11 @@ void attempt_begin(struct router *r)
         answer_local(r, 503, STR("no healthy upstream"), "no_healthy_upstream", RF(NO_HEALTHY_UPSTREAM));
         return;
     }
-    if (!upstream_request_begin(cw, r->at.picked.host, 0)) {
+    if (!upstream_request_begin(cw, r->at.picked.host, r->prio)) {
         picked_release(&r->at.picked);
         if (r->retrying) {
             r->retrying = false;
-            upstream_retry_done(cw, 0);
+            upstream_retry_done(cw, r->prio);
         }
         answer_failure(r, &(struct failure){ .status = 503, .flags = RF(UPSTREAM_OVERFLOW), .reason = "overflow" });
         return;
@@ -563,10 +657,10 @@ void attempt_begin(struct router *r)
     r->at.state = ATTEMPT_WAITING;
     r->at.start_ms = loop_now_ms(r->worker->loop);
     set_for_host(r);
-    const struct retry_policy *p = policy(r);
-    if (p && p->per_try_timeout_ms) {
+    const struct retry_policy *p = r->policy;
+    if (r->per_try_ms) {
         timer_init(&r->per_try, on_per_try);
-        timer_set(r->worker->loop, &r->per_try, p->per_try_timeout_ms);
+        timer_set(r->worker->loop, &r->per_try, r->per_try_ms);
     }
     if (p && p->per_try_idle_ms) {
         timer_init(&r->per_try_idle, on_per_try_idle);
@@ -580,6 +674,7 @@ void attempt_begin(struct router *r)
                                  .alpn_override_count = override ? r->alpn_override_count : 0,
                                  .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
                                  .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0,
+                                 .priority = r->prio,
                                  .hints = r->hints,
                                  .client = r->client,
                                  .client_dst = r->client_dst };

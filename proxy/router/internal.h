@@ -18,6 +18,32 @@ void router_request_complete(struct router *r);
 // The answer is there (in full or locally): no timer, no replay any more.
 void router_finish(struct router *r);
 
+// ---- policy.c ----
+enum { CLIENT_CODES_MAX = 16 }; // entries of a client's list
+// Sets what holds for this request: policy, time-outs, hedging, limits.
+void router_policy(struct router *r);
+// Tells the upstream how long it has.
+void router_say_timeout(struct router *r);
+
+// ---- hedge.c, and what it needs of attempt.c ----
+// Puts the open attempt aside; it may still answer.
+void hedge_park(struct router *r);
+void hedge_cancel_all(struct router *r);
+// The request can be sent once more from what is kept of it.
+bool router_replay_possible(const struct router *r);
+// An attempt that was put aside failed: another one starts beside those that run, when the budgets allow. False: none.
+bool attempt_hedge_again(struct router *r);
+bool attempt_backing_off(const struct router *r);
+// The stream of an attempt that was put aside is the router's own again, with the event that it had.
+void attempt_take_response(struct router *r, struct codec_stream *s, struct http_response *resp);
+void attempt_take_reset(struct router *r, struct codec_stream *s, enum codec_reset why, const char *detail);
+
+// Fields that every answer has which is made here: the route's, and x-envoy-attempt-count.
+void router_local_headers(struct router *r, int status, struct headers *h);
+
+// No answer in time, and nothing sent yet.
+void router_timed_out(struct router *r, const char *details, uint32_t flags);
+
 // Decimal text in the arena; printf shows in profiles of small requests.
 struct str router_number(struct arena *a, uint64_t n);
 

@@ -51,6 +51,9 @@ bool retry_wanted(const struct retry_policy *p, enum retry_event ev, int status,
         if (headers && headers_get(headers, STR("x-envoy-ratelimited"))) {
             return p->on & RETRY_ENVOY_RATELIMITED; // a rate limit is not to be hammered on, whatever else is set
         }
+        if (headers && (p->on & RETRY_HEADERS) && retry_headers_match(p, headers)) {
+            return true;
+        }
         return wanted_status(p, status) || wanted_grpc(p, headers);
     case RETRY_EV_CONNECT_FAIL:
         return p->on & (RETRY_CONNECT_FAILURE | RETRY_RESET_BEFORE_REQUEST | RETRY_RESET | RETRY_5XX | RETRY_GATEWAY_ERROR);

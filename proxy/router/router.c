@@ -3,7 +3,6 @@
 #include "proxy/router/router.h"
 
 #include "lib/base/check.h"
-#include "lib/http/grpc_text.h"
 #include "proxy/router/internal.h"
 
 static void on_timeout(struct timer *t);
@@ -29,11 +28,15 @@ static void redirect(struct router *r)
 
 static void direct(struct router *r)
 {
+    struct str body = r->route->direct_body;
     struct http_response resp = { .status = (uint16_t)r->route->direct_status };
     headers_init(&resp.headers, r->arena);
     header_ops_response(r, &resp);
     stat_inc(r->http_stats, STAT_ID_HTTP_RQ_DIRECT);
-    local(r, resp.status, r->route->direct_body, "direct_response", 0, &resp.headers);
+    if (r->route->direct_format) {
+        body = r->ops->format(r, r->route->direct_format, &resp);
+    }
+    local(r, resp.status, body, "direct_response", 0, &resp.headers);
 }
 
 static struct str choose_cluster(struct router *r)
@@ -41,37 +44,9 @@ static struct str choose_cluster(struct router *r)
     const struct route *rt = r->route;
     if (rt->weighted_count) {
         r->weighted = route_pick_weighted(rt, r->random);
-        return r->weighted->name;
+        return r->weighted->name.n ? r->weighted->name : headers_value(&r->req->headers, r->weighted->cluster_header);
     }
     return rt->cluster_header.n ? headers_value(&r->req->headers, rt->cluster_header) : rt->cluster;
-}
-
-// The route's time-out. With max_grpc_timeout a gRPC request has the one its client asked for, up to that limit; 0 = none.
-static uint64_t choose_timeout(const struct router *r)
-{
-    const struct route *rt = r->route;
-    if (rt->max_grpc_timeout_ms >= 0 && grpc_content_type(headers_value_id(&r->req->headers, HDR_CONTENT_TYPE))) {
-        uint64_t max = (uint64_t)rt->max_grpc_timeout_ms, ms = 0;
-        if (grpc_timeout_parse(headers_value_id(&r->req->headers, HDR_GRPC_TIMEOUT), &ms) && rt->grpc_timeout_offset_ms < ms) {
-            ms -= rt->grpc_timeout_offset_ms;
-        }
-        return max && (ms == 0 || ms > max) ? max : ms;
-    }
-    return rt->timeout_ms < 0 ? ROUTER_TIMEOUT_MS : (uint64_t)rt->timeout_ms;
-}
-
-// The upstream shall not work longer than its answer is waited for (Envoy does the same unless max_stream_duration is set).
-static void put_grpc_timeout(struct router *r, uint64_t ms)
-{
-    const struct route *rt = r->route;
-    if (rt->max_grpc_timeout_ms >= 0 && !rt->has_max_stream && grpc_content_type(headers_value_id(&r->req->headers, HDR_CONTENT_TYPE))) {
-        headers_set_id(&r->req->headers, HDR_GRPC_TIMEOUT, grpc_timeout_text(ms, r->arena));
-    }
-}
-
-static const struct retry_policy *policy(const struct router *r)
-{
-    return r->route->retry ? r->route->retry : r->vhost->retry;
 }
 
 struct str router_number(struct arena *a, uint64_t n)
@@ -88,19 +63,20 @@ struct str router_number(struct arena *a, uint64_t n)
 
 static void prepare_head(struct router *r)
 {
-    uint64_t timeout = r->timeout_ms = choose_timeout(r);
+    router_say_timeout(r);
     header_ops_request(r);
     route_rewrite(r);
-    const struct retry_policy *p = policy(r);
-    if (p && p->per_try_timeout_ms && (!timeout || p->per_try_timeout_ms < timeout)) {
-        timeout = p->per_try_timeout_ms;
+}
+
+// An answer made here has the fields of the route and of its levels, as one from upstream.
+void router_local_headers(struct router *r, int status, struct headers *h)
+{
+    struct http_response resp = { .status = (uint16_t)status, .headers = *h };
+    if (r->vhost->include_attempt_in_response && r->info->attempts) {
+        headers_set_id(&resp.headers, HDR_X_ENVOY_ATTEMPT_COUNT, router_number(r->arena, r->info->attempts));
     }
-    if (timeout && !r->cfg->suppress_envoy_headers) {
-        headers_set_id(&r->req->headers, HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, router_number(r->arena, timeout));
-    }
-    if (timeout) {
-        put_grpc_timeout(r, timeout);
-    }
+    header_ops_response(r, &resp);
+    *h = resp.headers;
 }
 
 void router_start(struct router *r)
@@ -124,8 +100,9 @@ void router_start(struct router *r)
     r->cluster = choose_cluster(r);
     r->info->upstream_cluster = r->cluster;
     r->body_end = r->req->end_stream;
-    const struct retry_policy *p = policy(r);
-    r->retries_left = p ? p->num_retries : 0;
+    r->prio = r->route->high_priority;
+    r->start_ms = loop_now_ms(r->worker->loop);
+    router_policy(r);
     r->keep_body = !r->body_end && (r->retries_left || method_is_idempotent(r->req->method));
     if (!r->cluster.n || !upstream_cluster(r->worker, r->cluster)) {
         stat_inc(r->http_stats, STAT_ID_HTTP_NO_CLUSTER);
@@ -154,6 +131,15 @@ void router_request_complete(struct router *r)
     }
 }
 
+void router_timed_out(struct router *r, const char *details, uint32_t flags)
+{
+    struct headers extra;
+    headers_init(&extra, r->arena);
+    int status = r->alt_response ? 204 : 504;
+    router_local_headers(r, status, &extra);
+    local(r, status, r->alt_response ? str_n(NULL, 0) : STR("upstream request timeout"), details, flags, &extra);
+}
+
 static void on_timeout(struct timer *t)
 {
     struct router *r = container_of(t, struct router, timeout);
@@ -166,9 +152,9 @@ static void on_timeout(struct timer *t)
     attempt_cancel(r);
     if (r->responded) {
         router_finish(r);
-        r->ops->reset(r, "upstream_response_timeout", RF(UPSTREAM_TIMEOUT));
+        r->ops->reset(r, "response_timeout", RF(UPSTREAM_TIMEOUT));
     } else {
-        local(r, 504, STR("upstream request timeout"), "response_timeout", RF(UPSTREAM_TIMEOUT), NULL);
+        router_timed_out(r, "response_timeout", RF(UPSTREAM_TIMEOUT));
     }
 }
 
@@ -215,11 +201,11 @@ void router_request_data(struct router *r, struct buf *data, bool end)
     }
     if (r->at.state != ATTEMPT_OPEN) { // nowhere to send yet: kept, and the client waits when it gets too much
         buf_move(&r->replay, data, data->len);
-        if (r->replay.len >= ROUTER_REPLAY_MAX) {
+        if (r->replay.len >= ROUTER_REPLAY_MAX || r->replay.len >= r->replay_max) {
             pause(r);
         }
     } else {
-        if (r->keep_body && r->replay.len + data->len > ROUTER_REPLAY_MAX) {
+        if (r->keep_body && r->replay.len + data->len > r->replay_max) {
             forget_body(r);
         }
         if (r->keep_body) {
@@ -262,7 +248,7 @@ void attempt_send_request(struct router *r)
     if (r->replay.len) {
         bool end = r->body_end && !r->req_trailers;
         struct buf data = { 0 };
-        if (r->keep_body && r->replay.len <= ROUTER_REPLAY_MAX) {
+        if (r->keep_body && r->replay.len <= r->replay_max) {
             copy_to(&data, &r->replay);
         } else {
             buf_move(&data, &r->replay, r->replay.len);
@@ -303,6 +289,7 @@ void router_downstream_low(struct router *r)
 void router_finish(struct router *r)
 {
     r->done = true;
+    hedge_cancel_all(r);
     timer_cancel(&r->timeout);
     struct timer *const lazy[] = { &r->per_try, &r->per_try_idle, &r->backoff };
     for (size_t i = 0; i < array_len(lazy); i++) {

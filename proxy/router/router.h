@@ -12,13 +12,15 @@
 #include "proxy/upstream/cluster.h"
 
 enum {
-    ROUTER_REPLAY_MAX = 64 * 1024,   // request body kept for further attempts; a longer one is not tried again
+    ROUTER_REPLAY_MAX = 64 * 1024,   // request body kept for further attempts unless the route says; a longer one is not tried again
+    ROUTER_REPLAY_LIMIT = 4 * 1024 * 1024, // and what a route may say at most
     ROUTER_TIMEOUT_MS = 15000,       // route.v3.RouteAction.timeout when unset
     ROUTER_STALE_RETRIES_MAX = 3,    // attempts that met a connection which its server had closed meanwhile
     ROUTER_BACKOFF_MS = 25,          // route.v3.RetryPolicy.RetryBackOff.base_interval when unset
 };
 
 struct router;
+struct hedge;
 
 // What the engine does for the router. All but format may end in router_destroy at the end of the turn, never inside the call.
 struct router_ops {
@@ -35,10 +37,14 @@ struct router_ops {
     void (*resume)(struct router *r);
     // A header value with operators. resp: NULL before there is one.
     struct str (*format)(struct router *r, const struct format *f, const struct http_response *resp);
+    // The route follows redirects (route.internal_redirect_policy) and the answer is one of the codes: true when the request starts over, after
+    // the call; the router is then destroyed by its owner. body: what the next request may carry again, when complete. NULL = never.
+    bool (*follow)(struct router *r, const struct http_response *resp, struct buf *body, bool body_complete);
 };
 
 struct router_cfg { // router.v3.Router
     bool suppress_envoy_headers;
+    bool respect_expected_timeout; // respect_expected_rq_timeout
 };
 
 struct router_attempt { // the current one
@@ -68,12 +74,15 @@ struct router {
     const struct upstream_hints *hints;     // of the client's connection; NULL = none
     const struct addr *client, *client_dst; // both ends of the client's connection
     struct stat_block *http_stats;
+    bool envoy_fields;         // the request has x-envoy- fields that its sender may use
     const struct str *alpn_override;
     size_t alpn_override_count;
     const struct str *alpn_override_h2;
     size_t alpn_override_h2_count;
     // private
     const struct weighted_cluster *weighted;
+    const struct retry_policy *policy; // in force; NULL = none
+    struct hedge *hedges;      // earlier attempts that still may answer
     struct str cluster;        // name
     struct cluster_worker *cw; // while an attempt is begun
     struct router_attempt at;
@@ -85,8 +94,19 @@ struct router {
     struct host *tried[PICK_TRIED_MAX]; // refs
     int tried_count;
     uint64_t timeout_ms;       // of the whole answer; 0 = none
+    uint64_t per_try_ms;       // 0 = none
+    uint64_t start_ms;         // loop time
+    uint64_t retry_wait_ms;    // the upstream said when to come back; 0 = back-off
+    size_t replay_max;
+    int prio;                  // 0 DEFAULT, 1 HIGH: whose limits count
+    uint32_t priorities_tried; // previous_priorities: bits
+    uint32_t priority_attempts;
     uint32_t retries_left;
     uint8_t stale_retries;
+    bool hedging;              // per-try time-outs start another attempt and leave the first
+    bool no_retry;             // the policy is not for this request
+    bool alt_response;         // x-envoy-upstream-rq-timeout-alt-response: time-outs are 204
+    bool timed_out;            // the last attempt ended by per-try time-out
     bool keep_body;            // replay may still be needed after it was sent
     bool body_end;             // the request is complete
     bool tunnel;               // the upstream switched protocols: bytes both ways until both ends
@@ -120,6 +140,10 @@ enum retry_event {
 };
 // Whether policy p wants a further attempt. headers: of the answer (may be NULL).
 bool retry_wanted(const struct retry_policy *p, enum retry_event ev, int status, const struct headers *headers);
+// Some retriable_headers of the policy are in h.
+bool retry_headers_match(const struct retry_policy *p, const struct headers *h);
+// What the answer says about when to come back (rate_limited_retry_back_off), with jitter upwards; 0 = nothing that is believed.
+uint64_t retry_reset_wait_ms(const struct retry_policy *p, const struct headers *h, uint64_t wall_ms, uint64_t random);
 // Wait before retry number n (1 = first): uniform in [0, base × 2^(n-1)), at most max.
 uint64_t retry_backoff_ms(const struct retry_policy *p, uint32_t n, uint64_t random);
 // RFC 9110 §9.2.2: may be sent again though it may have been processed.

@@ -309,6 +309,8 @@ static int start_config(struct server *s, struct err *err)
         .publish = publish,
         .arg = s,
         .ipv6 = host_has_ipv6(),
+        .node_id = s->boot.msg && s->boot.msg->node ? s->boot.msg->node->id : NULL,
+        .node_cluster = s->boot.msg && s->boot.msg->node ? s->boot.msg->node->cluster : NULL,
         .runtime = s->boot.msg ? s->boot.msg->layered_runtime : NULL,
         .validate_only = s->opts->mode == RUN_VALIDATE,
     };

@@ -21,9 +21,7 @@ static int router_config_parse(struct config_ctx *ctx, const void *msg, struct a
         if (m->n_strict_check_headers) {
             return err_set(err, -ENOTSUP, "strict_check_headers: is not supported");
         }
-        if (m->respect_expected_rq_timeout) {
-            return err_set(err, -ENOTSUP, "respect_expected_rq_timeout: is not supported");
-        }
+        c->respect_expected_timeout = m->respect_expected_rq_timeout;
         if (m->n_upstream_log) {
             log_warn(LOGC_CONFIG, 0, "upstream_log_off", "reason=\"upstream access logs are not built in; the listener's logs are\"");
         }
@@ -106,6 +104,7 @@ static enum http_filter_status on_request(struct http_filter *f, struct http_req
     r->vhost = s->vhost;
     r->route = s->route;
     r->random = s->random;
+    r->envoy_fields = s->envoy_fields;
     (void)downstream_original_dst(s->ds, &r->original_dst);
     r->hints = s->ds->hints;
     r->client = &s->ds->remote;

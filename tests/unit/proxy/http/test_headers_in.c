@@ -14,6 +14,7 @@ static struct arena arena;
 static struct http_request req;
 static struct http_manager_cfg cfg;
 static struct request_peer peer;
+static struct request_trust trust;
 
 static int setup(void **state)
 {
@@ -50,7 +51,7 @@ static const char *prepare(void)
 {
     struct addr remote;
     char text[ADDR_TEXT_MAX];
-    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote));
+    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote, &trust));
     return arena_strdup(&arena, addr_text(&remote, text));
 }
 
@@ -179,13 +180,13 @@ static void underscores(void **state)
     (void)state;
     struct addr remote;
     add("a_b", "1");
-    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote));
+    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote, &trust));
     assert_string_equal(get("a_b"), "1");
     cfg.headers_with_underscores_reject = true;
-    assert_false(request_headers_prepare(&req, &cfg, &peer, &remote));
+    assert_false(request_headers_prepare(&req, &cfg, &peer, &remote, &trust));
     cfg.headers_with_underscores_reject = false;
     cfg.headers_with_underscores_drop = true;
-    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote));
+    assert_true(request_headers_prepare(&req, &cfg, &peer, &remote, &trust));
     assert_string_equal(get("a_b"), "(none)");
 }
 
