@@ -31,15 +31,31 @@ static void redirects(const struct options *o, struct plan *p)
     }
 }
 
-static void zone(struct plan *p, enum chain c, const char *what, enum match_kind side, uint16_t port,
-                 enum match_kind who, const struct id_list *ids, uint32_t value)
+static struct rule *zone(struct plan *p, enum chain c, const char *what, enum match_kind side, uint16_t port, uint32_t value)
 {
     struct rule *r = plan_add(p, c, ACTION_ZONE, "--redirect-dns", "%s", what);
     r->value = value;
     match_proto(r, IPPROTO_UDP);
     match_port(p, r, side, port, false);
-    if (ids) {
-        match_ids(r, who, ids, false);
+    return r;
+}
+
+// The proxy by user, group or mark.
+static void proxy_zones(const struct options *o, struct plan *p)
+{
+    static const enum match_kind kinds[] = { MATCH_MARK, MATCH_UID, MATCH_GID };
+    for (size_t i = 0; i < 3; i++) {
+        const struct id_list *ids = kinds[i] == MATCH_UID ? &o->proxy_uids : &o->proxy_gids;
+        bool mark = kinds[i] == MATCH_MARK;
+        for (size_t k = 0; k < 2 && (mark ? o->proxy_mark.mask != 0 : ids->n > 0); k++) {
+            struct rule *r = k ? zone(p, CHAIN_RAW_OUT, "proxy answers the application", MATCH_SPORT, DNS_PORT, DNS_ZONE_APP)
+                               : zone(p, CHAIN_RAW_OUT, "proxy asks a nameserver", MATCH_DPORT, 53, DNS_ZONE_PROXY);
+            if (mark) {
+                match_mark(r, MATCH_MARK, o->proxy_mark, false);
+            } else {
+                match_ids(r, kinds[i], ids, false);
+            }
+        }
     }
 }
 
@@ -47,18 +63,7 @@ static void zone(struct plan *p, enum chain c, const char *what, enum match_kind
 // that takes a source port which the proxy has just used would meet the proxy's entry and get past the redirect.
 static void zones(const struct options *o, struct plan *p)
 {
-    const struct {
-        enum match_kind kind;
-        const struct id_list *ids;
-    } owners[] = { { MATCH_UID, &o->proxy_uids }, { MATCH_GID, &o->proxy_gids } };
-    for (size_t i = 0; i < 2; i++) {
-        if (owners[i].ids->n) {
-            zone(p, CHAIN_RAW_OUT, "proxy asks a nameserver", MATCH_DPORT, 53, owners[i].kind, owners[i].ids,
-                 DNS_ZONE_PROXY);
-            zone(p, CHAIN_RAW_OUT, "proxy answers the application", MATCH_SPORT, DNS_PORT, owners[i].kind,
-                 owners[i].ids, DNS_ZONE_APP);
-        }
-    }
+    proxy_zones(o, p);
     for (size_t f = 0; f < 2; f++) {
         struct cidr_list nets = { 0 };
         if ((o->capture_all_dns && f > 0) || (!o->capture_all_dns && !resolvers_of(o, p, families[f], &nets))) {

@@ -78,18 +78,27 @@ static void output_marks(const struct options *o, struct plan *p)
     match_name(r, MATCH_OIF, "lo");
     match_mark(r, MATCH_MARK, whole_mark(o->tproxy_mark), false);
     const struct cidr *loopbacks[] = { &o->loopback4, &o->loopback6 };
-    for (size_t k = 0; k < 2 && o->hairpin != HAIRPIN_OFF; k++) {
-        const struct id_list *ids = k ? &o->proxy_gids : &o->proxy_uids;
-        for (size_t i = 0; i < 2 && ids->n; i++) {
+    static const struct {
+        enum match_kind kind;
+        const char *origin;
+    } owners[] = { { MATCH_MARK, "--proxy-mark" }, { MATCH_UID, "-u" }, { MATCH_GID, "-g" } };
+    for (size_t k = 0; k < 3 && o->hairpin != HAIRPIN_OFF; k++) {
+        const struct id_list *ids = owners[k].kind == MATCH_UID ? &o->proxy_uids : &o->proxy_gids;
+        bool mark = owners[k].kind == MATCH_MARK;
+        for (size_t i = 0; i < 2 && (mark ? o->proxy_mark.mask != 0 : ids->n > 0); i++) {
             if (loopbacks[i]->family == AF_INET6 && !p->v6) {
                 continue;
             }
-            r = plan_add(p, CHAIN_MANGLE_OUT, ACTION_MARK, k ? "-g" : "-u", "proxy calls its own pod: as inbound");
+            r = plan_add(p, CHAIN_MANGLE_OUT, ACTION_MARK, owners[k].origin, "proxy calls its own pod: as inbound");
             r->value = TPROXY_SELF_MARK;
             match_name(r, MATCH_OIF, "lo");
             match_net(p, r, MATCH_DADDR, loopbacks[i], true);
             match_proto(r, IPPROTO_TCP);
-            match_ids(r, k ? MATCH_GID : MATCH_UID, ids, false);
+            if (mark) {
+                match_mark(r, MATCH_MARK, o->proxy_mark, false);
+            } else {
+                match_ids(r, owners[k].kind, ids, false);
+            }
         }
     }
     r = plan_add(p, CHAIN_MANGLE_OUT, ACTION_CT_RESTORE, "-t", "answers go back to the proxy");

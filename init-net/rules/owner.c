@@ -3,10 +3,20 @@
 
 struct owner {
     enum match_kind match;
-    const struct id_list *ids;
+    const struct id_list *ids; // MATCH_UID, MATCH_GID
+    struct mark mark;          // MATCH_MARK
     const char *origin;
     const char *word;
 };
+
+static void match_owner(struct rule *r, const struct owner *w, bool negate)
+{
+    if (w->match == MATCH_MARK) {
+        match_mark(r, MATCH_MARK, w->mark, negate);
+    } else {
+        match_ids(r, w->match, w->ids, negate);
+    }
+}
 
 // Does -i name a loopback address? Then applications are captured on lo too.
 static bool captures_loopback(const struct options *o)
@@ -36,11 +46,11 @@ static void hairpin(const struct options *o, struct plan *p, const struct owner 
         match_name(r, MATCH_OIF, "lo");
         match_net(p, r, MATCH_DADDR, loopbacks[i], true);
         match_proto(r, IPPROTO_TCP);
-        // With DNS capture the proxy's own look-ups at a resolver on lo must get through; only the uid rules know that.
+        // With DNS capture the proxy's own look-ups at a resolver on lo must get through; only the gid rules do not know that.
         struct port_range spared[2] = { { o->tunnel_port, o->tunnel_port }, { 53, 53 } };
-        bool dns = o->redirect_dns && w->match == MATCH_UID;
+        bool dns = o->redirect_dns && w->match != MATCH_GID;
         match_ports(p, r, MATCH_DPORT, &(struct port_list){ .n = dns ? 2 : 1, .v = spared }, true);
-        match_ids(r, w->match, w->ids, false);
+        match_owner(r, w, false);
     }
 }
 
@@ -54,14 +64,13 @@ static void application_on_lo(const struct options *o, struct plan *p, const str
         match_port(p, r, MATCH_DPORT, 53, true);
     }
     if (w) {
-        match_ids(r, w->match, w->ids, true);
+        match_owner(r, w, true);
     }
 }
 
 static void proxy_leaves(struct plan *p, const struct owner *w)
 {
-    match_ids(plan_add(p, CHAIN_OUTBOUND, ACTION_RETURN, w->origin, "traffic of the proxy itself"), w->match, w->ids,
-              false);
+    match_owner(plan_add(p, CHAIN_OUTBOUND, ACTION_RETURN, w->origin, "traffic of the proxy itself"), w, false);
 }
 
 // istio-iptables' order: three rules for each single id. The second id of -u and any -g are "not the proxy" for the
@@ -82,17 +91,43 @@ static void owner_compat(const struct options *o, struct plan *p, const struct o
     }
 }
 
+static struct mark whole_mark(uint32_t value)
+{
+    return (struct mark){ .value = value, .mask = UINT32_MAX };
+}
+
+// --proxy-mark: the proxy told by a mark on its sockets, where it shares its user with the application. All that -u gives a
+// user, the mark gives too: the hairpin, the way out, and (rules/dns.c, rules/inbound_tproxy.c) zones and self calls.
+static void owner_by_mark(const struct options *o, struct plan *p)
+{
+    struct owner marks = { .match = MATCH_MARK, .mark = o->proxy_mark, .origin = "--proxy-mark", .word = "mark" };
+    if (!o->proxy_mark.mask) {
+        return;
+    }
+    if (o->mode == MODE_TPROXY && o->hairpin != HAIRPIN_OFF) {
+        // Two other marks on lo: deliveries with the client's address, and self calls, which mangle has marked anew.
+        const uint32_t values[] = { o->tproxy_mark, TPROXY_SELF_MARK };
+        for (size_t i = 0; i < 2; i++) {
+            struct rule *r = plan_add(p, CHAIN_OUTBOUND, ACTION_RETURN, "--proxy-mark",
+                                      i ? "self call: inbound by tproxy" : "proxy delivers to the application");
+            match_name(r, MATCH_OIF, "lo");
+            match_mark(r, MATCH_MARK, whole_mark(values[i]), false);
+        }
+    }
+    if (o->hairpin != HAIRPIN_OFF) {
+        hairpin(o, p, &marks);
+    }
+    proxy_leaves(p, &marks);
+}
+
 // Which traffic is the proxy's. Our order asks for the proxy in the positive, so that traffic without a socket owner
 // cannot be taken for it, and every uid has its hairpin.
 void rules_owner(const struct options *o, struct plan *p)
 {
-    struct owner uids = { MATCH_UID, &o->proxy_uids, "-u", "user" };
-    struct owner gids = { MATCH_GID, &o->proxy_gids, "-g", "group" };
+    struct owner uids = { .match = MATCH_UID, .ids = &o->proxy_uids, .origin = "-u", .word = "user" };
+    struct owner gids = { .match = MATCH_GID, .ids = &o->proxy_gids, .origin = "-g", .word = "group" };
     bool lo_open = !captures_loopback(o);
-    if (o->proxy_mark.mask) {
-        match_mark(plan_add(p, CHAIN_OUTBOUND, ACTION_RETURN, "--proxy-mark", "traffic of the proxy itself"),
-                   MATCH_MARK, o->proxy_mark, false);
-    }
+    owner_by_mark(o, p);
     if (o->compat_istio) {
         owner_compat(o, p, &uids, lo_open);
         owner_compat(o, p, &gids, lo_open);
