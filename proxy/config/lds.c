@@ -8,6 +8,7 @@
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
+#include "proxy/config/tcp_match.h"
 #include "proxy/filters/listener/registry.h"
 #include "proxy/filters/network/registry.h"
 #include "proxy/listener/listener_filter.h"
@@ -86,10 +87,17 @@ static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Lis
         *ret = (struct ext){ .ops = &ops->ext, .cfg = h, .name = build_str(ctx->arena, m->name) };
         return 0;
     }
-    if (msg && msg->descriptor == &envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor) {
-        note_tcp_clusters(ctx, (const tcp_msg *)(const void *)msg);
+    if (parse_ext(ctx, &ops->ext, msg, m->name, ret, err)) {
+        return err->code;
     }
-    return parse_ext(ctx, &ops->ext, msg, m->name, ret, err);
+    if (msg && msg->descriptor == &envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor) {
+        const tcp_msg *t = (const tcp_msg *)(const void *)msg;
+        note_tcp_clusters(ctx, t);
+        if (build_tcp_match(t, ctx->arena, (struct tcp_proxy_cfg *)ret->cfg, err)) { // just made, still ours
+            return cfg_in(err, "typed_config");
+        }
+    }
+    return 0;
 }
 
 static int build_filters(struct config_ctx *ctx, const chain_msg *m, struct filter_chain *c, struct err *err)

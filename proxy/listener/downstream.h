@@ -29,6 +29,7 @@ struct downstream {
     struct str server_name;      // arena
     struct str *alpn;            // arena, at most DOWNSTREAM_ALPN_MAX; NULL when none
     size_t alpn_count;
+    struct str cluster;          // a network filter's choice in place of the TCP proxy's configured one; empty = none
     struct arena arena;          // dies with the connection
     uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
     const char *termination;     // why a network filter closed it, for logs; static or in arena

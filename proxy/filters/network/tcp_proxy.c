@@ -359,17 +359,26 @@ static const struct conn_ops waiting_ops = { .on_eof = client_eof, .on_close = c
 
 // ---- start ----
 
-static struct str choose_cluster(const struct tcp_proxy_cfg *cfg)
+// The session's cluster and what of it may be picked. false: there is no such cluster.
+static bool choose_cluster(struct session *s)
 {
-    if (cfg->weighted_count == 0) {
-        return cfg->cluster;
+    const struct tcp_proxy_cfg *cfg = s->cfg;
+    struct pick *p = &s->search->pick;
+    struct str name = s->d->cluster.n ? s->d->cluster : cfg->cluster;
+    p->subset = cfg->subset;
+    p->subset_count = cfg->subset_count;
+    if (cfg->weighted_count && !s->d->cluster.n) {
+        uint64_t left = rand_below(cfg->total_weight);
+        const struct tcp_weighted *w = cfg->weighted;
+        while (left >= w->weight) {
+            left -= w++->weight;
+        }
+        name = w->name;
+        p->subset = w->subset;
+        p->subset_count = w->subset_count;
     }
-    uint64_t left = rand_below(cfg->total_weight);
-    size_t i = 0;
-    while (left >= cfg->weighted[i].weight) {
-        left -= cfg->weighted[i++].weight;
-    }
-    return cfg->weighted[i].name;
+    s->cw = upstream_cluster(s->d->worker, name);
+    return s->cw != NULL;
 }
 
 static void limit_reached(struct timer *t)
@@ -428,7 +437,9 @@ static void take_downstream(struct session *s)
     conn_pause_read(d->conn, CONN_PAUSE_FLOW);
     exchange_begin(s, d->conn, RELAY_A);
     if (s->cfg->max_duration_ms) {
-        timer_set(d->worker->loop, &s->limit, s->cfg->max_duration_ms);
+        uint64_t ppm = s->cfg->max_duration_jitter_ppm, max = s->cfg->max_duration_ms;
+        uint64_t more = max / 1000000 * ppm + max % 1000000 * ppm / 1000000;
+        timer_set(d->worker->loop, &s->limit, max + (more ? rand_below(more + 1) : 0));
     }
     const struct worker *w = d->worker;
     if (w->draining && (!w->drain_inbound_only || d->accepted_by->direction == DIRECTION_INBOUND)) {
@@ -439,10 +450,9 @@ static void take_downstream(struct session *s)
 static void *probe(struct downstream *d, const void *cfg, probe_fn *on_event)
 {
     struct session *s = session_new(d, cfg);
-    s->cw = upstream_cluster(d->worker, choose_cluster(s->cfg));
     s->probe = on_event;
     s->beginning = true;
-    if (s->cw) {
+    if (choose_cluster(s)) {
         connect_next(s);
     }
     s->beginning = false;
@@ -472,8 +482,7 @@ static void start(struct downstream *d, const void *cfg)
     }
     s = session_new(d, cfg);
     take_downstream(s);
-    s->cw = upstream_cluster(d->worker, choose_cluster(s->cfg));
-    if (s->cw) {
+    if (choose_cluster(s)) {
         connect_next(s);
     } else {
         stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);

@@ -8,10 +8,13 @@
 
 struct access_log_cfg;
 struct config_ctx;
+struct subset_key;
 
 struct tcp_weighted {
     struct str name;
     uint32_t weight;
+    const struct subset_key *subset; // metadata_match, with the proxy's below it
+    size_t subset_count;
 };
 
 struct tcp_proxy_cfg { // in the listener's arena
@@ -20,8 +23,11 @@ struct tcp_proxy_cfg { // in the listener's arena
     struct tcp_weighted *weighted;
     size_t weighted_count;
     uint64_t total_weight;
+    const struct subset_key *subset; // metadata_match
+    size_t subset_count;
     uint64_t idle_ms;              // default 3600000, 0 = none
     uint64_t max_duration_ms;      // max_downstream_connection_duration, 0 = none
+    uint32_t max_duration_jitter_ppm; // added to it at random, up to this much of it
     uint32_t max_connect_attempts; // default 1
     bool hash_source_ip;           // hash_policy
     struct access_log_cfg **access_logs;

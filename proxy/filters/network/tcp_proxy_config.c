@@ -21,21 +21,23 @@ static int refuse_unsupported(const tcp_proxy_msg *m, struct err *err)
         bool set;
     } fields[] = {
         { "on_demand", m->on_demand },
-        { "metadata_match", m->metadata_match },
         { "tunneling_config", m->tunneling_config },
         { "downstream_idle_timeout", m->downstream_idle_timeout },
         { "upstream_idle_timeout", m->upstream_idle_timeout },
         { "backoff_options", m->backoff_options },
-        { "max_downstream_connection_duration_jitter_percentage", m->max_downstream_connection_duration_jitter_percentage },
         { "access_log_options", m->access_log_options },
         { "proxy_protocol_tlvs", m->n_proxy_protocol_tlvs > 0 },
         { "upstream_connect_mode", m->upstream_connect_mode != 0 },
         { "max_early_data_bytes", m->max_early_data_bytes },
+        { "check_drain_close", m->check_drain_close && !m->check_drain_close->value }, // drained connections do end here
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         if (fields[i].set) {
             return err_set(err, -EINVAL, "%s: not supported yet", fields[i].field);
         }
+    }
+    if (m->base.n_unknown_fields) {
+        return err_set(err, -EINVAL, "field number %u: not known here", (unsigned)m->base.unknown_fields[0].tag);
     }
     return 0;
 }
@@ -50,10 +52,7 @@ static int parse_weighted(const weighted_msg *m, struct arena *a, struct tcp_pro
         if (!m->clusters[i]->name[0] || m->clusters[i]->weight == 0) {
             return err_set(err, -EINVAL, "weighted_clusters.clusters[%zu]: name and a weight of at least 1 are needed", i);
         }
-        if (m->clusters[i]->metadata_match) {
-            return err_set(err, -EINVAL, "weighted_clusters.clusters[%zu].metadata_match: not supported yet", i);
-        }
-        c->weighted[i] = (struct tcp_weighted){ arena_str(a, str_c(m->clusters[i]->name)), m->clusters[i]->weight };
+        c->weighted[i] = (struct tcp_weighted){ .name = arena_str(a, str_c(m->clusters[i]->name)), .weight = m->clusters[i]->weight };
         c->total_weight += c->weighted[i].weight;
     }
     c->weighted_count = m->n_clusters;
@@ -114,6 +113,13 @@ int tcp_proxy_config_parse(struct config_ctx *ctx, const void *msg, struct arena
     c->stat_prefix = arena_str(arena, str_c(m->stat_prefix));
     c->idle_ms = (uint64_t)pb_duration_ms(m->idle_timeout, IDLE_DEFAULT_MS);
     c->max_duration_ms = (uint64_t)pb_duration_ms(m->max_downstream_connection_duration, 0);
+    if (m->max_downstream_connection_duration_jitter_percentage) {
+        double percent = m->max_downstream_connection_duration_jitter_percentage->value;
+        if (!(percent >= 0 && percent <= 100)) {
+            return err_set(err, -EINVAL, "max_downstream_connection_duration_jitter_percentage: must be 0 to 100");
+        }
+        c->max_duration_jitter_ppm = (uint32_t)(percent * 10000);
+    }
     c->max_connect_attempts = pb_u32_or(m->max_connect_attempts, 1);
     if (c->max_connect_attempts == 0) {
         return err_set(err, -EINVAL, "max_connect_attempts: must be at least 1");

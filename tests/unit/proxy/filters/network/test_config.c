@@ -105,8 +105,12 @@ static void unsupported_fields_are_named(void **state)
     (void)state;
     assert_null(tcp("{\"cluster\":\"c\",\"tunneling_config\":{\"hostname\":\"x\"}}"));
     assert_string_equal(err.msg, "tunneling_config: not supported yet");
-    assert_null(tcp("{\"cluster\":\"c\",\"metadata_match\":{}}"));
-    assert_string_equal(err.msg, "metadata_match: not supported yet");
+    assert_null(tcp("{\"cluster\":\"c\",\"access_log_options\":{\"flush_access_log_on_connected\":true}}"));
+    assert_string_equal(err.msg, "access_log_options: not supported yet");
+    assert_null(tcp("{\"cluster\":\"c\",\"check_drain_close\":false}"));
+    assert_string_equal(err.msg, "check_drain_close: not supported yet");
+    assert_null(tcp("{\"cluster\":\"c\",\"max_downstream_connection_duration_jitter_percentage\":{\"value\":101}}"));
+    assert_string_equal(err.msg, "max_downstream_connection_duration_jitter_percentage: must be 0 to 100");
     assert_null(tcp("{\"cluster\":\"c\",\"hash_policy\":[{\"filter_state\":{\"key\":\"k\"}}]}"));
     assert_string_equal(err.msg, "hash_policy[0]: only source_ip is supported");
     assert_null(tcp("{\"cluster\":\"c\",\"access_log\":[{\"name\":\"x\",\"typed_config\":{\"@type\":"
