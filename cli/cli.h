@@ -18,10 +18,13 @@ struct cli_options {
     struct str address, control, file, output, color;
     struct str fqdn, subset, direction, name, type, status, cluster;
     struct str listen_address, endpoint_address, level;
-    uint32_t port, timeout_ms;
+    struct str route, steps, max_failed;
+    uint32_t port, timeout_ms, interval_ms, min_requests;
     bool verbose, with_headers, no_headers, reset, help;
     enum cli_format format; // from output
 };
+
+enum { CLI_WORDS_MAX = 1000 };
 
 struct cli {
     struct arena *arena; // borrowed; dies after the command
@@ -30,6 +33,12 @@ struct cli {
     struct buf notes; // standard error: remarks that are no part of the result
     int64_t now_s;    // seconds since 1970, for validity of certificates
     bool color;       // may standard output have colours?
+    const char **words; // what is no option, for commands that take such; borrowed from argv
+    size_t word_count;
+    int code;           // exit code of a command that could do its work; 0 unless it sets another
+    // For commands that go on for long; NULL in tests, where output gathers and time does not pass.
+    void (*flush)(struct cli *c);       // writes out and notes now
+    void (*wait_ms)(unsigned ms);
     bool kinds;       // tables get a NAME column with "cluster/", "listener/", … (`pc all`)
 };
 

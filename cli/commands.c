@@ -16,26 +16,28 @@
 #define ENDPOINTS (OPT(ENDPOINT_ADDRESS) | OPT(PORT) | OPT(STATUS) | OPT(CLUSTER))
 #define ALL (CLUSTERS | LISTENERS | ROUTES | ENDPOINTS | OPT(WITH_HEADERS))
 #define STATUS (TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE))
+#define ROLLOUT (OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(SUBSET) | OPT(NAME) | OPT(ROUTE) | OPT(STEPS) | OPT(INTERVAL) | OPT(MIN_REQUESTS) | OPT(MAX_FAILED))
 #define LOG (OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(LEVEL) | OPT(RESET))
 
 static const struct command pc_commands[] = {
-    { "cluster", { "clusters", "c" }, "upstream clusters", TABLE | SAVED | CLUSTERS, cmd_pc_cluster, NULL },
-    { "listener", { "listeners", "l" }, "listeners and where their filter chains lead", TABLE | SAVED | LISTENERS, cmd_pc_listener, NULL },
-    { "route", { "routes", "r" }, "HTTP routes", TABLE | SAVED | ROUTES, cmd_pc_route, NULL },
-    { "endpoint", { "endpoints", "ep" }, "endpoints in use, with their health", TABLE | SAVED | ENDPOINTS, cmd_pc_endpoint, NULL },
-    { "eds", { NULL, NULL }, "endpoints as configured", TABLE | SAVED | ENDPOINTS, cmd_pc_eds, NULL },
-    { "secret", { "secrets", "s" }, "certificates in use", TABLE | SAVED, cmd_pc_secret, NULL },
-    { "bootstrap", { "b", NULL }, "what the proxy was started with, as JSON", COMMON | SAVED, cmd_pc_bootstrap, NULL },
-    { "all", { "a", NULL }, "all of these in one", TABLE | SAVED | ALL, cmd_pc_all, NULL },
-    { "log", { "o", NULL }, "log levels: shows them, or sets them", LOG, cmd_pc_log, NULL },
+    { "cluster", { "clusters", "c" }, "upstream clusters", TABLE | SAVED | CLUSTERS, cmd_pc_cluster, NULL, NULL },
+    { "listener", { "listeners", "l" }, "listeners and where their filter chains lead", TABLE | SAVED | LISTENERS, cmd_pc_listener, NULL, NULL },
+    { "route", { "routes", "r" }, "HTTP routes", TABLE | SAVED | ROUTES, cmd_pc_route, NULL, NULL },
+    { "endpoint", { "endpoints", "ep" }, "endpoints in use, with their health", TABLE | SAVED | ENDPOINTS, cmd_pc_endpoint, NULL, NULL },
+    { "eds", { NULL, NULL }, "endpoints as configured", TABLE | SAVED | ENDPOINTS, cmd_pc_eds, NULL, NULL },
+    { "secret", { "secrets", "s" }, "certificates in use", TABLE | SAVED, cmd_pc_secret, NULL, NULL },
+    { "bootstrap", { "b", NULL }, "what the proxy was started with, as JSON", COMMON | SAVED, cmd_pc_bootstrap, NULL, NULL },
+    { "all", { "a", NULL }, "all of these in one", TABLE | SAVED | ALL, cmd_pc_all, NULL, NULL },
+    { "log", { "o", NULL }, "log levels: shows them, or sets them", LOG, cmd_pc_log, NULL, NULL },
     { 0 },
 };
 
 const struct command cli_commands[] = {
-    { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands },
-    { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL },
-    { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL },
-    { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL },
+    { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands, NULL },
+    { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL, NULL },
+    { "rollout", { NULL, NULL }, "moves traffic to a subset step by step, and back when it fails", ROLLOUT, cmd_rollout, NULL, "FILE" },
+    { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL, NULL },
+    { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL, NULL },
     { 0 },
 };
 
@@ -77,8 +79,8 @@ static void help_all(struct buf *out)
 
 static void help_one(struct buf *out, const struct command *group, const struct command *k)
 {
-    buf_printf(out, "usage: remoractl %s%s%s %s\n\n%s\n\n", group ? group->name : "", group ? " " : "", k->name,
-               k->sub ? "COMMAND [OPTION…]" : "[OPTION…]", k->summary);
+    buf_printf(out, "usage: remoractl %s%s%s %s%s%s\n\n%s\n\n", group ? group->name : "", group ? " " : "", k->name,
+               k->sub ? "COMMAND [OPTION…]" : "[OPTION…]", k->words ? " " : "", k->words ? k->words : "", k->summary);
     if (k->sub) {
         help_list(out, k->sub);
     } else {
@@ -121,9 +123,17 @@ static int stray(const char *word, const char *command, struct err *err)
 static int parse(struct cli *c, const struct command *k, const char *full_name, int argc, char **argv, struct err *err)
 {
     uint64_t given = 0;
+    c->words = arena_array(c->arena, const char *, (size_t)argc + 1);
     for (int i = 0; i < argc;) {
-        if (argv[i][0] != '-') {
-            return stray(argv[i], full_name, err);
+        if (argv[i][0] != '-' || (k->words && !argv[i][1])) {
+            if (!k->words) {
+                return stray(argv[i], full_name, err);
+            }
+            if (c->word_count == CLI_WORDS_MAX) {
+                return err_set(err, -EINVAL, "more than %d words", CLI_WORDS_MAX);
+            }
+            c->words[c->word_count++] = argv[i++];
+            continue;
         }
         given |= options_bit(argv[i]);
         int r = options_take(&c->o, k->options, full_name, argc, argv, &i, err);
@@ -153,7 +163,7 @@ static int run(struct cli *c, const struct command *group, const struct command 
         buf_printf(&c->notes, "error: %s\n", err.msg);
         return CLI_FAILED;
     }
-    return CLI_OK;
+    return c->code;
 }
 
 static bool is_help(const char *word)

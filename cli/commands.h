@@ -16,6 +16,7 @@ struct command {
     uint64_t options;       // bits of enum option_id that it takes
     cli_run_fn *run;
     const struct command *sub; // a group instead of a command: ends with an entry without name
+    const char *words;         // what help calls the words that are no options ("FILE…"); NULL: it takes none
 };
 
 extern const struct command cli_commands[];
@@ -26,6 +27,7 @@ int cli_main(int argc, char **argv, struct cli *c);
 
 cli_run_fn cmd_pc_cluster, cmd_pc_listener, cmd_pc_route, cmd_pc_endpoint, cmd_pc_eds, cmd_pc_secret, cmd_pc_bootstrap;
 cli_run_fn cmd_pc_log, cmd_pc_all, cmd_ps, cmd_dump, cmd_version;
+cli_run_fn cmd_rollout;
 
 // The tables of one whole config dump, for `pc all`. Same results as the commands.
 int table_clusters(struct cli *c, const struct json *dump, struct err *err);

@@ -41,12 +41,18 @@ static const struct option_def {
     [OPT_NO_HEADERS] = { "no-headers", 0, KIND_SWITCH, AT(no_headers), 0, NULL, "tables without the row of column names" },
     [OPT_LEVEL] = { "level", 0, KIND_TEXT, AT(level), 0, "LEVELS", "LEVEL, or COMPONENT:LEVEL,COMPONENT:LEVEL…" },
     [OPT_RESET] = { "reset", 'r', KIND_SWITCH, AT(reset), 0, NULL, "all components back to warning" },
+    [OPT_ROUTE] = { "route", 0, KIND_TEXT, AT(route), 0, "NAME", "the http route of this name (the first one with the subset)" },
+    [OPT_STEPS] = { "steps", 0, KIND_TEXT, AT(steps), 0, "LIST", "percentages, one after the other (1,5,25,50,100)" },
+    [OPT_INTERVAL] = { "interval", 0, KIND_NUMBER, AT(interval_ms), 86400000, "MS", "shortest time of one step, in milliseconds (30000)" },
+    [OPT_MIN_REQUESTS] = { "min-requests", 0, KIND_NUMBER, AT(min_requests), 1000000000, "N", "requests that a step must see before the next (20)" },
+    [OPT_MAX_FAILED] = { "max-failed", 0, KIND_TEXT, AT(max_failed), 0, "PERCENT", "failed requests of a step that are still good (1)" },
     [OPT_HELP] = { "help", 'h', KIND_SWITCH, AT(help), 0, NULL, "this page" },
 };
 
 void options_init(struct cli_options *o)
 {
-    *o = (struct cli_options){ .address = STR("127.0.0.1:15000"), .control = STR("127.0.0.1:15014"), .timeout_ms = 10000, .verbose = true };
+    *o = (struct cli_options){ .address = STR("127.0.0.1:15000"), .control = STR("127.0.0.1:15014"), .timeout_ms = 10000,
+                                .steps = STR("1,5,25,50,100"), .max_failed = STR("1"), .interval_ms = 30000, .min_requests = 20, .verbose = true };
 }
 
 // The option that a word names; *ret_value is what is attached to it (=value, or behind the letter), p NULL when nothing is.

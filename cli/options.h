@@ -28,6 +28,11 @@ enum option_id {
     OPT_NO_HEADERS,
     OPT_LEVEL,
     OPT_RESET,
+    OPT_ROUTE,
+    OPT_STEPS,
+    OPT_INTERVAL,
+    OPT_MIN_REQUESTS,
+    OPT_MAX_FAILED,
     OPT_HELP,
     OPT_COUNT
 };
