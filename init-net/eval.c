@@ -117,6 +117,8 @@ static enum verdict act(struct walk *w, const struct rule *r)
         return ACCEPTED;
     case ACTION_DROP:
         return decide(w, r, FATE_DROP);
+    case ACTION_REJECT:
+        return decide(w, r, FATE_REJECT);
     case ACTION_JUMP:
         v = run_chain(w, r->target);
         // Back in this chain; the rule that returned may still be the one that decided.
@@ -179,11 +181,13 @@ struct fate eval_packet(const struct plan *p, const struct packet *pkt, eval_tra
     struct walk w = { .p = p, .pkt = *pkt, .trace = trace, .arg = arg };
     if (pkt->dir == DIR_OUT) {
         w.pkt.iif = NULL;
-        if (run_chain(&w, CHAIN_RAW_OUT) != DECIDED && run_chain(&w, CHAIN_MANGLE_OUT) != DECIDED &&
+        if (run_chain(&w, CHAIN_RAW_OUT) != DECIDED && run_chain(&w, CHAIN_GUARD_OUT) != DECIDED &&
+            run_chain(&w, CHAIN_MANGLE_OUT) != DECIDED &&
             run_chain(&w, CHAIN_NAT_OUT) == DECIDED && w.fate.kind == FATE_REDIRECT) {
             redirect_to_lo(&w);
         }
-        if (w.fate.kind != FATE_DROP && w.pkt.oif && strcmp(w.pkt.oif, "lo") == 0) {
+        bool goes_on = w.fate.kind != FATE_DROP && w.fate.kind != FATE_REJECT;
+        if (goes_on && w.pkt.oif && strcmp(w.pkt.oif, "lo") == 0) {
             // Comes back by lo with its mark; the socket owner is gone and nat has been asked already.
             struct fate out = w.fate;
             w.pkt.iif = "lo";
@@ -236,7 +240,7 @@ int eval_address(struct str text, uint8_t *ret_family, uint8_t ret_addr[16], uin
 
 const char *eval_fate_text(const struct fate *f, char *buf, size_t n)
 {
-    static const char *const words[] = { "not touched", "redirect to port ", "tproxy to port ", "dropped" };
+    static const char *const words[] = { "not touched", "redirect to port ", "tproxy to port ", "dropped", "rejected" };
     if (f->kind == FATE_REDIRECT || f->kind == FATE_TPROXY) {
         snprintf(buf, n, "%s%u", words[f->kind], f->port);
     } else {

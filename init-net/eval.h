@@ -20,7 +20,7 @@ struct packet {
     bool not_syn;
 };
 
-enum fate_kind { FATE_PASS, FATE_REDIRECT, FATE_TPROXY, FATE_DROP };
+enum fate_kind { FATE_PASS, FATE_REDIRECT, FATE_TPROXY, FATE_DROP, FATE_REJECT };
 
 struct fate {
     enum fate_kind kind;

@@ -98,8 +98,8 @@ size_t install_candidates(const struct install *in, enum backend ret[4])
         ret[n++] = BACKEND_NFT;
         ret[n++] = BACKEND_NFT_IP;
     }
-    // iptables' tables have fixed priorities; a wish for another one must not be lost on the way.
-    if ((asked == BACKEND_AUTO && !options_given(o, "nat-priority-offset")) || asked == BACKEND_IPTABLES) {
+    // iptables' tables have fixed priorities, and ours no chain that refuses; such a wish must not be lost on the way.
+    if ((asked == BACKEND_AUTO && !options_given(o, "nat-priority-offset") && !o->guard_admin && !o->reject_quic) || asked == BACKEND_IPTABLES) {
         // Where another program uses legacy tables, ours belong there too.
         bool legacy_first = !in->nft_there || in->legacy.nat_in_use;
         ret[n++] = legacy_first ? BACKEND_IPTABLES_LEGACY : BACKEND_IPTABLES_NFT;

@@ -376,6 +376,8 @@ static const char *rule_needs(const struct rule *r)
     switch (r->action) {
     case ACTION_REDIRECT:
         return "nft_redir (CONFIG_NFT_REDIR; in inet tables Linux 5.2)";
+    case ACTION_REJECT:
+        return "nft_reject (CONFIG_NFT_REJECT)";
     case ACTION_TPROXY:
         return "nft_tproxy (CONFIG_NFT_TPROXY, Linux 4.19)";
     case ACTION_ZONE:

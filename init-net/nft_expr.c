@@ -376,6 +376,21 @@ static void add_tproxy(struct build *b, const struct rule *r)
     add_verdict(b, NF_ACCEPT, NULL);
 }
 
+// The port is unreachable: ICMPX stands for both families, where a table holds both.
+static void add_reject(struct build *b, const struct rule *r)
+{
+    struct nftnl_expr *e = expr_new("reject");
+    bool tcp = false;
+    for (size_t i = 0; i < r->n; i++) {
+        tcp = tcp || (r->m[i].kind == MATCH_PROTO && r->m[i].proto == IPPROTO_TCP);
+    }
+    uint8_t code = b->family == NFPROTO_INET ? NFT_REJECT_ICMPX_PORT_UNREACH : b->family == NFPROTO_IPV4 ? 3 : 4;
+    uint32_t type = tcp ? NFT_REJECT_TCP_RST : b->family == NFPROTO_INET ? NFT_REJECT_ICMPX_UNREACH : NFT_REJECT_ICMP_UNREACH;
+    nftnl_expr_set_u32(e, NFTNL_EXPR_REJECT_TYPE, type);
+    nftnl_expr_set_u8(e, NFTNL_EXPR_REJECT_CODE, tcp ? 0 : code); // RFC 792, RFC 4443 §3.1
+    nftnl_rule_add_expr(b->rule, e);
+}
+
 static void add_action(struct build *b, const struct rule *r)
 {
     switch (r->action) {
@@ -387,6 +402,9 @@ static void add_action(struct build *b, const struct rule *r)
         break;
     case ACTION_DROP:
         add_verdict(b, NF_DROP, NULL);
+        break;
+    case ACTION_REJECT:
+        add_reject(b, r);
         break;
     case ACTION_JUMP:
         add_verdict(b, NFT_JUMP, plan_chains[r->target].name);

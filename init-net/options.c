@@ -814,6 +814,9 @@ static int warn_ineffective(struct parse *p)
         { o->force_iptables.n != 0 && o->backend != BACKEND_AUTO, "--force-iptables-binary has no effect beside --backend" },
         { o->nat_priority_offset != UINT32_MAX && (o->force_iptables.n || o->backend >= BACKEND_IPTABLES),
           "--nat-priority-offset has no effect with iptables: its tables have fixed priorities" },
+        { o->reject_quic && (port_list_has(&o->outbound_exclude, 443) ||
+                             (!o->cidrs.all && o->cidrs.n == 0 && !port_list_has(&o->outbound_ports, 443))),
+          "--reject-quic has no effect: TCP to port 443 is not captured" },
         { o->run_validation == false && o->skip_rule_apply, "--skip-rule-apply without --run-validation does nothing" },
     };
     for (size_t i = 0; i < array_len(cases); i++) {
@@ -834,6 +837,12 @@ static int warn_ineffective(struct parse *p)
 static int check_numbers(struct parse *p)
 {
     struct options *o = p->o;
+    bool iptables = o->backend >= BACKEND_IPTABLES || (o->backend == BACKEND_AUTO && o->force_iptables.n) ||
+                    o->dry_run == DRY_IPTABLES;
+    if (iptables && (o->guard_admin || o->reject_quic)) {
+        return err_set(p->err, -EINVAL, "--guard-admin and --reject-quic need nftables; they cannot be had with "
+                                        "--force-iptables-binary, --backend=iptables… or --dry-run=iptables");
+    }
     if (o->outbound_port == o->inbound_port) {
         return err_set(p->err, -EINVAL, "-p and -z name the same port %u", o->outbound_port);
     }

@@ -87,6 +87,7 @@ struct options {
     struct str dry_run_file;
     uint32_t hairpin;     // enum hairpin
     uint32_t established; // enum established
+    bool guard_admin, reject_quic;
     uint32_t output;      // enum output
     bool run_validation, skip_rule_apply, cleanup_only, force_apply, reconcile, native_nftables, cni_mode, takeover;
     uint32_t backend; // enum backend
@@ -99,6 +100,7 @@ struct options {
     bool log_quiet, log_no_info, log_debug; // errors only; warnings too; everything
 
     struct packet_options packet;
+    bool live; // explain what is in the kernel
     uint16_t wait_port;
     struct str wait_path, wait_host;
 

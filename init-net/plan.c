@@ -15,6 +15,8 @@
 const struct chain_info plan_chains[CHAIN_COUNT] = {
     [CHAIN_RAW_PRE] = { "raw_pre", "filter", NF_INET_PRE_ROUTING, -300, "raw", "REMORA_PRE" },
     [CHAIN_RAW_OUT] = { "raw_out", "filter", NF_INET_LOCAL_OUT, -300, "raw", "REMORA_OUT" },
+    // Behind conntrack (-200), before all that changes a packet. iptables could refuse in its table filter only.
+    [CHAIN_GUARD_OUT] = { "guard_out", "filter", NF_INET_LOCAL_OUT, -190, "none", "" },
     [CHAIN_MANGLE_PRE] = { "mangle_pre", "filter", NF_INET_PRE_ROUTING, -150, "mangle", "REMORA_PRE" },
     [CHAIN_MANGLE_OUT] = { "mangle_out", "route", NF_INET_LOCAL_OUT, -150, "mangle", "REMORA_OUT" },
     [CHAIN_NAT_PRE] = { "nat_pre", "nat", NF_INET_PRE_ROUTING, -100, "nat", "REMORA_PRE" },

@@ -18,6 +18,7 @@ enum chain {
     // Base chains, in the order in which a packet meets them.
     CHAIN_RAW_PRE,
     CHAIN_RAW_OUT,
+    CHAIN_GUARD_OUT, // nftables only
     CHAIN_MANGLE_PRE,
     CHAIN_MANGLE_OUT,
     CHAIN_NAT_PRE,
@@ -85,6 +86,7 @@ enum action_kind {
     ACTION_RETURN,
     ACTION_ACCEPT,
     ACTION_DROP,
+    ACTION_REJECT,     // TCP by a reset, others by "port unreachable"; a MATCH_PROTO stands before it
     ACTION_JUMP,       // chain
     ACTION_REDIRECT,   // port
     ACTION_TPROXY,     // port, value = mark; accepts when a socket listens there, else goes on

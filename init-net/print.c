@@ -162,6 +162,9 @@ static void print_action(const struct rule *r, struct buf *out)
     case ACTION_DROP:
         buf_printf(out, "drop");
         break;
+    case ACTION_REJECT:
+        buf_printf(out, "%s", strcmp(rule_proto(r), "tcp") == 0 ? "reject with tcp reset" : "reject");
+        break;
     case ACTION_JUMP:
         buf_printf(out, "jump %s", plan_chains[r->target].name);
         break;

@@ -133,6 +133,8 @@ static void print_action(const struct rule *r, struct buf *out)
     case ACTION_DROP:
         buf_printf(out, " -j DROP\n");
         break;
+    case ACTION_REJECT: // only in chains that iptables does not get
+        break;
     case ACTION_JUMP:
         buf_printf(out, " -j %s\n", plan_chains[r->target].iptables_name);
         break;

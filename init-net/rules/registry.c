@@ -7,6 +7,7 @@ const struct rules_emitter rules_registry[] = {
     { "ipv6", rules_ipv6 },
     { "interfaces", rules_interfaces },
     { "ipv6-drop", rules_ipv6_drop },
+    { "guard", rules_guard },
     { "established", rules_established },
     { "drop-invalid", rules_drop_invalid },
     { "exclude-ports", rules_exclude_ports },

@@ -15,6 +15,7 @@ extern const size_t rules_registry_count;
 // Each is described at its definition.
 void rules_ipv6(const struct options *o, struct plan *p);
 void rules_interfaces(const struct options *o, struct plan *p);
+void rules_guard(const struct options *o, struct plan *p);
 void rules_ipv6_drop(const struct options *o, struct plan *p);
 void rules_established(const struct options *o, struct plan *p);
 void rules_drop_invalid(const struct options *o, struct plan *p);

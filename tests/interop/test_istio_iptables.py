@@ -23,7 +23,8 @@ from test_init import random_flags, random_packet  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent / "istio-iptables"
 BACKENDS = {"nft": ["--native-nftables"], "iptables-nft": ["--force-iptables-binary", "nft"],
             "iptables-legacy": ["--force-iptables-binary", "legacy"]}
-OURS_ALONE = ("--ipv6", "--hairpin", "--proxy-mark", "--established", "--nat-priority-offset", "--strict")
+OURS_ALONE = ("--ipv6", "--hairpin", "--proxy-mark", "--established", "--nat-priority-offset", "--strict", "--guard-admin",
+              "--reject-quic")
 
 
 @pytest.fixture(scope="session")

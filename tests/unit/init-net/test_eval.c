@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 
 #include "init-net/eval.h"
+#include "init-net/live.h"
 #include "init-net/plan.h"
 
 static struct arena a;
@@ -40,8 +41,29 @@ static struct packet row_packet(const struct str *col)
 
 static struct str fate_word(const struct fate *f)
 {
-    static const char *const words[] = { "pass", "redirect", "tproxy", "drop" };
+    static const char *const words[] = { "pass", "redirect", "tproxy", "drop", "reject" };
     return f->port ? arena_printf(&a, "%s:%u", words[f->kind], f->port) : str_c(words[f->kind]);
+}
+
+// The same plan as iptables rules, read back as `explain --live` does it.
+static void read_back(const struct plan *p, struct plan *ret)
+{
+    static const struct ipt_content nothing;
+    struct err err = { 0 };
+    *ret = (struct plan){ .o = p->o, .a = &a };
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct ipt_script s = { 0 };
+        for (int t = 0; t < IPT_TABLES; t++) {
+            struct ipt_content c;
+            ipt_from_plan(p, v6 ? AF_INET6 : AF_INET, (enum ipt_table)t, &c);
+            ipt_script_add(&s, (enum ipt_table)t, &nothing, &c);
+        }
+        struct str text = arena_str(&a, buf_pullup(&s.text, buf_len(&s.text)));
+        ipt_script_fini(&s);
+        if (live_read_ipt(text, v6 ? AF_INET6 : AF_INET, ret, &err)) {
+            fail_msg("%s", err.msg);
+        }
+    }
 }
 
 static void check_row(const struct str *col)
@@ -73,6 +95,14 @@ static void check_row(const struct str *col)
     if (!str_eq(got, col[FATE])) {
         fail_msg("row %.*s: %.*s instead of %.*s, by '%s'", STR_FMT(col[ID]), STR_FMT(got), STR_FMT(col[FATE]),
                  f.rule ? f.rule->comment : "no rule");
+    }
+    struct plan live;
+    read_back(&p, &live);
+    f = eval_packet(&live, &k, NULL, NULL);
+    got = fate_word(&f);
+    if (!str_eq(got, col[FATE])) {
+        fail_msg("row %.*s read back from iptables: %.*s instead of %.*s, by '%s'", STR_FMT(col[ID]), STR_FMT(got),
+                 STR_FMT(col[FATE]), f.rule ? f.rule->comment : "no rule");
     }
     test_env = NULL;
 }
