@@ -22,6 +22,7 @@ enum {
 static void on_event(struct loop_fd *f, uint32_t events);
 static void on_task(struct loop_task *t);
 static void on_timer(struct timer *t);
+static void close_now(struct conn *c, enum conn_close why);
 
 static struct conn *conn_new(struct loop *l, int fd, const struct conn_ops *ops, void *owner)
 {
@@ -91,6 +92,38 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
     return c;
 }
 
+static void race_over(void *arg, int fd, size_t i)
+{
+    struct conn *c = arg;
+    (void)i;
+    race_free(c->race);
+    c->race = NULL;
+    if (fd < 0) {
+        c->connect_errno = -fd;
+        close_now(c, CONN_CLOSE_CONNECT_FAIL);
+        return;
+    }
+    c->fd.fd = fd;
+    (void)socket_peer(fd, &c->peer);
+    watch(c); // the first event is EPOLLOUT
+}
+
+struct conn *conn_connect_any(struct loop *l, const struct race_target *v, size_t n, uint64_t timeout_ms, const struct conn_ops *ops,
+                              void *owner)
+{
+    if (n == 1) {
+        return conn_connect(l, &v[0].to, &v[0].opts, timeout_ms, ops, owner);
+    }
+    struct conn *c = conn_new(l, -1, ops, owner);
+    c->state = CONN_CONNECTING;
+    c->peer = v[0].to;
+    c->race = race_start(l, v, n, race_over, c);
+    if (timeout_ms) {
+        timer_set(l, &c->timer, timeout_ms);
+    }
+    return c;
+}
+
 void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms)
 {
     CHECK(!c->transport);
@@ -118,6 +151,8 @@ static void close_now(struct conn *c, enum conn_close why)
     c->readable = c->writable = false;
     timer_cancel(&c->timer);
     loop_task_cancel(&c->task);
+    race_free(c->race);
+    c->race = NULL;
     loop_close_fd(c->loop, &c->fd);
     if (c->ops->on_close) {
         c->ops->on_close(c, c->close_reason);
@@ -644,6 +679,8 @@ static void free_conn(struct conn *c, bool reset)
         c->close_reason = CONN_CLOSE_LOCAL;
         c->state = CONN_CLOSED;
     }
+    race_free(c->race);
+    c->race = NULL;
     loop_close_fd(c->loop, &c->fd);
     timer_cancel(&c->timer);
     // The memory, bytes that a caller up the stack still looks at included, goes at the end of the turn.

@@ -11,6 +11,7 @@
 #include "lib/base/buf.h"
 #include "lib/event/loop.h"
 #include "lib/net/addr.h"
+#include "lib/net/race.h"
 #include "lib/net/socket.h"
 #include "lib/net/transport.h"
 
@@ -75,6 +76,7 @@ struct conn {
     struct loop_task task; // callbacks owed, reading to go on, destruction
     struct timer timer;    // connect + handshake time-out, then linger time-out
     struct buf raw_in;     // raw bytes put back for the transport
+    struct race *race;     // owned; while one of several addresses is looked for
     char *preface;         // owned; see conn_set_preface
     uint32_t preface_bytes;
     uint8_t pause;         // enum conn_pause bits
@@ -98,6 +100,9 @@ struct conn *conn_accepted(struct loop *l, int fd, const struct addr *peer, cons
 // handshake, 0 = none. If transport is wanted, call conn_set_transport before returning to the loop.
 struct conn *conn_connect(struct loop *l, const struct addr *to, const struct socket_connect_opts *o, uint64_t timeout_ms,
                           const struct conn_ops *ops, void *owner);
+// The same to one of several addresses, whichever answers first (lib/net/race.h); n is 1 to RACE_MAX. peer becomes the one that did.
+struct conn *conn_connect_any(struct loop *l, const struct race_target *v, size_t n, uint64_t timeout_ms, const struct conn_ops *ops,
+                              void *owner);
 // Takes t. On an accepted connection the state becomes HANDSHAKING, unconsumed c->in is given to the transport as raw bytes,
 // on_open follows the handshake; timeout_ms (0 = none) limits the handshake.
 void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms);

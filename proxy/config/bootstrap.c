@@ -10,6 +10,7 @@
 #include "proto/pb_json.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
+#include "proxy/upstream/cluster.h"
 
 typedef Envoy__Config__Bootstrap__V3__Bootstrap bootstrap_msg;
 typedef Envoy__Config__Cluster__V3__Cluster cluster_msg;
@@ -195,6 +196,19 @@ int bootstrap_parse(struct str text, const char *name, struct bootstrap *ret, st
     }
     *ret = b;
     return 0;
+}
+
+void bootstrap_set_local(const struct bootstrap *b)
+{
+    const bootstrap_msg *m = b->msg;
+    const Envoy__Config__Core__V3__Locality *l = m->node ? m->node->locality : NULL;
+    struct upstream_local here = { .cluster = str_c(m->cluster_manager ? m->cluster_manager->local_cluster_name : "") };
+    if (l) {
+        here.region = str_c(l->region);
+        here.zone = str_c(l->zone);
+        here.sub_zone = str_c(l->sub_zone);
+    }
+    upstream_set_local(&here);
 }
 
 void bootstrap_fini(struct bootstrap *b)

@@ -22,6 +22,8 @@ struct bootstrap {
 // text: the file's content; name: for messages. Unknown fields are refused by name.
 int bootstrap_parse(struct str text, const char *name, struct bootstrap *ret, struct err *err);
 void bootstrap_fini(struct bootstrap *b);
+// node.locality and cluster_manager.local_cluster_name, for zone-aware routing. b must live as long as the process serves. Before workers start.
+void bootstrap_set_local(const struct bootstrap *b);
 // Puts static secrets, clusters, listeners into the client (that order) and adds the dynamic sources. -EINVAL + err naming the first refused
 // static resource and field.
 int bootstrap_apply(const struct bootstrap *b, struct xds_client *x, struct err *err);

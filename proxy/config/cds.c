@@ -10,7 +10,7 @@
 
 typedef Envoy__Config__Cluster__V3__Cluster cluster;
 
-enum { INTERVAL_MAX_MS = 24 * 3600 * 1000 };
+enum { INTERVAL_MAX_MS = 24 * 3600 * 1000, DNS_REFRESH_MIN_MS = 100 };
 
 static int build_type(const cluster *m, struct cluster_cfg *c, struct err *err)
 {
@@ -213,6 +213,41 @@ static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *er
         c->connect.keepalive_idle_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_time, 7200);
         c->connect.keepalive_interval_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_interval, 0);
     }
+    if (o && o->happy_eyeballs_config) {
+        const Envoy__Config__Cluster__V3__UpstreamConnectionOptions__HappyEyeballsConfig *h = o->happy_eyeballs_config;
+        static const uint16_t families[] = { 0, AF_INET, AF_INET6 };
+        if ((unsigned)h->first_address_family_version >= sizeof(families) / sizeof(families[0])) {
+            return cfg_fail(err, "upstream_connection_options.happy_eyeballs_config.first_address_family_version", "must be DEFAULT, V4 or V6");
+        }
+        c->first_family = families[h->first_address_family_version];
+        c->first_family_count = pb_u32_or(h->first_address_family_count, 1);
+        if (c->first_family_count == 0) {
+            return cfg_fail(err, "upstream_connection_options.happy_eyeballs_config.first_address_family_count", "must be at least 1");
+        }
+    }
+    return 0;
+}
+
+static int build_dns(const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    static const enum dns_lookup lookups[] = { DNS_LOOKUP_AUTO, DNS_LOOKUP_V4, DNS_LOOKUP_V6, DNS_LOOKUP_V4_PREFERRED, DNS_LOOKUP_ALL };
+    c->dns_lookup = (unsigned)m->dns_lookup_family < 5 ? lookups[m->dns_lookup_family] : DNS_LOOKUP_AUTO;
+    c->dns_refresh_ms = (uint64_t)pb_duration_ms(m->dns_refresh_rate, 5000);
+    c->dns_refresh_ms = c->dns_refresh_ms < DNS_REFRESH_MIN_MS ? DNS_REFRESH_MIN_MS
+                        : c->dns_refresh_ms > INTERVAL_MAX_MS  ? INTERVAL_MAX_MS
+                                                               : c->dns_refresh_ms;
+    c->dns_jitter_ms = (uint64_t)pb_duration_ms(m->dns_jitter, 0);
+    c->dns_jitter_ms = c->dns_jitter_ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS : c->dns_jitter_ms;
+    c->respect_dns_ttl = m->respect_dns_ttl;
+    if (m->dns_failure_refresh_rate) {
+        uint64_t base = (uint64_t)pb_duration_ms(m->dns_failure_refresh_rate->base_interval, 0);
+        uint64_t max = (uint64_t)pb_duration_ms(m->dns_failure_refresh_rate->max_interval, (int64_t)(base * 10));
+        if (base == 0 || max < base || max > INTERVAL_MAX_MS) {
+            return cfg_fail(err, "dns_failure_refresh_rate", "base_interval is needed, and max_interval must not be less, nor above a day");
+        }
+        c->dns_fail_base_ms = base;
+        c->dns_fail_max_ms = max;
+    }
     return 0;
 }
 
@@ -242,16 +277,14 @@ static int build_eds_source(struct config_ctx *ctx, const cluster *m, struct err
 
 static int build_discovery(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
 {
-    static const enum dns_lookup lookups[] = { DNS_LOOKUP_AUTO, DNS_LOOKUP_V4, DNS_LOOKUP_V6, DNS_LOOKUP_V4_PREFERRED, DNS_LOOKUP_ALL };
     bool dns = c->type == CLUSTER_STRICT_DNS || c->type == CLUSTER_LOGICAL_DNS;
     c->eds_service_name = c->name;
     if (c->type == CLUSTER_EDS && m->eds_cluster_config && m->eds_cluster_config->service_name[0]) {
         c->eds_service_name = build_str(ctx->arena, m->eds_cluster_config->service_name);
     }
-    c->dns_lookup = (unsigned)m->dns_lookup_family < 5 ? lookups[m->dns_lookup_family] : DNS_LOOKUP_AUTO;
-    c->dns_refresh_ms = (uint64_t)pb_duration_ms(m->dns_refresh_rate, 5000);
-    c->dns_refresh_ms = c->dns_refresh_ms < 1000 ? 1000 : c->dns_refresh_ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS : c->dns_refresh_ms;
-    c->respect_dns_ttl = m->respect_dns_ttl;
+    if (build_dns(m, c, err)) {
+        return err->code;
+    }
     if (c->type == CLUSTER_ORIGINAL_DST) {
         return build_original_dst(m, c, err);
     }
@@ -264,6 +297,9 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
     if (m->load_assignment && (build_endpoints(m->load_assignment, dns, ctx->arena, &c->endpoints, &c->endpoint_count, err) ||
                                build_endpoint_policy(m->load_assignment, ctx->arena, &c->policy, err))) {
         return cfg_in(err, "load_assignment");
+    }
+    if (c->type == CLUSTER_LOGICAL_DNS && c->endpoint_count != 1) {
+        return cfg_fail(err, "load_assignment.endpoints", "a LOGICAL_DNS cluster has one endpoint, not %zu", c->endpoint_count);
     }
     return 0;
 }

@@ -46,6 +46,9 @@ struct config *config_new(const struct config_opts *o)
     timer_init(&c->warm_timer, warm_tick);
     c->snap = snapshot_clone(NULL);
     c->snap->home = o->loop;
+    if (o->stats) {
+        stats_on_collect(o->stats, config_collect_gauges, c);
+    }
     return c;
 }
 
@@ -83,6 +86,9 @@ static void listener_rec_free(struct listener_rec *r)
 void config_stop(struct config *c)
 {
     c->stopped = true;
+    if (c->o.stats) {
+        stats_on_collect(c->o.stats, NULL, NULL);
+    }
     loop_task_cancel(&c->commit);
     timer_cancel(&c->warm_timer);
 }
@@ -214,6 +220,9 @@ static void cluster_find_endpoints(struct cluster_rec *r)
         }
     } else if ((cfg->type == CLUSTER_STRICT_DNS || cfg->type == CLUSTER_LOGICAL_DNS) && !c->o.validate_only) {
         r->dns = dns_cluster_new(c->o.loop, c->o.dns, r->hosts, r->cfg, dns_changed, r);
+        if (c->o.stats) {
+            dns_cluster_count(r->dns, stats_shard_control(c->o.stats));
+        }
     } else {
         cluster_take_endpoints(r, endpoint_set_build(r->hosts, cfg, cfg->endpoints, cfg->endpoint_count));
     }

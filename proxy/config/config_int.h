@@ -87,6 +87,8 @@ int config_secret_accept(struct config *c, const struct xds_update_item *it, str
 void config_subscribe_endpoints(struct config *c);
 void config_subscribe_routes(struct config *c);
 void config_subscribe_secrets(struct config *c);
+// For stats_on_collect; arg is the struct config.
+void config_collect_gauges(void *arg);
 // c->commit's function: moves what is ready into a new snapshot and publishes it when anything changed.
 void config_commit(struct loop_task *t);
 

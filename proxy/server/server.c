@@ -356,6 +356,7 @@ static int server_start(struct server *s, struct err *err)
     if (!s->loop || load_bootstrap(s, err)) {
         return -1;
     }
+    bootstrap_set_local(&s->boot);
     bool validate = s->opts->mode == RUN_VALIDATE;
     s->concurrency = s->opts->concurrency > 0 ? s->opts->concurrency
                      : s->sidecar               ? sidecar_concurrency(s->sidecar)

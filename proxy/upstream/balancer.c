@@ -18,7 +18,7 @@ enum { OVERPROVISIONING_PCT = 140, SUSPECT_DRAWS = 3 };
 
 bool lb_usable(const struct endpoint *e)
 {
-    return (atomic_load_explicit(&e->host->flags, memory_order_relaxed) & ~(unsigned)HOST_REMOVED) == 0;
+    return upstream_host_usable(e->host);
 }
 
 // New hosts that are to be ignored until their first check are no part of anything.

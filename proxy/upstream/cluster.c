@@ -50,6 +50,7 @@ static struct cluster_worker *cluster_new(struct upstream *u, struct str name, s
     atomic_store_explicit(&p->shared->used, true, memory_order_relaxed);
     list_init(&p->link);
     list_init(&p->draining);
+    list_init(&p->tcp);
     return cw;
 }
 
@@ -106,12 +107,56 @@ static void sweep(struct timer *t)
     }
 }
 
+// Hosts fail and come back without a snapshot: host_health_epoch tells.
+static void look_at_hosts(struct upstream *u)
+{
+    unsigned epoch = host_health_epoch();
+    if (__builtin_expect(epoch == u->health_epoch, 1)) {
+        return;
+    }
+    u->health_epoch = epoch;
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
+        struct cluster_worker *cw = e->val;
+        if (cw->snap->cfg->type == CLUSTER_ORIGINAL_DST) {
+            continue;
+        }
+        pool_http_check_hosts(cw);
+        if (cw->snap->cfg->close_on_host_failure) {
+            pool_tcp_check_hosts(cw);
+        }
+    }
+}
+
+static void turn_over(struct loop_hook *h)
+{
+    look_at_hosts(container_of(h, struct upstream, hook));
+}
+
+static void watch_over(struct timer *t)
+{
+    struct upstream *u = container_of(t, struct upstream, watch);
+    look_at_hosts(u);
+    timer_set(u->worker->loop, t, WATCH_MS);
+}
+
+static void watch_hosts(struct upstream *u, const struct cluster_cfg *cfg)
+{
+    if (cfg->close_on_host_failure && !timer_pending(&u->watch)) {
+        timer_set(u->worker->loop, &u->watch, WATCH_MS);
+    }
+}
+
 void upstream_worker_init(struct worker *w)
 {
     struct upstream *u = mem_new(struct upstream);
     u->worker = w;
     list_init(&u->dead);
     timer_init(&u->sweep, sweep);
+    timer_init(&u->watch, watch_over);
+    u->health_epoch = host_health_epoch();
+    u->hook.fn = turn_over;
+    loop_add_hook(w->loop, &u->hook);
     w->slots[SLOT_UPSTREAM] = u;
 }
 
@@ -119,6 +164,8 @@ void upstream_worker_fini(struct worker *w)
 {
     struct upstream *u = upstream_of(w);
     timer_cancel(&u->sweep);
+    timer_cancel(&u->watch);
+    loop_del_hook(&u->hook);
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&u->clusters, &i));) {
         cluster_free(e->val);
@@ -147,10 +194,15 @@ void upstream_on_snapshot(struct worker *w, const struct snapshot *old)
             cluster_die(u, cw);
             continue;
         }
+        bool other_hosts = cs->endpoints->generation != cw->snap->endpoints->generation;
         cluster_snap_unref(cw->snap);
         cw->snap = cluster_snap_ref(cs);
         more_stats(cw);
         pool_http_follow(cw);
+        if (other_hosts && cs->cfg->close_on_set_change) {
+            pool_http_drain(cw);
+        }
+        watch_hosts(u, cs->cfg);
     }
 }
 
@@ -167,6 +219,7 @@ struct cluster_worker *upstream_cluster(struct worker *w, struct str name)
     }
     cw = cluster_new(u, name, cs);
     map_put(&u->clusters, name, cw);
+    watch_hosts(u, cs->cfg);
     if (!timer_pending(&u->sweep)) {
         timer_set(w->loop, &u->sweep, SWEEP_MS);
     }

@@ -110,10 +110,10 @@ void upstream_preface(const struct transport_cfg *t, const struct pool_opts *o, 
 
 // ---- connecting ----
 
-static struct socket_connect_opts connect_opts(const struct cluster_cfg *cfg, const struct connect_target *t)
+static struct socket_connect_opts connect_opts(const struct cluster_cfg *cfg, const struct connect_target *t, const struct addr *to)
 {
     struct socket_connect_opts o = cfg->connect;
-    uint16_t family = t->host->addr.family;
+    uint16_t family = to->family;
     if (t->source.family == family) {
         o.source = t->source;
         o.transparent_source = true;
@@ -125,6 +125,26 @@ static struct socket_connect_opts connect_opts(const struct cluster_cfg *cfg, co
     }
     o.mark = t->mark ? t->mark : o.mark;
     return o;
+}
+
+// RFC 8305 where the endpoint has several addresses.
+static struct conn *open_socket(struct cluster_worker *cw, const struct connect_target *t, const struct conn_ops *ops, void *owner)
+{
+    const struct cluster_cfg *cfg = t->cs->cfg;
+    const struct host *h = t->host;
+    struct addr v[RACE_MAX] = { h->addr };
+    struct race_target targets[RACE_MAX];
+    size_t n = 1;
+    for (size_t i = 0; i < h->more_count && n < RACE_MAX; i++) {
+        v[n++] = h->more[i];
+    }
+    if (n > 1) {
+        race_order(v, n, cfg->first_family, cfg->first_family_count);
+    }
+    for (size_t i = 0; i < n; i++) {
+        targets[i] = (struct race_target){ v[i], connect_opts(cfg, t, &v[i]) };
+    }
+    return conn_connect_any(cw->worker->loop, targets, n, cfg->connect_timeout_ms, ops, owner);
 }
 
 struct conn *upstream_connect(struct cluster_worker *cw, const struct connect_target *t, const struct conn_ops *ops, void *owner,
@@ -150,8 +170,7 @@ struct conn *upstream_connect(struct cluster_worker *cw, const struct connect_ta
             return NULL;
         }
     }
-    struct socket_connect_opts so = connect_opts(cfg, t);
-    struct conn *c = conn_connect(cw->worker->loop, &t->host->addr, &so, cfg->connect_timeout_ms, ops, owner);
+    struct conn *c = open_socket(cw, t, ops, owner);
     if (t->preface.n && c->state == CONN_CONNECTING) {
         conn_set_preface(c, t->preface.p, t->preface.n);
     }

@@ -5,6 +5,7 @@
 
 #include "lib/net/dns.h"
 #include "proxy/model/snapshot.h"
+#include "proxy/stats/stats.h"
 
 // All hosts of one cluster ever in use, by address; control thread. Owned by proxy/config's record of the cluster.
 struct host_table;
@@ -20,6 +21,8 @@ struct endpoint_set *endpoint_set_build(struct host_table *t, const struct clust
 struct dns_cluster;
 struct dns_cluster *dns_cluster_new(struct loop *l, struct dns *d, struct host_table *t, struct cluster_cfg *cfg,
                                     void (*changed)(void *arg, struct endpoint_set *set), void *arg);
+// Counts look-ups in the cluster's statistics of the shard. Control thread, right after dns_cluster_new.
+void dns_cluster_count(struct dns_cluster *d, struct stats_shard *shard);
 void dns_cluster_free(struct dns_cluster *d);
 
 #endif

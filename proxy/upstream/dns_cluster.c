@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // STRICT_DNS and LOGICAL_DNS: each name is asked again by its own clock; the set is rebuilt when an answer differs. An answer that fails keeps
-// the addresses known before, "no such name" empties them (as Envoy).
+// the addresses known before; "no such name" empties a STRICT_DNS cluster and changes nothing in a LOGICAL_DNS one (as Envoy). A LOGICAL_DNS
+// cluster has one host: the first address, kept as long as it is answered, with DNS_LOOKUP_ALL the others beside it (RFC 8305).
 #include <errno.h>
 #include <stdlib.h>
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/net/race.h"
 #include "proxy/upstream/discovery.h"
 
-enum { REFRESH_MIN_MS = 1000 };
+enum { TTL_MIN_MS = 1000 };
 
 struct dns_name {
     struct dns_cluster *cluster;
@@ -19,6 +21,7 @@ struct dns_name {
     struct addr *addrs; // owned
     size_t count;
     bool answered;
+    uint32_t failures; // in a row
 };
 
 struct dns_cluster {
@@ -30,6 +33,7 @@ struct dns_cluster {
     void *arg;
     struct dns_name *names; // those endpoints that need resolving
     size_t name_count;
+    struct stat_block *stats; // STAT_CLUSTER_LB, NULL = not counted
     struct loop_task first; // the first set when nothing has to be resolved
 };
 
@@ -50,6 +54,13 @@ static void publish(struct dns_cluster *d)
             continue;
         }
         const struct dns_name *name = &d->names[next_name++];
+        if (d->cfg->type == CLUSTER_LOGICAL_DNS && name->count) {
+            v[k] = d->cfg->endpoints[i];
+            v[k].addr = name->addrs[0];
+            v[k].more = name->addrs + 1;
+            v[k++].more_count = name->count - 1;
+            continue;
+        }
         for (size_t j = 0; j < name->count; j++) {
             v[k] = d->cfg->endpoints[i];
             v[k++].addr = name->addrs[j];
@@ -76,16 +87,21 @@ static int addr_order(const void *a, const void *b)
     return x->family != y->family ? (int)x->family - (int)y->family : memcmp(x->ip, y->ip, sizeof(x->ip));
 }
 
-// LOGICAL_DNS uses one address; the present one as long as it is in the answer.
-static size_t choose_one(const struct dns_name *n, struct addr *v, size_t count)
+// LOGICAL_DNS: the present address first as long as it is in the answer; the rest in a stable order, or left out.
+static size_t choose(const struct dns_name *n, struct addr *v, size_t count)
 {
-    for (size_t i = 0; i < count && n->count; i++) {
-        if (addr_eq(&v[i], &n->addrs[0])) {
-            v[0] = v[i];
-            return 1;
-        }
+    size_t first = 0;
+    for (size_t i = 1; i < count && n->count && !addr_eq(&v[first], &n->addrs[0]); i++) {
+        first = addr_eq(&v[i], &n->addrs[0]) ? i : first;
     }
-    return count ? 1 : 0;
+    struct addr a = v[first];
+    v[first] = v[0];
+    v[0] = a;
+    if (n->cluster->cfg->dns_lookup != DNS_LOOKUP_ALL) {
+        return 1;
+    }
+    qsort(v + 1, count - 1, sizeof(*v), addr_order);
+    return count > RACE_MAX ? RACE_MAX : count;
 }
 
 // Takes the answer; whether the addresses differ. Order does not count: resolvers rotate.
@@ -96,10 +112,11 @@ static bool take_answer(struct dns_name *n, const struct addr *addrs, size_t cou
         v[i] = addrs[i];
         v[i].port = n->cfg->port;
     }
-    if (n->cluster->cfg->type == CLUSTER_LOGICAL_DNS) {
-        count = choose_one(n, v, count);
+    if (n->cluster->cfg->type == CLUSTER_LOGICAL_DNS && count) {
+        count = choose(n, v, count);
+    } else {
+        qsort(v, count, sizeof(*v), addr_order);
     }
-    qsort(v, count, sizeof(*v), addr_order);
     bool same = count == n->count;
     for (size_t i = 0; i < count && same; i++) {
         same = addr_eq(&v[i], &n->addrs[i]);
@@ -117,22 +134,44 @@ static void resolve_again(struct timer *t)
     resolve(container_of(t, struct dns_name, timer));
 }
 
+static uint64_t next_in(struct dns_name *n, bool failed, uint32_t ttl_s)
+{
+    const struct cluster_cfg *cfg = n->cluster->cfg;
+    uint64_t ms = cfg->dns_refresh_ms;
+    if (failed && cfg->dns_fail_base_ms) { // exponential, with full jitter above the base
+        ms = cfg->dns_fail_base_ms << (n->failures < 20 ? n->failures : 20);
+        ms = ms > cfg->dns_fail_max_ms ? cfg->dns_fail_max_ms : ms;
+        n->failures++;
+        return cfg->dns_fail_base_ms + rand_below(ms - cfg->dns_fail_base_ms + 1);
+    }
+    if (!failed && cfg->respect_dns_ttl && ttl_s) {
+        ms = (uint64_t)ttl_s * 1000 < TTL_MIN_MS ? TTL_MIN_MS : (uint64_t)ttl_s * 1000;
+    }
+    return ms + (cfg->dns_jitter_ms ? rand_below(cfg->dns_jitter_ms + 1) : 0);
+}
+
 static void answered(void *arg, int status, const struct addr *addrs, int count, uint32_t ttl_s)
 {
     struct dns_name *n = arg;
     struct dns_cluster *d = n->cluster;
     n->query = NULL;
-    bool differs = false;
-    if (status == 0 || status == -ENOENT) {
-        differs = take_answer(n, addrs, status == 0 && count > 0 ? (size_t)count : 0);
-    } else {
+    bool differs = false, none = status == -ENOENT, failed = status != 0 && !none;
+    if (failed) {
+        stat_inc(d->stats, STAT_ID_CLUSTER_LB_UPDATE_FAILURE);
         log_warn(LOGC_DNS, 0, "resolve_failed", "cluster=%.*s name=%.*s code=%d", STR_FMT(d->cfg->name), STR_FMT(n->cfg->host_name), status);
+    } else {
+        n->failures = 0;
+        stat_inc(d->stats, none ? STAT_ID_CLUSTER_LB_UPDATE_EMPTY : STAT_ID_CLUSTER_LB_UPDATE_SUCCESS);
+        if (!none || d->cfg->type == CLUSTER_STRICT_DNS) {
+            differs = take_answer(n, addrs, status == 0 && count > 0 ? (size_t)count : 0);
+        }
+        if (!differs) {
+            stat_inc(d->stats, STAT_ID_CLUSTER_LB_UPDATE_NO_REBUILD);
+        }
     }
     bool was_complete = all_answered(d);
     n->answered = true;
-    uint64_t ms = d->cfg->respect_dns_ttl && status == 0 && ttl_s ? (uint64_t)ttl_s * 1000 : d->cfg->dns_refresh_ms;
-    ms = ms < REFRESH_MIN_MS ? REFRESH_MIN_MS : ms;
-    timer_set(d->loop, &n->timer, ms + rand_below(ms / 10 + 1));
+    timer_set(d->loop, &n->timer, next_in(n, failed, ttl_s));
     if (all_answered(d) && (differs || !was_complete)) {
         publish(d); // may free d
     }
@@ -157,6 +196,7 @@ static enum dns_family family_of(enum dns_lookup l)
 
 static void resolve(struct dns_name *n)
 {
+    stat_inc(n->cluster->stats, STAT_ID_CLUSTER_LB_UPDATE_ATTEMPT);
     n->query = dns_resolve(n->cluster->dns, n->cfg->host_name, family_of(n->cluster->cfg->dns_lookup), answered, n);
 }
 
@@ -189,11 +229,19 @@ struct dns_cluster *dns_cluster_new(struct loop *l, struct dns *dns, struct host
     return d;
 }
 
+void dns_cluster_count(struct dns_cluster *d, struct stats_shard *shard)
+{
+    d->stats = stats_scope_get(shard, STAT_CLUSTER_LB, d->cfg->stat_name);
+    stats_scope_hold(d->stats);
+    stat_add(d->stats, STAT_ID_CLUSTER_LB_UPDATE_ATTEMPT, d->name_count); // those that dns_cluster_new began
+}
+
 void dns_cluster_free(struct dns_cluster *d)
 {
     if (!d) {
         return;
     }
+    stats_scope_release(d->stats);
     for (size_t i = 0; i < d->name_count; i++) {
         timer_cancel(&d->names[i].timer);
         if (d->names[i].query) {

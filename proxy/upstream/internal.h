@@ -12,9 +12,13 @@ struct upstream { // SLOT_UPSTREAM
     struct map clusters;   // name → struct cluster_worker *, those in use
     struct list dead;      // cluster_priv.link: gone from the configuration, still in use
     struct timer sweep;
+    struct loop_hook hook; // looks whether hosts have failed
+    struct timer watch;    // the same where nothing else would wake the worker; while a cluster closes connections for it
+    unsigned health_epoch; // seen last
 };
 
 enum {
+    WATCH_MS = 500,
     SWEEP_MS = 10000,      // forgets what nobody uses
     DEAD_GRACE_MS = 30000, // a removed cluster outlives its last user by this: attempts between a back-off and their next try hold no count
     TLS_PEER_IDLE_MS = 600000,
@@ -33,6 +37,7 @@ struct cluster_priv {
     uint64_t orig_cleaned_ms;
     uint32_t rq_batch[2];  // attempts by priority that cluster_shared.window does not know of yet
     struct list draining;  // struct pool: not for new requests
+    struct list tcp;       // struct tcp_connect: connections of pool_tcp.c
 };
 static inline struct cluster_priv *cluster_priv(const struct cluster_worker *cw)
 {
@@ -45,6 +50,12 @@ static inline void cluster_hold(struct cluster_worker *cw)
 static inline void cluster_release(struct cluster_worker *cw)
 {
     cluster_priv(cw)->users--;
+}
+
+// Nothing known against the host. (One that discovery has dropped may be healthy.)
+static inline bool upstream_host_usable(const struct host *h)
+{
+    return (atomic_load_explicit(&h->flags, memory_order_relaxed) & ~(unsigned)HOST_REMOVED) == 0;
 }
 
 static inline struct upstream *upstream_of(const struct worker *w)
@@ -111,6 +122,14 @@ void upstream_cx_end(struct cluster_worker *cw, struct host *h, int priority);
 // Pools whose host or configuration is gone serve what they have and end.
 void pool_http_follow(struct cluster_worker *cw);
 void pool_http_free_all(struct cluster_worker *cw);
+// All pools: connections finish what they have and end; new requests get new ones.
+void pool_http_drain(struct cluster_worker *cw);
+// The same for pools whose host has failed since it was last looked at: a new way to it, where one is taken at all, might do better.
+void pool_http_check_hosts(struct cluster_worker *cw);
+
+// ---- pool_tcp.c ----
+// Cluster.close_connections_on_host_health_failure: ends the connections to hosts that have failed.
+void pool_tcp_check_hosts(struct cluster_worker *cw);
 bool pool_http_any(const struct cluster_worker *cw);
 
 // ---- outlier.c ----

@@ -43,6 +43,8 @@ struct pool {
     enum http_version version;
     bool raw;
     bool draining;
+    bool host_ok;                // the host was usable when last looked at
+    bool counted;                // against max_connection_pools
     struct list idle, busy, connecting; // struct pool_conn
     struct list waiting;                // struct pool_request
     uint32_t conns, n_connecting, n_settling /* HTTP/2, limits not known yet */, n_waiting;
@@ -81,9 +83,18 @@ static void count_bytes(struct pool_conn *pc)
     pc->tx_seen = pc->conn->bytes_out;
 }
 
+static void pool_uncount(struct pool *p)
+{
+    if (p->counted) {
+        p->counted = false;
+        breaker_give(&cluster_shared_of(p->cw)->pools[p->priority]);
+    }
+}
+
 static void pool_free(struct pool *p)
 {
     timer_cancel(&p->timer);
+    pool_uncount(p);
     if (p->draining) {
         list_del(&p->link);
     } else {
@@ -436,11 +447,41 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
         p->alpn[i] = str_n(at, alpn[i].n);
         at += alpn[i].n;
     }
+    p->host_ok = upstream_host_usable(p->host);
+    p->counted = true;
     cluster_hold(cw);
     map_put(&cw->pools, str_n(&p->key, sizeof(p->key)), p);
     return p;
 }
 
+static void pool_drain(struct pool *p);
+
+// Makes room for one more pool where max_connection_pools is reached: one that does nothing goes.
+static bool pool_drop_idle(struct cluster_worker *cw, int priority)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&cw->pools, &i));) {
+        struct pool *p = e->val;
+        if (p->priority == priority && p->n_waiting == 0 && list_empty(&p->busy) && list_empty(&p->connecting)) {
+            pool_drain(p);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool pool_take_place(struct cluster_worker *cw, const struct picked *k, int priority)
+{
+    uint32_t max = k->cs->cfg->breakers[priority].max_pools ? k->cs->cfg->breakers[priority].max_pools : UINT32_MAX;
+    atomic_uint *n = &cluster_shared_of(cw)->pools[priority];
+    if (breaker_take(n, max) || (pool_drop_idle(cw, priority) && breaker_take(n, max))) {
+        return true;
+    }
+    stat_inc(cw->lb_stats, STAT_ID_CLUSTER_LB_CX_POOL_OVERFLOW);
+    return false;
+}
+
+// NULL: max_connection_pools are there.
 static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, const struct pool_opts *o, enum http_version version)
 {
     struct pool_key key = { .host = k->host, .transport = k->transport, .priority = (uint64_t)o->priority,
@@ -467,7 +508,9 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
         key.client = hash_content(all.p, all.n);
     }
     struct pool *p = map_get(&cw->pools, str_n(&key, sizeof(key)));
-    p = p ? p : pool_new(cw, k, &key, o, str_n(all.p, preface));
+    if (!p && pool_take_place(cw, k, o->priority)) {
+        p = pool_new(cw, k, &key, o, str_n(all.p, preface));
+    }
     buf_clear(&who);
     return p;
 }
@@ -490,6 +533,10 @@ void pool_http_get(struct cluster_worker *cw, const struct picked *k, const stru
 {
     r->pool = NULL;
     struct pool *p = pool_for(cw, k, o, upstream_version(k->cs->cfg, o));
+    if (!p) {
+        r->on_fail(r, POOL_FAIL_OVERFLOW, NULL);
+        return;
+    }
     if (p->version == HTTP_2) {
         list_for (at, &p->busy) {
             struct pool_conn *pc = list_entry(at, struct pool_conn, link);
@@ -536,6 +583,7 @@ static void pool_drain(struct pool *p)
 {
     map_del(&p->cw->pools, str_n(&p->key, sizeof(p->key)));
     p->draining = true;
+    pool_uncount(p);
     list_add_tail(&cluster_priv(p->cw)->draining, &p->link);
     while (!list_empty(&p->idle)) {
         pool_conn_free(list_entry(p->idle.next, struct pool_conn, link));
@@ -561,6 +609,28 @@ void pool_http_follow(struct cluster_worker *cw)
         struct pool *p = e->val;
         if (dead || p->cs->cfg != cw->snap->cfg || (!any_host && !in_set(cw->snap->endpoints, p->host))) {
             pool_drain(p);
+        }
+    }
+}
+
+void pool_http_drain(struct cluster_worker *cw)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&cw->pools, &i));) {
+        pool_drain(e->val);
+    }
+}
+
+void pool_http_check_hosts(struct cluster_worker *cw)
+{
+    struct map_entry *e;
+    for (size_t i = 0; (e = map_next(&cw->pools, &i));) {
+        struct pool *p = e->val;
+        bool ok = upstream_host_usable(p->host);
+        if (p->host_ok && !ok) {
+            pool_drain(p);
+        } else {
+            p->host_ok = ok;
         }
     }
 }

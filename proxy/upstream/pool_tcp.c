@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections for tcp_proxy: one for each downstream connection, never shared.
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "lib/base/mem.h"
 #include "proxy/upstream/breaker.h"
 #include "proxy/upstream/internal.h"
 
 struct tcp_connect { // from pool_tcp_get to the failure, the cancel, or pool_tcp_release
+    struct list link;        // cluster_priv.tcp
     struct pool_tcp_request *r;
     struct cluster_snap *cs; // ref: the transport's expected names are in it
     struct tls_peer *peer;
@@ -19,6 +21,7 @@ static void tcp_end(struct pool_tcp_request *r)
     struct tcp_connect *x = r->priv;
     r->priv = NULL;
     r->conn = NULL;
+    list_del(&x->link);
     upstream_tls_peer_put(r->cw, x->peer);
     upstream_cx_end(r->cw, r->host, r->priority);
     host_unref(r->host);
@@ -97,6 +100,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
         return;
     }
     x->r = r;
+    list_add_tail(&cluster_priv(cw)->tcp, &x->link);
     x->cs = cluster_snap_ref(p->cs);
     x->begun_ms = loop_now_ms(cw->worker->loop);
     r->host = host_ref(p->host);
@@ -124,4 +128,17 @@ void pool_tcp_release(struct pool_tcp_request *r)
     stat_add(b, STAT_ID_CLUSTER_UPSTREAM_CX_TX_BYTES, r->conn->bytes_out);
     atomic_fetch_sub_explicit(&r->host->rq_active, 1, memory_order_relaxed);
     tcp_end(r);
+}
+
+void pool_tcp_check_hosts(struct cluster_worker *cw)
+{
+    list_for (at, &cluster_priv(cw)->tcp) {
+        struct tcp_connect *x = list_entry(at, struct tcp_connect, link);
+        const struct conn *c = x->r->conn;
+        if (c && c->state == CONN_OPEN && !upstream_host_usable(x->r->host)) {
+            // The owner hears of it as it hears of the peer's end.
+            stat_inc(cw->lb_stats, STAT_ID_CLUSTER_LB_CLOSE_NOTIFY);
+            (void)shutdown(c->fd.fd, SHUT_RDWR);
+        }
+    }
 }

@@ -3,10 +3,11 @@
 
 import json
 import socket
+import threading
 
 import harness
 import pytest
-from harness import Backend, Proxy, address, ask, cluster, free_port, hcm, listener, route, web
+from harness import Backend, Proxy, address, ask, cluster, connect, free_port, hcm, listener, read_answer, route, tcp_proxy, web
 
 
 def wait_for(what, probe):
@@ -279,3 +280,65 @@ def test_retry_budget(tmp_path):
             assert 8 <= p.stat("cluster.c.upstream_rq_retry") <= 10
             assert p.stat("cluster.c.upstream_rq_retry_overflow") >= 90
             assert len(a.seen) == 100 + p.stat("cluster.c.upstream_rq_retry")
+
+
+def test_circuit_breaker_gauges(tmp_path):
+    port = free_port()
+    hold = threading.Event()
+
+    def slow(first, headers, body):
+        if "/slow" in first:
+            hold.wait(20)
+        return None
+    with Backend(web("a", slow)) as a:
+        c = cluster("c", [a.port], circuit_breakers={"thresholds": [
+            {"max_connections": 1, "max_pending_requests": 1, "max_requests": 5, "track_remaining": True},
+            {"priority": "HIGH", "max_requests": 7, "track_remaining": True}]})
+        with Proxy(tmp_path, one_listener(port, [route("c")]), [c]) as p:
+            gauge = lambda name: p.stat("cluster.c.circuit_breakers." + name)  # noqa: E731
+            ask(port)
+            assert (gauge("default.cx_open"), gauge("default.remaining_cx")) == (1, 0)
+            assert (gauge("default.rq_open"), gauge("default.remaining_rq"), gauge("high.remaining_rq")) == (0, 5, 7)
+            with connect(port) as one, connect(port) as two:
+                for s in (one, two):
+                    s.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+                wait_for("one to wait for the connection", lambda: gauge("default.rq_pending_open") == 1)
+                assert (gauge("default.remaining_pending"), gauge("default.remaining_rq")) == (0, 3)
+                assert ask(port).status == 503
+                hold.set()
+                for s in (one, two):
+                    assert read_answer(s.makefile("rb")).status == 200
+            assert gauge("default.rq_pending_open") == 0
+            assert p.stat("cluster.c.membership_total") == p.stat("cluster.c.membership_healthy") == 1
+
+
+def test_connections_of_failed_hosts_are_closed(tmp_path):
+    port, web_port = free_port(), free_port()
+
+    def either(c, backend):
+        f = c.makefile("rb")
+        while True:
+            line = f.readline()
+            if not line:
+                return
+            if line.startswith(b"GET"):  # a health check, or a request
+                while f.readline() not in (b"\r\n", b""):
+                    pass
+                status = backend.status if b"/health" in line else 200
+                c.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+            else:
+                c.sendall(line)
+    with Backend(either) as b:
+        b.status = 200
+        c = cluster("c", [b.port], close_connections_on_host_health_failure=True, health_checks=[check(http_health_check={"path": "/health"})])
+        with Proxy(tmp_path, [listener(port, tcp_proxy("c")), listener(web_port, hcm([route("c")]))], [c]) as p:
+            assert ask(web_port).status == 200
+            with connect(port, 20) as s:
+                s.sendall(b"hello\n")
+                assert s.recv(64) == b"hello\n"
+                before = p.stat("cluster.c.upstream_cx_active")
+                assert before == 2
+                b.status = 503
+                assert s.recv(64) == b""
+            wait_for("both connections to end", lambda: p.stat("cluster.c.upstream_cx_active") == 0)
+
