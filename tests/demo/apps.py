@@ -24,7 +24,7 @@ HEAD_MAX = 65536
 
 class Web:
     def __init__(self, name, version):
-        self.name, self.version = name, version
+        self.name, self.version, self.broken = name, version, False
 
     async def serve(self, reader, writer):
         try:
@@ -62,6 +62,10 @@ class Web:
 
     async def answer(self, method, path, headers, body):
         me = {"app": self.name, "version": self.version}
+        if method == "POST" and path in ("/break", "/mend"):
+            self.broken = path == "/break"
+        elif self.broken:
+            return "500 Internal Server Error", json.dumps(me).encode()
         try:
             if path == "/headers":
                 me["headers"] = headers
