@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// explain: the way of one packet through the rules that the same flags would make. Needs no privileges.
+// explain: the way of one packet through the rules that the same flags would make (needs no privileges), or with --live
+// through those that stand in the kernel.
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "init-net/commands.h"
 #include "init-net/eval.h"
+#include "init-net/live.h"
 #include "init-net/print.h"
 #include "init-net/report.h"
+#include "lib/base/clock.h"
 
 static int make_packet(const struct options *o, struct packet *ret, struct err *err)
 {
@@ -126,6 +129,15 @@ static int explain_json(const struct options *o, const struct plan *p, const str
     return EXIT_OK;
 }
 
+// --live: the rules that stand in the kernel.
+static int read_live(struct options *o, struct plan *ret, struct err *err)
+{
+    scope_install struct install in = { 0 };
+    int r = install_open(&in, o, (int64_t)clock_mono_ms() + o->timeout_ms, err);
+    r = r ? r : install_find(&in, err);
+    return r ? r : live_read(&in, ret, err);
+}
+
 int cmd_explain(struct options *o, const struct facts *facts)
 {
     (void)facts;
@@ -137,7 +149,12 @@ int cmd_explain(struct options *o, const struct facts *facts)
         return EXIT_FLAGS;
     }
     report_warnings(o);
-    plan_build(o, o->arena, &p);
+    if (!o->live) {
+        plan_build(o, o->arena, &p);
+    } else if (read_live(o, &p, &err)) {
+        report_message(o, "error", "%s", err.msg);
+        return EXIT_APPLY;
+    }
     if (o->output == OUTPUT_JSON) {
         return explain_json(o, &p, &k);
     }

@@ -328,3 +328,46 @@ def test_routing_rules_of_istio_are_taken_over_too(mode):
             subprocess.run(["ip", "-n", POD, family, "route", "flush", "table", "133"], check=False, capture_output=True)
             for _ in fwmark_rules(family):
                 subprocess.run(["ip", "-n", POD, family, "rule", "del", "fwmark", "1337"], check=False, capture_output=True)
+
+
+LIVE_FLAGS = [
+    ["-d", "9000-9100,15020", "-o", "22,8000:8100", "-c", "net+"],
+    [*FULL, "-t", "77", "-r", "99", "-k", "vm0", "--proxy-mark", "0x500/0xf00"],
+    ["-i", "10.0.0.0/9,10.128.0.0/9,8.8.0.0/16", "-x", "10.96.0.0/13,10.2.3.4/32", "-q", "443,5000-6000", "--dual-stack"],
+    ["-u", "1337,1338", "-g", "7,2337", "-b", "80,8000:8100,9090", "--hairpin=all", "--established=syn-only"],
+    ["--compat=istio", "-u", "1337,1338", "-g", "7", "--redirect-dns", "--capture-all-dns", "--ipv6=drop"],
+]
+LIVE_PACKETS = [
+    ["--dst", "8.8.8.8:443"], ["--dst", "10.97.1.1:80"], ["--dst", "10.10.1.1:5432", "--gid", "7"], ["--dst", "8.8.8.8:22"],
+    ["--dst", "[2001:db8::1]:80"], ["--dst", "10.244.0.5:8080", "--oif", "lo", "--uid", "1338"],
+    ["--dst", "10.244.0.5:9090", "--oif", "lo", "--mark", "0x1500"], ["--dst", "10.96.0.10:53", "--proto", "udp"],
+    ["--dir", "in", "--dst", "10.244.0.5:9050"], ["--dir", "in", "--dst", "10.244.0.5:80", "--iif", "net1"],
+    ["--dir", "in", "--dst", "[fd00::5]:8080"], ["--dir", "in", "--dst", "1.1.1.1:80", "--iif", "vm0"],
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_explain_live_reads_what_the_kernel_has(backend):
+    """The rules read back decide as those of the flags do; a flag given to `explain --live` changes nothing."""
+    need(backend)
+    for number, flags in enumerate(LIVE_FLAGS):
+        result([*BASE, *flags, f"--backend={backend}"])
+        for packet in LIVE_PACKETS[number % 2::2]:
+            def fate(args, packet=packet):
+                said = json.loads(remora(["explain", *packet, *args, "--output", "json"], check=0).stdout)
+                return said["fate"], said["ct_zone"]
+            assert fate(["--live", "-b", "1", "-i", ""]) == fate([*BASE, *flags]), (flags, packet)
+
+
+def test_explain_live_names_what_it_cannot_read():
+    done = remora(["explain", "--live", "--dst", "8.8.8.8:443"], check=1)
+    assert "nothing was applied" in done.stderr
+    result(BASE)
+    sh(f"ip netns exec {POD} nft add rule inet remora outbound ip ttl 7 counter accept")
+    done = remora(["explain", "--live", "--dst", "8.8.8.8:443"], check=1)
+    assert "chain outbound" in done.stderr and "not one that remora-init writes" in done.stderr
+    # Somebody's rule in our words is simply part of what is there.
+    result(BASE)
+    sh(f"ip netns exec {POD} nft insert rule inet remora outbound tcp dport 443 counter return comment mine")
+    said = json.loads(remora(["explain", "--live", "--dst", "8.8.8.8:443", "--output", "json"], check=0).stdout)
+    assert said["fate"] == "not touched"
