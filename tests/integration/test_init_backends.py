@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from init_place import (BARE, BASE, NET, POD, PREFIX, REASON, ask, fresh, place, remora, result, rules,  # noqa: F401
+from init_place import (BASE, BINARY, NET, POD, REASON, ask, fresh, place, remora, result, rules,  # noqa: F401
                         sh)
 
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -371,3 +371,54 @@ def test_explain_live_names_what_it_cannot_read():
     sh(f"ip netns exec {POD} nft insert rule inet remora outbound tcp dport 443 counter return comment mine")
     said = json.loads(remora(["explain", "--live", "--dst", "8.8.8.8:443", "--output", "json"], check=0).stdout)
     assert said["fate"] == "not touched"
+
+
+# --- with little privilege ---
+
+ONLY_NET_ADMIN = ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--no-new-privs", "--inh-caps",
+                  "-all,+net_admin", "--ambient-caps", "-all,+net_admin", "--bounding-set", "-all,+net_admin"]
+ROOT_WITHOUT_THE_REST = ["setpriv", "--no-new-privs", "--bounding-set", "-all,+net_admin,+net_raw", "--inh-caps",
+                         "-all,+net_admin,+net_raw"]
+READ_ONLY = ["unshare", "-m", "sh", "-c", 'mount -o bind / /mnt && mount -o remount,bind,ro /mnt && mount --rbind /proc /mnt/proc '
+             '&& mount -t tmpfs -o ro none /mnt/run && mount -t tmpfs none /mnt/tmp && cp "$0" /mnt/tmp/program '
+             '&& exec chroot /mnt "$@"']
+
+
+@pytest.mark.parametrize("backend", ["nft", "nft-ip", "iptables-nft"])
+def test_net_admin_alone_is_enough(backend):
+    need(backend)
+    flags = [*BASE, *FULL, f"--backend={backend}"]
+    assert result(flags, prefix=ONLY_NET_ADMIN)["result"] == "applied"
+    captured()
+    assert result(flags, prefix=ONLY_NET_ADMIN)["result"] == "unchanged"
+    for command in (["check", *flags], ["stats"], ["explain", "--live", "--dst", "8.8.8.8:443"], ["verify", *flags]):
+        remora(command, prefix=ONLY_NET_ADMIN, check=0)
+    remora(["cleanup"], prefix=ONLY_NET_ADMIN, check=0)
+    assert ours() == set()
+
+
+def test_iptables_legacy_needs_root_and_says_so():
+    need("iptables-legacy")
+    done = remora([*BASE, "--backend=iptables-legacy"], prefix=ONLY_NET_ADMIN, check=1)
+    assert "user 0" in done.stderr
+    done = remora([*BASE, "--backend=iptables-legacy"], prefix=ROOT_WITHOUT_THE_REST, check=0)
+    assert ours() == {"iptables-legacy"}
+    without_raw = [word.replace(",+net_raw", "") for word in ROOT_WITHOUT_THE_REST]
+    done = remora([*BASE, "-d", "1", "--backend=iptables-legacy"], prefix=without_raw, check=1)
+    assert "CAP_NET_RAW" in done.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_read_only_root_is_enough(backend):
+    need(backend)
+    probe = subprocess.run([*READ_ONLY, "/bin/true", "sh", "-c", "! touch /run/x 2>/dev/null && ! touch /x 2>/dev/null"],
+                           capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("cannot make a read-only root here")
+    line = ["nsenter", f"--net=/run/netns/{POD}", *READ_ONLY, BINARY, "/tmp/program", *BASE, *FULL, f"--backend={backend}", "--output",
+            "json"]
+    for want in ("applied", "unchanged"):
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["result"] == want
+    captured()
