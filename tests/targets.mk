@@ -82,6 +82,12 @@ h1-compare: ## the HTTP/1 ambiguity cases through remora, HAProxy and Envoy, as 
 	@$(SUBMAKE) programs
 	@tests/conformance/h1/compare "$(B)"
 
+bench-init: ## what applying rules costs, and 500 replacements under a storm of connections (root)
+	@tools/install-deps build test
+	@$(SUBMAKE) $(B)/bin/remora-init
+	@tests/bench/init "$(B)/bin/remora-init" $(RUNS)
+.PHONY: bench-init
+
 # --- static checks ---
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
