@@ -57,6 +57,7 @@ static int setup(void **state)
     a = conn_accepted(loop, fa, NULL, NULL, &idle_ops, NULL);
     b = conn_accepted(loop, fb, NULL, NULL, &idle_ops, NULL);
     dones = 0;
+    relay = (struct relay){ 0 };
     return 0;
 }
 
@@ -262,12 +263,96 @@ static void test_stop(void **state)
     assert_int_equal(dones, 0);
 }
 
+// ---- sides whose first bytes are not for the other ----
+
+static int gates;
+
+// "<...>" is the gate's own; "!" ends the relay.
+static bool gate(struct relay *r, struct conn *c, bool eof)
+{
+    gates++;
+    struct str bytes = buf_pullup(&c->in, c->in.len);
+    ptrdiff_t end = str_find(bytes, '>');
+    if (bytes.n && bytes.p[0] == '!') {
+        relay_stop(r);
+        return false;
+    }
+    if (end < 0) {
+        return eof;
+    }
+    buf_drain(&c->in, (size_t)end + 1);
+    return true;
+}
+
+static void start_gated(uint8_t sides)
+{
+    gates = 0;
+    relay.gate = gate;
+    relay.gated = sides;
+    relay_start(&relay, a, b, 0, on_done);
+}
+
+static void test_gate_takes_its_own(void **state)
+{
+    (void)state;
+    say(client, "<he");
+    settle();
+    start_gated(RELAY_A);
+    say(server, "greeting"); // the other direction is free
+    expect(client, "greeting");
+    say(client, "llo>payload");
+    expect(server, "payload");
+    int asked = gates;
+    say(client, "<more>");
+    expect(server, "<more>");
+    assert_int_equal(gates, asked); // not again
+}
+
+static void test_gate_on_both_sides(void **state)
+{
+    (void)state;
+    start_gated(RELAY_A | RELAY_B);
+    say(server, "<b>");
+    settle();
+    say(client, "<a>");
+    settle();
+    say(server, "x");
+    expect(client, "x");
+    say(client, "y");
+    expect(server, "y");
+}
+
+static void test_gate_at_the_end(void **state)
+{
+    (void)state;
+    start_gated(RELAY_A);
+    say(client, "<half");
+    shutdown(client, SHUT_WR);
+    expect(server, "<half");
+    assert_true(is_eof(server));
+    assert_int_equal(dones, 0); // the other half goes on
+    say(server, "answer");
+    expect(client, "answer");
+}
+
+static void test_gate_ends_the_relay(void **state)
+{
+    (void)state;
+    say(client, "!");
+    settle();
+    start_gated(RELAY_A);
+    assert_null(relay.a);
+    say(server, "x");
+    settle();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         T(test_both_ways), T(test_half_close), T(test_end_before_start), T(test_takes_off_pauses), T(test_reset),
-        T(test_back_pressure), T(test_idle), T(test_stop),
+        T(test_back_pressure), T(test_idle), T(test_stop), T(test_gate_takes_its_own), T(test_gate_on_both_sides), T(test_gate_at_the_end),
+        T(test_gate_ends_the_relay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
