@@ -21,6 +21,8 @@ enum {
 static _Thread_local struct slice *cache;
 static _Thread_local unsigned cached;
 #endif
+// Slices taken less slices given back, and the most of it since buf_release. A buffer that changes threads only shifts both.
+static _Thread_local int64_t live, peak;
 
 static struct slice *slice_new_cap(size_t cap)
 {
@@ -33,6 +35,8 @@ static struct slice *slice_new_cap(size_t cap)
 
 static struct slice *slice_new(void)
 {
+    live++;
+    peak = live > peak ? live : peak;
 #ifndef __SANITIZE_ADDRESS__
     struct slice *s = cache;
     if (__builtin_expect(s != NULL, 1)) {
@@ -48,6 +52,7 @@ static struct slice *slice_new(void)
 
 static void slice_free(struct slice *s)
 {
+    live -= s->cap == SLICE_CAP;
 #ifndef __SANITIZE_ADDRESS__
     if (__builtin_expect(s->cap == SLICE_CAP && cached < CACHE_MAX, 1)) {
         s->next = cache;
@@ -69,6 +74,17 @@ void buf_cache_free(void)
     }
     cached = 0;
 #endif
+}
+
+size_t buf_surplus(void)
+{
+    return (size_t)(peak - live) * BUF_SLICE_BYTES;
+}
+
+void buf_release(void)
+{
+    buf_cache_free();
+    peak = live;
 }
 
 static inline size_t slice_len(const struct slice *s)

@@ -66,6 +66,10 @@ struct str buf_pullup(struct buf *b, size_t n);
 size_t buf_peek(const struct buf *b, size_t off, void *p, size_t n);
 // Live slices as iovec for writev; returns the count (at most max).
 int buf_iov(const struct buf *b, struct iovec *iov, int max);
+// Bytes of slices that this thread had in use at once since the last buf_release, and has not now.
+size_t buf_surplus(void);
+// Frees this thread's cached slices and counts the surplus anew. What the heap then does with the memory is the caller's business (malloc_trim).
+void buf_release(void);
 // Frees this thread's cached slices. Called at thread end and by memory tests.
 void buf_cache_free(void);
 

@@ -338,7 +338,10 @@ static void take_times(const hcm_msg *m, struct http_manager_cfg *h)
 {
     h->stream_idle_ms = (uint64_t)pb_duration_ms(m->stream_idle_timeout, 300 * 1000);
     h->request_timeout_ms = (uint64_t)pb_duration_ms(m->request_timeout, 0);
-    h->request_headers_ms = (uint64_t)pb_duration_ms(m->request_headers_timeout, 0);
+    // Envoy has none by default; slow attacks cost us little, but not nothing.
+    h->request_headers_ms = (uint64_t)pb_duration_ms(m->request_headers_timeout, 30 * 1000);
+    h->body_window_ms = m->request_timeout ? 0 : 30 * 1000;
+    h->body_min_bytes = 3000;
     h->drain_ms = (uint64_t)pb_duration_ms(m->drain_timeout, 5000);
 }
 

@@ -169,7 +169,7 @@ static void hold_data(struct stream *s, size_t from, struct buf *data, bool end)
     buf_move(&s->held, data, data->len);
     s->end_seen |= end;
     if (s->held.len > STREAM_HELD_MAX && !s->paused_held) {
-        s->paused_held = true;
+        s->paused_held = s->body_excused = true;
         codec_stream_pause(s->down);
     }
 }
@@ -237,7 +237,7 @@ void chain_response(struct stream *s, struct http_response *resp)
 void stream_pause_request(struct stream *s)
 {
     if (!s->paused_router) {
-        s->paused_router = true;
+        s->paused_router = s->body_excused = true;
         if (s->down) {
             codec_stream_pause(s->down);
         }

@@ -11,6 +11,7 @@ enum {
     STREAM_ARENA_BYTES = 8192,   // first block of a stream's arena: a usual request and its answer fit
     STREAMS_KEPT_MAX = 32,       // free streams a worker keeps: 9 KB each
     HTTP_DATE_MAX = 32,
+    DOWNSTREAM_HIGH = 16 * 1024, // bytes that may wait for a client; what one read from the upstream brought comes on top
 };
 
 struct route_hold {              // counted without atomics: one worker's streams

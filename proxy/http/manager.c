@@ -88,6 +88,25 @@ static void end_duration(struct stream *s, int status)
     stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", RF(DURATION_TIMEOUT), &extra);
 }
 
+// A body that comes by drops: at the end of each window enough of it must have come, unless it was us who did not read. True: too slow.
+static bool body_too_slow(struct stream *s, uint64_t now, uint64_t *at)
+{
+    if (!s->body_at_ms || s->request_complete) {
+        return false;
+    }
+    if (now >= s->body_at_ms) {
+        bool excused = s->body_excused || s->paused_held || s->paused_router || (s->req.expect_continue && s->info.bytes_received == 0);
+        if (!excused && s->info.bytes_received - s->body_seen < s->cfg->body_min_bytes) {
+            return true;
+        }
+        s->body_seen = s->info.bytes_received;
+        s->body_excused = false;
+        s->body_at_ms = now + s->cfg->body_window_ms;
+    }
+    lower(at, s->body_at_ms);
+    return false;
+}
+
 // Limits of one stream. Returns the next moment to look, or 0 when it was ended.
 static uint64_t check_stream(struct stream *s, uint64_t now)
 {
@@ -112,6 +131,11 @@ static uint64_t check_stream(struct stream *s, uint64_t now)
             return 0;
         }
         lower(&at, end);
+    }
+    if (body_too_slow(s, now, &at)) {
+        stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TIMEOUT);
+        stream_local_reply(s, 408, STR("request body too slow"), "request_body_too_slow", 0, NULL);
+        return 0;
     }
     if (s->max_limit_ms) {
         uint64_t end = start_ms + s->max_limit_ms;
@@ -360,6 +384,8 @@ static void sniff(struct http_conn *hc)
         start_codec(hc, HTTP_11);
     } else if (n == sizeof(start)) {
         start_codec(hc, HTTP_2);
+    } else if (hc->cfg->request_headers_ms) { // the timer ends a connection without codec
+        http_conn_arm(hc, now_ms(hc) + hc->cfg->request_headers_ms);
     }
 }
 
@@ -416,6 +442,10 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     hc->cfg = cfg;
     hc->worker = d->worker;
     hc->stats = stats_scope_get(d->worker->stats, STAT_HTTP, cfg->stat_prefix);
+    if (!d->listener->buffer_limit) {
+        d->conn->high = DOWNSTREAM_HIGH;
+        d->conn->low = DOWNSTREAM_HIGH / 2;
+    }
     list_init(&hc->streams);
     timer_init(&hc->timer, on_timer);
     hc->started_ms = hc->idle_since_ms = now_ms(hc);

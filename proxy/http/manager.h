@@ -55,7 +55,10 @@ struct http_manager_cfg { // in the listener's arena
     struct str via;
     uint64_t stream_idle_ms;        // default 300000, 0 = none
     uint64_t request_timeout_ms;    // whole request, 0 = none
-    uint64_t request_headers_ms;    // 0 = none
+    uint64_t request_headers_ms;    // default 30000, 0 = none
+    // Slow bodies: of a body of known length at least body_min_bytes must come in each body_window_ms, but when we do not read or the client
+    // may wait for 100 Continue. Default 3000 bytes in 30 s; 0 = no such limit (request_timeout is set).
+    uint64_t body_window_ms, body_min_bytes;
     uint64_t idle_ms;               // connection without streams; default 3600000
     uint64_t max_connection_ms;     // 0 = none
     uint64_t max_stream_ms;         // 0 = none

@@ -230,6 +230,10 @@ static void arm(struct stream *s)
     if (s->cfg->request_timeout_ms && start + s->cfg->request_timeout_ms < at) {
         at = start + s->cfg->request_timeout_ms;
     }
+    if (s->cfg->body_window_ms && !s->request_complete && s->req.content_length > 0) {
+        s->body_at_ms = start + s->cfg->body_window_ms;
+        at = s->body_at_ms < at ? s->body_at_ms : at;
+    }
     if (at != UINT64_MAX) {
         http_conn_arm(s->hc, at);
     }

@@ -51,12 +51,14 @@ struct stream {
     struct headers *resp_trailers;   // in arena; NULL = none
     uint64_t active_ms;              // loop time of the last progress, for the idle time-out
     uint64_t idle_limit_ms, max_limit_ms; // 0 = none; the route's, else the listener's
+    uint64_t body_at_ms, body_seen;  // slow bodies: end of the window, bytes received at its begin; 0 = not watched
     uint32_t next_filter;            // the first one that has not seen the request head
     bool stopped;                    // a filter holds the request
     bool chain_started;              // filters have seen (part of) the request: on_destroy is due
     bool destroyed;
     bool end_seen;                   // the request's last part has been held or passed on
     bool paused_held, paused_router; // why reading the body is paused
+    bool body_excused;               // it was paused in this window
     struct headers *held_trailers;   // in arena
     struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX and one read
 };

@@ -9,6 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/base/buf.h"
+
+enum { SURPLUS_MAX = 4 * 1024 * 1024, RELEASE_AFTER_MS = 2000 };
+
 static int drop_segments(struct dl_phdr_info *info, size_t size, void *arg)
 {
     (void)size;
@@ -32,4 +36,36 @@ void trim_after_start(void)
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     malloc_trim(0);
     dl_iterate_phdr(drop_segments, &page);
+}
+
+// Freed slices lie between others in the heap, so that free() alone gives nothing back. Trimming costs a walk over the heap: not more than
+// every RELEASE_AFTER_MS, and only for what stayed unused all that time.
+static void on_surplus(struct timer *timer)
+{
+    (void)timer;
+    if (buf_surplus() > SURPLUS_MAX) {
+        buf_release();
+        malloc_trim(0);
+    }
+}
+
+static void on_turn(struct loop_hook *h)
+{
+    struct trim_worker *t = container_of(h, struct trim_worker, hook);
+    if (__builtin_expect(buf_surplus() > SURPLUS_MAX, 0) && !timer_pending(&t->timer)) {
+        timer_set(t->loop, &t->timer, RELEASE_AFTER_MS);
+    }
+}
+
+void trim_worker_init(struct trim_worker *t, struct loop *l)
+{
+    *t = (struct trim_worker){ .hook.fn = on_turn, .loop = l };
+    timer_init(&t->timer, on_surplus);
+    loop_add_hook(l, &t->hook);
+}
+
+void trim_worker_fini(struct trim_worker *t)
+{
+    loop_del_hook(&t->hook);
+    timer_cancel(&t->timer);
 }

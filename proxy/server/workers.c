@@ -10,6 +10,7 @@
 #include "proxy/access_log/access_log.h"
 #include "proxy/http/manager.h"
 #include "proxy/listener/listener.h"
+#include "proxy/server/trim.h"
 #include "proxy/upstream/cluster.h"
 
 struct worker_thread {
@@ -94,7 +95,10 @@ static void *worker_main(void *arg)
     upstream_worker_init(w);
     listener_worker_init(w);
     listener_on_snapshot(w, NULL);
+    struct trim_worker trim;
+    trim_worker_init(&trim, w->loop);
     loop_run(w->loop);
+    trim_worker_fini(&trim);
     t->ended = true;
     listener_worker_fini(w);
     upstream_worker_fini(w);

@@ -456,6 +456,50 @@ static void connection_time_outs(void **state)
     assert_int_equal(mesh_http(&m, STAT_ID_HTTP_RQ_HEADER_TIMEOUT), 1);
 }
 
+static void slow_bodies(void **state)
+{
+    (void)state;
+    m.hcm->body_window_ms = 40;
+    m.hcm->body_min_bytes = 5;
+    mesh_log(&m, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
+    mesh_go(&m, 1, 0);
+    int c = mesh_client(&m);
+    world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\ncontent-length: 100\r\n\r\nabc");
+    int u = world_accept(&m.x, m.listen_fd[0]);
+    mesh_expect(&m, c, "HTTP/1.1 408 ");
+    mesh_expect(&m, u, "abc");
+    assert_true(mesh_closed(&m, u)); // half a request
+    close(c);
+    close(u);
+    // without a known length nobody can say that it is slow
+    c = mesh_client(&m);
+    world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+    u = world_accept(&m.x, m.listen_fd[0]);
+    uint64_t end = loop_now_ms(m.x.w.loop) + 50;
+    while (loop_now_ms(m.x.w.loop) < end) {
+        world_turns(&m.x, 1);
+    }
+    world_send(c, "0\r\n\r\n");
+    world_turns(&m.x, 3);
+    world_send(u, OK_RESPONSE);
+    mesh_expect(&m, c, "HTTP/1.1 200 ");
+    close(c);
+    close(u);
+    world_turns(&m.x, 3);
+    assert_non_null(strstr(mesh_logged(&m), "408 - request_body_too_slow\n200 - via_upstream\n"));
+}
+
+static void a_beginning_that_says_nothing(void **state)
+{
+    (void)state;
+    m.hcm->request_headers_ms = 20;
+    mesh_go(&m, 1, 0);
+    int c = mesh_client(&m);
+    world_send(c, "PRI * HT"); // HTTP/1 or HTTP/2?
+    assert_true(mesh_closed(&m, c));
+    close(c);
+}
+
 static void expect_continue(void **state)
 {
     (void)state;
@@ -899,7 +943,7 @@ int main(void)
         T(head_and_204_have_no_body), T(no_route_no_cluster_no_host), T(refused_connection_is_503_and_tried_elsewhere_by_policy),
         T(retries_end), T(retry_on_status_replays_the_body), T(late_body_is_replayed_and_long_body_is_not), T(stale_connection_is_retried_only_when_safe),
         T(upstream_ends_before_and_inside_the_answer), T(client_gone_cancels_the_upstream), T(route_time_out),
-        T(per_try_time_out_tries_again), T(per_try_idle_time_out_ends_a_stalled_answer), T(stream_idle_time_out), T(connection_time_outs), T(expect_continue), T(what_is_refused),
+        T(per_try_time_out_tries_again), T(per_try_idle_time_out_ends_a_stalled_answer), T(stream_idle_time_out), T(connection_time_outs), T(slow_bodies), T(a_beginning_that_says_nothing), T(expect_continue), T(what_is_refused),
         T(early_answer_while_the_body_still_comes), T(slow_reader_stops_the_upstream), T(slow_upstream_stops_the_client),
         T(body_waits_bounded_for_a_connection), T(drain_says_close_and_ends_idle_connections), T(requests_per_connection_are_limited),
         T(redirects_and_direct_answers), T(overflow_is_503_UO), T(weights_are_kept),
