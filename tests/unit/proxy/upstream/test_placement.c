@@ -47,7 +47,7 @@ static struct cluster_worker *put(size_t n)
 {
     struct lb_endpoint_cfg e[HOSTS_MAX];
     for (size_t i = 0; i < cases[n].hosts; i++) {
-        char text[32];
+        char text[40];
         snprintf(text, sizeof(text), "127.77.0.%zu:18977", i + 1);
         e[i] = (struct lb_endpoint_cfg){ .addr = world_ip(text), .weight = cases[n].v[i].weight, .priority = cases[n].v[i].priority,
                                          .health = cases[n].v[i].sick ? EDS_UNHEALTHY : EDS_UNKNOWN, .zone = str_c(cases[n].v[i].zone),

@@ -39,7 +39,7 @@ static int teardown(void **state)
 static void endpoints(size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char text[32];
+        char text[40];
         snprintf(text, sizeof(text), "10.0.0.%zu:80", i + 1);
         e[i] = world_endpoint(world_ip(text));
     }
