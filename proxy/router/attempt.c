@@ -258,6 +258,11 @@ static void up_reset(struct codec_stream *s, enum codec_reset why, const char *d
     struct failure f = failure_of(why, detail, codec_version(codec_stream_codec(s)) == HTTP_2);
     stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RX_RESET);
     if (!r->responded) {
+        if (f.flags == RF(UPSTREAM_TERMINATION) && method_is_safe(r->req->method)) {
+            // The connection ended without an answer, and asking twice does no harm: who wants failed connections tried again
+            // wants this too (RFC 9110 §9.2.2). Envoy does so with "reset" only.
+            f.event = RETRY_EV_CONNECT_FAIL;
+        }
         if (!retry_stale(r, why)) {
             attempt_failed(r, f);
         }

@@ -88,3 +88,8 @@ bool method_is_idempotent(struct str method)
     }
     return false;
 }
+
+bool method_is_safe(struct str method)
+{
+    return str_is(method, "GET") || str_is(method, "HEAD") || str_is(method, "OPTIONS");
+}

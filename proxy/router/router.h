@@ -148,6 +148,8 @@ uint64_t retry_reset_wait_ms(const struct retry_policy *p, const struct headers 
 uint64_t retry_backoff_ms(const struct retry_policy *p, uint32_t n, uint64_t random);
 // RFC 9110 §9.2.2: may be sent again though it may have been processed.
 bool method_is_idempotent(struct str method);
+// RFC 9110 §9.2.1: asks for nothing but an answer (TRACE left out).
+bool method_is_safe(struct str method);
 
 // Operations of one level, removals first (as Envoy). Values are made from the head as it is before. req: host and path can be set by
 // ":authority", "host", ":path"; NULL for answers.
