@@ -14,6 +14,7 @@
 #define LIB_HTTP_CODEC_H
 
 #include "lib/http/h1_parser.h"
+#include "lib/http/h2_opts.h"
 #include "lib/net/conn.h"
 
 struct codec;        // one connection's protocol state
@@ -22,11 +23,12 @@ struct codec_stream; // one exchange on it; owned by the codec, valid until on_c
 enum codec_reset {
     CODEC_RESET_LOCAL,            // we gave up
     CODEC_RESET_REMOTE,           // RST_STREAM, or the peer closed in the middle
-    CODEC_RESET_REFUSED,          // peer says it was not processed (REFUSED_STREAM, GOAWAY below our id): safe to retry
+    CODEC_RESET_REFUSED,          // peer says it was not processed (REFUSED_STREAM): safe to retry
     CODEC_RESET_CONNECTION,       // the connection broke (conn->close_reason says how)
     CODEC_RESET_BEFORE_REQUEST,   // a reused connection closed before any byte of the answer: RFC 9110 §9.2.2 decides on a retry
     CODEC_RESET_PROTOCOL,         // the peer's bytes were not acceptable; detail says why
     CODEC_RESET_OVERFLOW,         // a limit of ours
+    CODEC_RESET_GOAWAY,           // the peer's GOAWAY says that it has not looked at it (RFC 9113 §6.8): may be sent again, whatever the method
 };
 
 // What the user of a stream hears. Unset = ignored. `owner` is what codec_stream_set_owner stored.
@@ -70,6 +72,8 @@ struct codec_ops {
 struct codec_opts {
     const struct h1_limits *h1;    // NULL = default; borrowed for the codec's life
     enum h1_names h1_names;        // how names of fields are written
+    const struct h2_opts *h2;      // NULL = default; borrowed likewise
+    uint64_t head_timeout_ms;      // h2 server: a request's head that is begun; 0 = 15 s
     uint32_t max_concurrent_streams; // server h2; 0 = default
     uint32_t stream_window, conn_window; // h2; 0 = default
     bool allow_connect; // h2 server: extended CONNECT (RFC 8441) is offered

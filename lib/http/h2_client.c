@@ -96,6 +96,7 @@ static bool settled(const struct codec *c)
 static struct codec_stream *new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena)
 {
     struct h2 *h = h2_of(c);
+    h2_keepalive_stream(h);
     struct h2_stream *x = h2_stream_new(h, 0, arena);
     x->s.ops = ops;
     x->s.owner = owner;

@@ -11,12 +11,12 @@ static void settle(struct h2 *h);
 
 // ---- marks ----
 
-static void enter(struct h2 *h)
+void h2_enter(struct h2 *h)
 {
     h->depth++;
 }
 
-static void leave(struct h2 *h)
+void h2_leave(struct h2 *h)
 {
     if (h->depth == 1) {
         settle(h);
@@ -27,8 +27,8 @@ static void leave(struct h2 *h)
 static void on_task(struct loop_task *t)
 {
     struct h2 *h = container_of(t, struct h2, task);
-    enter(h);
-    leave(h);
+    h2_enter(h);
+    h2_leave(h);
 }
 
 void h2_kick(struct h2 *h)
@@ -86,6 +86,12 @@ void h2_fail(struct h2 *h, uint32_t code, const char *detail)
         nghttp2_session_terminate_session(h->session, code);
         reset_all(h, CODEC_RESET_PROTOCOL, detail);
     }
+}
+
+void h2_lost(struct h2 *h, const char *detail)
+{
+    reset_all(h, CODEC_RESET_CONNECTION, detail);
+    gone(h, CONN_CLOSE_LOCAL);
 }
 
 void h2_rst(struct h2 *h, int32_t sid, uint32_t code)
@@ -171,7 +177,11 @@ void h2_tell_reset(struct h2_stream *x, enum codec_reset why, const char *detail
 static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x, const char **ret_detail)
 {
     *ret_detail = "http2.remote_reset";
-    if (!h->server && (x->close_code == NGHTTP2_REFUSED_STREAM || x->s.bytes_out == 0)) { // or never sent
+    if (!h->server && !x->rst_heard && (x->close_code == NGHTTP2_REFUSED_STREAM || x->s.bytes_out == 0)) { // or never sent
+        *ret_detail = "http2.remote_goaway";
+        return CODEC_RESET_GOAWAY;
+    }
+    if (!h->server && x->close_code == NGHTTP2_REFUSED_STREAM) {
         *ret_detail = "http2.remote_refuse";
         return CODEC_RESET_REFUSED;
     }
@@ -313,6 +323,9 @@ void h2_bad_message(struct h2 *h, int status, const char *detail)
     if (!h2_guard_spend(h, status == 431 ? 400 : 50)) {
         h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.too_many_glitches");
     }
+    if (h->opts->invalid_ends_connection && status != 431) {
+        h2_fail(h, NGHTTP2_PROTOCOL_ERROR, detail);
+    }
     if (h->server && h->c.ops->on_bad_request) {
         h->c.ops->on_bad_request(&h->c, status, detail);
     }
@@ -413,7 +426,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user
         }
         break;
     case NGHTTP2_PING:
-        if ((f->hd.flags & NGHTTP2_FLAG_ACK) && h->draining && !h->drain_final) {
+        if ((f->hd.flags & NGHTTP2_FLAG_ACK) && h->draining && !h->drain_final && f->ping.opaque_data[0] == 0) {
             drain_final(h);
         }
         break;
@@ -455,6 +468,9 @@ static int on_stream_close(nghttp2_session *session, int32_t sid, uint32_t code,
 
 static void receive(struct h2 *h)
 {
+    if (h->c.conn->in.len) {
+        h2_keepalive_heard(h);
+    }
     struct buf in = { 0 }; // taken out of the connection: a callback may free that
     buf_move(&in, &h->c.conn->in, h->c.conn->in.len);
     while (in.len && !h->c.freed && !h->failed) {
@@ -478,6 +494,9 @@ static void receive(struct h2 *h)
         buf_drain(&in, (size_t)k);
         if ((size_t)k < front.n) {
             break;
+        }
+        if (h2_guard_outbound(h)) {
+            h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.outbound_flood");
         }
         while (!list_empty(&h->dirty) && !h->c.freed) {
             struct h2_stream *x = list_entry(h->dirty.next, struct h2_stream, dirty);
@@ -531,6 +550,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     buf_append(out, framehd, 9);
     buf_move(out, &x->out, length);
     x->s.bytes_out += length;
+    h->guard.data_sent++;
     h2_guard_earn(h, 4); // it may be answered with WINDOW_UPDATE frames
     if (x->above_high && x->out.len <= H2_STREAM_HIGH / 2) {
         h2_dirty(h, x);
@@ -768,7 +788,7 @@ void h2_drain(struct codec *c)
         return;
     }
     nghttp2_submit_shutdown_notice(h->session);
-    nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL);
+    nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL); // zeros: not one of h2_keepalive.c
     timer_set(c->conn->loop, &h->timer, H2_DRAIN_MS);
     h2_kick(h);
 }
@@ -790,6 +810,13 @@ static void free_streams(struct h2 *h, struct list *list)
     }
 }
 
+static void stop_timers(struct h2 *h)
+{
+    timer_cancel(&h->timer);
+    timer_cancel(&h->head_timer);
+    timer_cancel(&h->ping_timer);
+}
+
 void h2_destroy(struct codec *c)
 {
     struct h2 *h = h2_of(c);
@@ -799,7 +826,7 @@ void h2_destroy(struct codec *c)
     struct loop *l = c->conn->loop;
     c->freed = true;
     loop_task_cancel(&h->task);
-    timer_cancel(&h->timer);
+    stop_timers(h);
     free_streams(h, &h->streams);
     free_streams(h, &h->zombies);
     list_init(&h->dirty);
@@ -817,7 +844,7 @@ static void tell_gone(struct h2 *h)
 {
     h->gone_due = false;
     h->gone = true;
-    timer_cancel(&h->timer);
+    stop_timers(h);
     if (h->c.ops->on_conn_close) {
         h->c.ops->on_conn_close(&h->c, h->gone_why);
     }
@@ -828,7 +855,7 @@ static void start_close(struct h2 *h)
 {
     struct conn *conn = h->c.conn;
     h->closing = true;
-    timer_cancel(&h->timer);
+    stop_timers(h);
     tell_goaway(h);
     if (!h->c.freed) {
         conn_close_after_flush(conn, conn->out.len ? 15000 : 1000);
@@ -848,20 +875,50 @@ static bool streams_waiting(const struct h2 *h)
 
 static void arm_tick(struct h2 *h)
 {
-    if (!timer_pending(&h->timer) && (h->guard.in_block || h->guard.preface_left || streams_waiting(h))) {
-        h->tick_blocks = h->guard.blocks;
-        timer_set(h->c.conn->loop, &h->timer, H2_TICK_MS);
+    struct loop *l = h->c.conn->loop;
+    if (!timer_pending(&h->timer) && (h->guard.preface_left || streams_waiting(h))) {
+        timer_set(l, &h->timer, H2_TICK_MS);
     }
+    if (!h->guard.in_block) {
+        timer_cancel(&h->head_timer);
+    } else if (!timer_pending(&h->head_timer)) {
+        h->head_blocks = h->guard.blocks;
+        timer_set(l, &h->head_timer, h->head_ms ? h->head_ms : H2_TICK_MS);
+    }
+}
+
+static void head_too_slow(struct h2 *h)
+{
+    if (h->server && h->c.ops->on_bad_request) {
+        h->c.ops->on_bad_request(&h->c, 408, "http2.headers_too_slow");
+    }
+    if (!h->c.freed) {
+        h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.headers_too_slow");
+    }
+}
+
+static void on_head_timer(struct timer *t)
+{
+    struct h2 *h = container_of(t, struct h2, head_timer);
+    h2_enter(h);
+    if (h->guard.in_block && h->guard.blocks == h->head_blocks && !h->failed) {
+        head_too_slow(h);
+    }
+    h2_leave(h);
 }
 
 static void on_timer(struct timer *t)
 {
     struct h2 *h = container_of(t, struct h2, timer);
-    enter(h);
+    h2_enter(h);
     if (h->draining && !h->drain_final) {
         drain_final(h);
-    } else if ((h->guard.in_block && h->guard.blocks == h->tick_blocks) || h->guard.preface_left) {
-        h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.headers_too_slow");
+    } else if (h->guard.preface_left) {
+        head_too_slow(h);
+    }
+    if (h->c.freed) {
+        h2_leave(h);
+        return;
     }
     list_for (p, &h->streams) { // a peer that does not take the end of an answer
         struct h2_stream *x = list_entry(p, struct h2_stream, link);
@@ -876,7 +933,7 @@ static void on_timer(struct timer *t)
             x->tick_out = x->s.bytes_out + 1;
         }
     }
-    leave(h);
+    h2_leave(h);
 }
 
 static bool session_over(const struct h2 *h)
@@ -935,11 +992,11 @@ static void settle(struct h2 *h)
 static void on_conn_data(struct conn *c)
 {
     struct h2 *h = c->owner;
-    enter(h);
+    h2_enter(h);
     if (!h->closing && !h->gone_due) {
         receive(h);
     }
-    leave(h);
+    h2_leave(h);
 }
 
 static void on_conn_eof(struct conn *c)
@@ -952,31 +1009,31 @@ static void on_conn_eof(struct conn *c)
 static void on_conn_low(struct conn *c)
 {
     struct h2 *h = c->owner;
-    enter(h);
-    leave(h);
+    h2_enter(h);
+    h2_leave(h);
 }
 
 static void on_conn_close(struct conn *c, enum conn_close why)
 {
     struct h2 *h = c->owner;
-    enter(h);
+    h2_enter(h);
     if (h->closing) {
         why = CONN_CLOSE_LOCAL;
     }
     reset_all(h, why == CONN_CLOSE_REMOTE ? CODEC_RESET_REMOTE : CODEC_RESET_CONNECTION,
               c->close_detail ? c->close_detail : "connection_closed");
     gone(h, why);
-    leave(h);
+    h2_leave(h);
 }
 
 static void on_conn_open(struct conn *c)
 {
     struct h2 *h = c->owner;
-    enter(h);
+    h2_enter(h);
     if (h->c.ops->on_idle) {
         h->c.ops->on_idle(&h->c);
     }
-    leave(h);
+    h2_leave(h);
 }
 
 static const struct conn_ops conn_ops = {
@@ -989,11 +1046,11 @@ static void begin_task(struct loop_task *t)
 {
     struct h2 *h = container_of(t, struct h2, task);
     h->task.fn = on_task;
-    enter(h);
+    h2_enter(h);
     if (h->c.conn->in.len) {
         receive(h);
     }
-    leave(h);
+    h2_leave(h);
 }
 
 static void *mem_malloc_cb(size_t n, void *user)
@@ -1039,8 +1096,8 @@ static nghttp2_session *session_new(struct h2 *h)
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
     nghttp2_option_set_no_auto_window_update(opt, 1);
     nghttp2_option_set_max_settings(opt, 32);
-    nghttp2_option_set_max_outbound_ack(opt, 500);
-    nghttp2_option_set_max_deflate_dynamic_table_size(opt, 4096);
+    nghttp2_option_set_max_outbound_ack(opt, h->opts->max_outbound_control < 500 ? h->opts->max_outbound_control : 500);
+    nghttp2_option_set_max_deflate_dynamic_table_size(opt, h->opts->hpack_table);
     int rv = h->server ? nghttp2_session_server_new3(&session, cb, h, opt, &mem) : nghttp2_session_client_new3(&session, cb, h, opt, &mem);
     CHECK(rv == 0);
     nghttp2_option_del(opt);
@@ -1050,7 +1107,7 @@ static nghttp2_session *session_new(struct h2 *h)
 
 static void submit_settings(struct h2 *h, const struct codec_opts *o)
 {
-    nghttp2_settings_entry iv[5];
+    nghttp2_settings_entry iv[6];
     size_t n = 0;
     uint32_t streams = o && o->max_concurrent_streams ? o->max_concurrent_streams : H2_MAX_STREAMS;
     iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->server ? streams : 0 };
@@ -1058,6 +1115,9 @@ static void submit_settings(struct h2 *h, const struct codec_opts *o)
                                         o && o->stream_window ? o->stream_window : H2_STREAM_WINDOW };
     if (!h->server) {
         iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
+    }
+    if (h->opts->hpack_table != H2_HPACK_TABLE_DEFAULT) {
+        iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, h->opts->hpack_table };
     }
     if (h->allow_connect) { // RFC 8441 §3
         iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 };
@@ -1080,6 +1140,9 @@ struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server,
     list_init(&h->zombies);
     loop_task_init(&h->task, begin_task);
     timer_init(&h->timer, on_timer);
+    timer_init(&h->head_timer, on_head_timer);
+    h->opts = o && o->h2 ? o->h2 : &h2_opts_default;
+    h->head_ms = o ? o->head_timeout_ms : 0;
     h2_guard_init(h);
     h->session = session_new(h);
     submit_settings(h, o);
@@ -1090,6 +1153,7 @@ struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server,
     conn->owner = h;
     conn->high = H2_CONN_HIGH;
     conn->low = H2_CONN_HIGH / 2;
+    h2_keepalive_init(h);
     loop_defer(conn->loop, &h->task);
     return h;
 }

@@ -11,6 +11,7 @@
 
 #include "lib/http/codec_impl.h"
 #include "lib/http/h1_parser.h"
+#include "lib/http/h2_opts.h"
 
 enum {
     H2_STREAM_WINDOW = 256 * 1024,
@@ -73,6 +74,8 @@ struct h2_guard {
     uint64_t blocks;
     int64_t budget;
     uint64_t budget_ms;
+    uint64_t priorities, window_updates, data_sent;
+    uint32_t empties;                // in a row
     int32_t last_id, gap_lo, gap_hi; // highest stream opened by the client; the last identifiers it skipped
     bool in_block;
 };
@@ -81,15 +84,21 @@ struct h2 {
     struct codec c;
     nghttp2_session *session; // owned
     const struct h1_limits *limits;
+    const struct h2_opts *opts; // borrowed
     struct list streams, dirty;
     struct list zombies;      // streams that are over while nghttp2 still points at them; freed with the session
     struct loop_task task;
     struct timer timer;
+    struct timer head_timer;  // while a header block is incomplete
+    struct timer ping_timer;  // h2_keepalive.c
+    uint64_t heard_ms;
+    uint64_t head_ms;         // request_headers_timeout; 0 = H2_TICK_MS
+    uint64_t head_blocks;
+    bool pinged, heard_since_ping;
     struct h2_guard guard;
     struct h2_block block;
     struct arena scratch;     // while a head is being written
     uint64_t opened;          // streams ever
-    uint64_t tick_blocks;
     uint32_t n_streams;       // in the list
     uint32_t conn_window;
     unsigned depth;
@@ -147,12 +156,27 @@ void h2_resume(struct codec_stream *s);
 void h2_drain(struct codec *c);
 void h2_destroy(struct codec *c);
 
+// Marks around everything that may call the owner; the outermost leave acts on what was marked.
+void h2_enter(struct h2 *h);
+void h2_leave(struct h2 *h);
+// The peer is gone: every stream is reset, the connection ends at once.
+void h2_lost(struct h2 *h, const char *detail);
+
+// ---- h2_keepalive.c ----
+void h2_keepalive_init(struct h2 *h);
+// Bytes came.
+void h2_keepalive_heard(struct h2 *h);
+// A client's stream is about to begin.
+void h2_keepalive_stream(struct h2 *h);
+
 // ---- h2_guard.c ----
 void h2_guard_init(struct h2 *h);
 // Looks at the frames in p before nghttp2 does. NULL: go on; otherwise why the connection must end, and *ret_code.
 const char *h2_guard_scan(struct h2 *h, const char *p, size_t n, uint32_t *ret_code);
 // Takes cost from the budget. False when it is exhausted.
 bool h2_guard_spend(struct h2 *h, int cost);
+// Whether too much waits to be sent: a peer that asks and does not read.
+bool h2_guard_outbound(const struct h2 *h);
 void h2_guard_earn(struct h2 *h, int credit);
 
 // ---- h2_fields.c ----

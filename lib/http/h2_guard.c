@@ -7,6 +7,15 @@
 
 enum { FRAME_HEADER = 9, PREFACE_BYTES = 24 };
 
+const struct h2_opts h2_opts_default = {
+    .hpack_table = H2_HPACK_TABLE_DEFAULT,
+    .max_outbound_frames = 10000,
+    .max_outbound_control = 1000,
+    .max_empty_frames = 1,
+    .max_priority_per_stream = 100,
+    .max_window_updates = 10,
+};
+
 void h2_guard_init(struct h2 *h)
 {
     h->guard.preface_left = h->server ? PREFACE_BYTES : 0;
@@ -93,6 +102,33 @@ static int cost_of(const struct h2 *h, uint32_t len, uint8_t type, uint8_t flags
     }
 }
 
+// The limits that are configured one by one (core.v3.Http2ProtocolOptions, numbers as Envoy applies them).
+static const char *check_counts(struct h2 *h, uint32_t len, uint8_t type, uint8_t flags)
+{
+    struct h2_guard *g = &h->guard;
+    const struct h2_opts *o = h->opts;
+    uint64_t opened = h->server ? g->blocks : h->opened;
+    switch (type) {
+    case NGHTTP2_DATA:
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_CONTINUATION:
+        g->empties = len == 0 && !(flags & NGHTTP2_FLAG_END_STREAM) ? g->empties + 1 : 0;
+        return g->empties > o->max_empty_frames ? "http2.too_many_empty_frames" : NULL;
+    case NGHTTP2_PRIORITY:
+        return ++g->priorities > o->max_priority_per_stream * (1 + opened) ? "http2.too_many_priority_frames" : NULL;
+    case NGHTTP2_WINDOW_UPDATE:
+        return ++g->window_updates > 5 + 2 * (opened + o->max_window_updates * g->data_sent) ? "http2.too_many_window_updates" : NULL;
+    default:
+        return NULL;
+    }
+}
+
+bool h2_guard_outbound(const struct h2 *h)
+{
+    size_t n = nghttp2_session_get_outbound_queue_size(h->session); // heads are in it, bodies are not
+    return n > h->opts->max_outbound_frames || n > (size_t)h->opts->max_outbound_control + 2 * h->n_streams;
+}
+
 static const char *frame_begins(struct h2 *h, uint32_t *ret_code)
 {
     struct h2_guard *g = &h->guard;
@@ -104,6 +140,11 @@ static const char *frame_begins(struct h2 *h, uint32_t *ret_code)
     if (!h2_guard_spend(h, cost_of(h, len, type, flags))) {
         *ret_code = NGHTTP2_ENHANCE_YOUR_CALM;
         return "http2.too_many_glitches";
+    }
+    const char *flood = check_counts(h, len, type, flags);
+    if (flood) {
+        *ret_code = NGHTTP2_ENHANCE_YOUR_CALM;
+        return flood;
     }
     if (type == NGHTTP2_HEADERS) {
         g->block_bytes = g->continuations = 0;

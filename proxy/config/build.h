@@ -44,8 +44,7 @@ int build_address(const Envoy__Config__Core__V3__Address *m, struct arena *a, st
 int build_cidr(const Envoy__Config__Core__V3__CidrRange *m, struct cidr *ret, struct err *err);
 // inline_string, inline_bytes, filename (read now), environment_variable. NULL m gives the empty view.
 int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct str *ret, struct err *err);
-// http2_protocol_options of either side: what of it is carried; 0 = not said. Limits against abuse are the codec's own and always on; they
-// are accepted here and change nothing but being on.
+// http2_protocol_options of either side; 0 = not said.
 enum { HEAD_KB_MAX = 8192 }; // max_request_headers_kb, max_response_headers_kb
 // Http1ProtocolOptions of a listener or a cluster (o NULL: not there) and the runtime's say, into limits and names.
 int build_h1_options(struct config_ctx *ctx, const Envoy__Config__Core__V3__Http1ProtocolOptions *o, struct h1_limits *limits,
@@ -53,6 +52,7 @@ int build_h1_options(struct config_ctx *ctx, const Envoy__Config__Core__V3__Http
 struct build_h2 {
     uint32_t max_streams, stream_window, conn_window;
     bool allow_connect;
+    struct h2_opts opts;
 };
 int build_h2_options(const Envoy__Config__Core__V3__Http2ProtocolOptions *o, struct build_h2 *ret, struct err *err);
 int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struct arena *a, struct string_matcher *ret, struct err *err);

@@ -60,6 +60,7 @@ static int take_http2(const Envoy__Config__Core__V3__Http2ProtocolOptions *o, co
     c->h2_max_streams = b.max_streams;
     c->h2_stream_window = b.stream_window;
     c->h2_conn_window = b.conn_window;
+    c->h2 = b.opts;
     return 0;
 }
 

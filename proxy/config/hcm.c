@@ -390,10 +390,12 @@ static int check_known(const hcm_msg *m, struct err *err)
                      "original_ip_detection_extensions", "scheme_header_transformation");
 }
 
-// Windows and the number of streams; limits against abuse are our own and always on.
+// stream_error_on_invalid_http_message: false costs the connection; where nobody says anything, only the stream, other than in Envoy.
 static int build_h2(const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
 {
     const Envoy__Config__Core__V3__Http2ProtocolOptions *o = m->http2_protocol_options;
+    h->h2 = h2_opts_default;
+    h->h2.invalid_ends_connection = !pb_bool_or(m->stream_error_on_invalid_http_message, true);
     if (!o) {
         return 0;
     }
@@ -404,6 +406,11 @@ static int build_h2(const hcm_msg *m, struct http_manager_cfg *h, struct err *er
     h->h2_max_streams = b.max_streams;
     h->h2_stream_window = b.stream_window;
     h->h2_conn_window = b.conn_window;
+    bool ends = h->h2.invalid_ends_connection;
+    h->h2 = b.opts;
+    if (!o->override_stream_error_on_invalid_http_message) {
+        h->h2.invalid_ends_connection = ends && !o->stream_error_on_invalid_http_messaging;
+    }
     h->h2_allow_connect = b.allow_connect;
     return 0;
 }

@@ -261,7 +261,7 @@ static void on_request(struct codec *c, struct codec_stream *cs, struct http_req
 static void on_bad_request(struct codec *c, int status, const char *detail)
 {
     struct http_conn *hc = codec_owner(c);
-    stat_inc(hc->stats, STAT_ID_HTTP_CX_PROTOCOL_ERROR);
+    stat_inc(hc->stats, status == 408 ? STAT_ID_HTTP_RQ_HEADER_TIMEOUT : STAT_ID_HTTP_CX_PROTOCOL_ERROR);
     log_debug(LOGC_HTTP, codec_conn(c)->id, "bad_request", "status=%d detail=%s", status, detail);
     if (!hc->cfg->access_log_count) {
         return;
@@ -366,7 +366,8 @@ static void start_codec(struct http_conn *hc, enum http_version version)
     const struct http_manager_cfg *cfg = hc->cfg;
     const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .h1_names = cfg->h1_names, .max_concurrent_streams = cfg->h2_max_streams,
                                   .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window,
-                                  .allow_connect = cfg->h2_allow_connect };
+                                  .allow_connect = cfg->h2_allow_connect, .head_timeout_ms = cfg->request_headers_ms,
+                                  .h2 = cfg->h2.max_outbound_frames ? &cfg->h2 : NULL };
     hc->codec = version == HTTP_2 ? codec_h2_server(hc->ds->conn, &ops, hc, &o) : codec_h1_server(hc->ds->conn, &ops, hc, &o);
 }
 

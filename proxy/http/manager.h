@@ -4,6 +4,7 @@
 #define PROXY_HTTP_MANAGER_H
 
 #include "lib/http/h1_parser.h"
+#include "lib/http/h2_opts.h"
 #include "lib/net/cidr.h"
 #include "proxy/listener/downstream.h"
 #include "proxy/model/route_table.h"
@@ -27,6 +28,7 @@ struct http_manager_cfg { // in the listener's arena
     enum h1_names h1_names;         // header_key_format
     struct str http10_host;         // default_host_for_http_10; empty = a request of HTTP/1.0 without Host is refused
     uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
+    struct h2_opts h2;
     bool h2_allow_connect;          // extended CONNECT (RFC 8441)
     bool normalize_path, merge_slashes;
     enum escaped_slashes escaped_slashes;

@@ -325,6 +325,13 @@ static void refuse_upgrade(struct stream *s)
     refuse(s, 403, NULL, "upgrade_failed", 0);
 }
 
+// "content-length: 0" while the stream goes on: the request either ends without a body or is malformed (RFC 9113 §8.1.1), which the codec then
+// says. Nothing of it goes anywhere before that is known.
+static bool must_await_end(const struct http_request *req)
+{
+    return req->version == HTTP_2 && req->content_length == 0 && !req->end_stream;
+}
+
 void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request *req)
 {
     s->down = cs;
@@ -348,7 +355,10 @@ void stream_begin(struct stream *s, struct codec_stream *cs, struct http_request
         if (upgrade_allowed(&s->req, s->cfg, s->route)) {
             websocket_request(s);
             answer_expect(s);
-            chain_start(s);
+            s->awaiting_end = must_await_end(&s->req);
+            if (!s->awaiting_end) {
+                chain_start(s);
+            }
         } else {
             refuse_upgrade(s);
         }
@@ -366,6 +376,14 @@ static void on_data(struct codec_stream *cs, struct buf *data, bool end)
     if (end) {
         request_end(s);
     }
+    if (s->awaiting_end) {
+        s->awaiting_end = !end;
+        s->req.end_stream = end;
+        if (end && s->down && !s->response_complete) {
+            chain_start(s);
+        }
+        return;
+    }
     chain_data(s, data, end);
 }
 
@@ -373,6 +391,10 @@ static void on_trailers(struct codec_stream *cs, struct headers *trailers)
 {
     struct stream *s = codec_stream_owner(cs);
     request_end(s);
+    if (s->awaiting_end) {
+        s->awaiting_end = false;
+        chain_start(s);
+    }
     chain_trailers(s, trailers);
 }
 

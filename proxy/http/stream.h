@@ -56,6 +56,7 @@ struct stream {
     bool stopped;                    // a filter holds the request
     bool chain_started;              // filters have seen (part of) the request: on_destroy is due
     bool destroyed;
+    bool awaiting_end;               // the filters see nothing before the request has ended
     bool end_seen;                   // the request's last part has been held or passed on
     bool paused_held, paused_router; // why reading the body is paused
     bool body_excused;               // it was paused in this window

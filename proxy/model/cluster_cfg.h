@@ -5,6 +5,7 @@
 
 #include "lib/base/hash.h"
 #include "lib/http/h1_parser.h"
+#include "lib/http/h2_opts.h"
 #include "lib/net/socket.h"
 #include "proxy/core/ext.h"
 #include "proxy/model/health_cfg.h"
@@ -123,6 +124,7 @@ struct cluster_cfg {
     struct h1_limits h1;            // of answers
     enum h1_names h1_names;         // header_key_format of requests
     uint32_t h2_max_streams, h2_stream_window, h2_conn_window; // http2_protocol_options; 0 = default
+    struct h2_opts h2;              // max_outbound_frames 0: all default
     uint64_t idle_timeout_ms;       // upstream connections: default 3600000, 0 = none
     uint64_t max_connection_ms;     // 0 = none
     uint32_t max_requests_per_connection; // 0 = none

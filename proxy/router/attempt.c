@@ -222,6 +222,7 @@ static struct failure failure_of(enum codec_reset why, const char *detail, bool 
 {
     switch (why) {
     case CODEC_RESET_REFUSED:
+    case CODEC_RESET_GOAWAY:
         return (struct failure){ RETRY_EV_REFUSED, 503, RF(UPSTREAM_REMOTE_RESET), "remote refused stream reset", NULL };
     case CODEC_RESET_PROTOCOL:
     case CODEC_RESET_OVERFLOW:
@@ -238,11 +239,11 @@ static struct failure failure_of(enum codec_reset why, const char *detail, bool 
 }
 
 // A connection from the pool that its server had closed just before: nobody has seen the request, as far as HTTP lets us know
-// (RFC 9110 §9.2.2), so it is sent again at once when doing it twice would be harmless.
+// (RFC 9110 §9.2.2), so it is sent again at once when doing it twice would be harmless. A GOAWAY says it for certain.
 static bool retry_stale(struct router *r, enum codec_reset why)
 {
-    if (why != CODEC_RESET_BEFORE_REQUEST || !r->at.pr.reused || r->stale_retries >= ROUTER_STALE_RETRIES_MAX ||
-        !method_is_idempotent(r->req->method) || !router_replay_possible(r)) {
+    bool stale = why == CODEC_RESET_BEFORE_REQUEST && r->at.pr.reused && method_is_idempotent(r->req->method);
+    if ((!stale && why != CODEC_RESET_GOAWAY) || r->stale_retries >= ROUTER_STALE_RETRIES_MAX || !router_replay_possible(r)) {
         return false;
     }
     r->stale_retries++;

@@ -191,7 +191,9 @@ static void connect_opened(struct conn *c)
         stat_inc(p->cw->stats, STAT_ID_CLUSTER_SSL_HANDSHAKE);
     }
     const struct cluster_cfg *cfg = p->cs->cfg;
-    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .h1_names = cfg->h1_names, .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window };
+    const struct codec_opts o = { .h1 = cfg->h1.head_bytes ? &cfg->h1 : NULL, .h1_names = cfg->h1_names,
+                                  .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window,
+                                  .h2 = cfg->h2.max_outbound_frames ? &cfg->h2 : NULL };
     pc->codec = p->raw ? codec_raw_client(c, &client_ops, pc)
                 : p->version == HTTP_2 ? codec_h2_client(c, &client_ops, pc, &o) : codec_h1_client(c, &client_ops, pc, &o);
     p->n_connecting--;
