@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,7 +23,7 @@ extern char **environ;
 const char *spawn_find(const char *name, struct arena *a)
 {
     static const struct str usual = STR("/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin:/usr/local/bin");
-    const char *path = getenv("PATH");
+    const char *path = secure_getenv("PATH"); // not believed when a file capability gives us more than our caller has
     struct str dirs[] = { str_c(path ? path : ""), usual };
     for (size_t i = 0; i < 2; i++) {
         while (dirs[i].n) {
@@ -62,6 +63,10 @@ static void hand_on_capabilities(void)
 static void run_child(char *const argv[], const char *setting, int in, int out, int err)
 {
     hand_on_capabilities();
+    // Nor may that caller choose, by XTABLES_LIBDIR and the like, what the program does with what we hand on.
+    if (getauxval(AT_SECURE)) {
+        clearenv();
+    }
     if (setting) {
         putenv((char *)setting);
     }

@@ -5,6 +5,7 @@ other redirectors. Needs root; skips with a reason where a variant of iptables i
 import json
 import os
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -395,6 +396,28 @@ def test_net_admin_alone_is_enough(backend):
         remora(command, prefix=ONLY_NET_ADMIN, check=0)
     remora(["cleanup"], prefix=ONLY_NET_ADMIN, check=0)
     assert ours() == set()
+
+
+def test_a_file_capability_is_handed_on_to_iptables_and_nothing_else(tmp_path):
+    """Whoever may run the program may not have another one run with its capability."""
+    need("iptables-nft")
+    program = tmp_path / "remora-init"
+    shutil.copy(BINARY, program)
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own, closed to other users
+        folder.chmod(0o755)
+    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip(f"{tmp_path} is mounted nosuid: file capabilities do not count there")
+    try:
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000000, 1 << 12, 0, 0, 0))  # VFS_CAP_REVISION_2
+    except OSError as e:
+        pytest.skip(f"no file capabilities at {tmp_path}: {e}")
+    fake = tmp_path / "iptables-nft-restore"
+    fake.write_text("#!/bin/sh\necho FAKE >&2\nexit 1\n")
+    fake.chmod(0o755)
+    user = ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "env", f"PATH={tmp_path}:{os.environ['PATH']}",
+            "XTABLES_LIBDIR=/nonexistent"]
+    remora([*BASE, "--backend=iptables-nft"], program=str(program), prefix=user, check=0)
+    assert ours() == {"iptables-nft"}
 
 
 def test_iptables_legacy_needs_root_and_says_so():
