@@ -491,20 +491,28 @@ static void handshake(struct conn *c)
     }
 }
 
+struct conn_preface {
+    size_t n;
+    char bytes[];
+};
+
 void conn_set_preface(struct conn *c, const void *p, size_t n)
 {
     CHECK(c->state == CONN_CONNECTING && n <= CONN_PREFACE_MAX);
     free(c->preface);
-    c->preface = n ? memcpy(mem_alloc(n), p, n) : NULL;
-    c->preface_bytes = (uint32_t)n;
+    c->preface = n ? mem_alloc(sizeof(*c->preface) + n) : NULL;
+    if (n) {
+        c->preface->n = n;
+        memcpy(c->preface->bytes, p, n);
+    }
 }
 
 static bool send_preface(struct conn *c)
 {
     if (c->preface) {
-        ssize_t n = send(c->fd.fd, c->preface, c->preface_bytes, MSG_NOSIGNAL);
+        ssize_t n = send(c->fd.fd, c->preface->bytes, c->preface->n, MSG_NOSIGNAL);
         c->connect_errno = n < 0 ? errno : 0;
-        if (n != (ssize_t)c->preface_bytes) {
+        if (n != (ssize_t)c->preface->n) {
             return false;
         }
         free(c->preface);

@@ -77,8 +77,7 @@ struct conn {
     struct timer timer;    // connect + handshake time-out, then linger time-out
     struct buf raw_in;     // raw bytes put back for the transport
     struct race *race;     // owned; while one of several addresses is looked for
-    char *preface;         // owned; see conn_set_preface
-    uint32_t preface_bytes;
+    struct conn_preface *preface; // owned; see conn_set_preface
     uint8_t pause;         // enum conn_pause bits
     uint8_t broken;        // enum conn_close: why the next task closes, NONE = it does not
     bool readable, writable; // latches: the kernel may have bytes, may take bytes

@@ -23,13 +23,12 @@ struct downstream {
     const struct filter_chain *chain; // in listener; NULL until matched
     struct stat_block *stats;    // of accepted_by's scope… the listener that took it
     struct addr remote, local;   // local = original destination once restored; the socket's own address is conn->local
-    const struct upstream_hints *hints; // arena; what listener filters want of upstream connections, NULL = nothing
+    const struct upstream_hints *hints; // arena; what filters want of upstream connections, NULL = nothing
     bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena
     struct str *alpn;            // arena, at most DOWNSTREAM_ALPN_MAX; NULL when none
     size_t alpn_count;
-    struct str cluster;          // a network filter's choice in place of the TCP proxy's configured one; empty = none
     struct arena arena;          // dies with the connection
     uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
     const char *termination;     // why a network filter closed it, for logs; static or in arena
@@ -50,7 +49,7 @@ void downstream_close(struct downstream *d);
 // Where the client wanted to go, for ORIGINAL_DST clusters. false when it dialled our own socket (not redirected, no PROXY header): connecting
 // there would be a loop.
 bool downstream_original_dst(const struct downstream *d, struct addr *ret);
-// d->hints to write to, made empty on first use. For listener filters.
+// d->hints to write to, made empty on first use. For listener and network filters.
 struct upstream_hints *downstream_hints(struct downstream *d);
 // What is known of the connection, as the start of a stream's or a TCP connection's facts. ret is overwritten; its views live as long as d.
 void downstream_info(const struct downstream *d, struct stream_info *ret);

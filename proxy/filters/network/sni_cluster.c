@@ -7,7 +7,7 @@ static enum filter_verdict on_connection(struct downstream *d, const void *cfg)
 {
     (void)cfg;
     if (d->server_name.n) {
-        d->cluster = d->server_name;
+        downstream_hints(d)->cluster = d->server_name;
     }
     return FILTER_CONTINUE;
 }

@@ -364,10 +364,11 @@ static bool choose_cluster(struct session *s)
 {
     const struct tcp_proxy_cfg *cfg = s->cfg;
     struct pick *p = &s->search->pick;
-    struct str name = s->d->cluster.n ? s->d->cluster : cfg->cluster;
+    bool named = s->d->hints && s->d->hints->cluster.n;
+    struct str name = named ? s->d->hints->cluster : cfg->cluster;
     p->subset = cfg->subset;
     p->subset_count = cfg->subset_count;
-    if (cfg->weighted_count && !s->d->cluster.n) {
+    if (cfg->weighted_count && !named) {
         uint64_t left = rand_below(cfg->total_weight);
         const struct tcp_weighted *w = cfg->weighted;
         while (left >= w->weight) {

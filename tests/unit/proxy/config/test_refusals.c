@@ -15,6 +15,13 @@
 #define DOWN_TLS(rest)                                                                                                 \
     CHAIN("filters: [" RIG_TCP "], transport_socket: {name: t, typed_config: {" RIG_ANY                                \
           "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, " rest "}}")
+#define PROXY_OUT(rest)                                                                                                \
+    C("transport_socket: {name: t, typed_config: {" RIG_ANY                                                            \
+      "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, " rest "}}")
+#define RAW ", transport_socket: {name: envoy.transport_sockets.raw_buffer}"
+#define PROXY_IN(rest)                                                                                                 \
+    LISTENER("listener_filters: [{name: p, typed_config: {" RIG_ANY                                                    \
+             "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol, " rest "}}], filter_chains: [{filters: [" RIG_TCP "]}]")
 #define EP(rest) XDS_ENDPOINT, "{cluster_name: c, endpoints: [{lb_endpoints: [{" rest "}]}]}"
 #define FIELD "filter_chains[0].filters[0].typed_config."
 
@@ -69,6 +76,11 @@ static const struct {
     { C("transport_socket: {name: x, typed_config: {" RIG_ANY "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}"),
       "transport_socket.typed_config: type envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext is not supported here" },
     { C("transport_socket: {name: x}"), "transport_socket.typed_config: missing" },
+    { PROXY_OUT("config: {version: V2}"), "transport_socket.typed_config.transport_socket: missing" },
+    { PROXY_OUT("config: {pass_through_tlvs: {}}" RAW), "transport_socket.typed_config.version: V1 carries no TLVs; set V2" },
+    { PROXY_OUT("config: {version: V2, pass_through_tlvs: {tlv_type: [256]}}" RAW), "pass_through_tlvs.tlv_type: 256 is not a TLV type" },
+    { PROXY_OUT("config: {version: V2, added_tlvs: [{type: 1}]}" RAW), "added_tlvs: entry 0: a type up to 255 and a value are needed" },
+    { PROXY_OUT("config: {version: V2}, transport_socket: {name: x}"), "transport_socket.typed_config.transport_socket.typed_config: missing" },
     { C("transport_socket_matches: [{name: m, match: {a: 1}, transport_socket: {name: envoy.transport_sockets.raw_buffer}}]"), "transport_socket_matches[0].match: \"a\": only text values" },
     // endpoints
     { EP(""), "endpoints[0].lb_endpoints[0].endpoint: missing" },
@@ -103,6 +115,11 @@ static const struct {
     // listeners
     { XDS_LISTENER, "{name: l, filter_chains: [{filters: [" RIG_TCP "]}]}", "address.address: missing" },
     { LISTENER("stat_prefix: x"), "filter_chains: at least one is needed" },
+    { PROXY_IN("disallowed_versions: [V1, V2]"), "listener_filters[0].typed_config.disallowed_versions: nothing is left" },
+    { PROXY_IN("pass_through_tlvs: {tlv_type: [999]}"), "pass_through_tlvs.tlv_type[0]: 999 is not a TLV type" },
+    { PROXY_IN("rules: [{tlv_type: 2}]"), "listener_filters[0].typed_config.rules: TLVs as metadata are not supported" },
+    { CHAIN("filters: [{name: mx, typed_config: {" RIG_ANY "envoy.tcp.metadataexchange.config.MetadataExchange, protocol: mine}}, " RIG_TCP "]"),
+      "filters[0].typed_config.protocol: only istio-peer-exchange is spoken" },
     { CHAIN("name: x"), "filter_chains[0].filters: 0 filters; 1 to 64 are needed" },
     { CHAIN("filters: [" RIG_TCP ", " RIG_TCP "]"), "filter_chains[0].filters: \"tcp\" must be the last filter" },
     { CHAIN("filters: [{name: mine}]"), "filters[0].name: network filter \"mine\" () is not supported" },
