@@ -69,7 +69,11 @@ interop-server-first: ## MariaDB, Postfix and Redis behind sniffed ports (root; 
 	@tools/install-deps server-first || echo "interop-server-first: what could not be installed is skipped"
 	@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_real_servers.py
-.PHONY: interop-server-first
+interop-proxy-protocol: ## PROXY headers to and from HAProxy and nginx
+	@tools/install-deps build test bench || echo "interop-proxy-protocol: what could not be installed is skipped"
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_proxy_protocol_peers.py
+.PHONY: interop-server-first interop-proxy-protocol
 
 interop-init: ## the real istio-iptables (its Go module) beside remora-init: fates, exit codes, time to apply (root)
 	@tools/install-deps build test
