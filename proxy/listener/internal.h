@@ -18,6 +18,7 @@ struct listener_set { // SLOT_LISTENER
     struct timer resume;  // accepting goes on after EMFILE
     int spare_fd;         // given up for a moment to turn away a connection when descriptors are out; -1 = none left
     bool paused, closed, closed_inbound;
+    uint32_t probes; // server_first.c: under way for destinations that are not known to speak first
     struct speaker_table *speakers; // owned; NULL until something was learned
 };
 static inline struct listener_set *listener_set_of(const struct worker *w)
@@ -39,6 +40,7 @@ struct progress { // downstream.pre, while a filter waits for bytes
     const struct filter_chain *chain; // of the probe: the one that would be taken on time-out
     void *probe;                     // of the chain's terminal filter; NULL = none
     uint8_t tries;                   // probes that could not connect
+    bool counted;                    // in listener_set.probes
     bool heard;                      // the client spoke
     bool stutters;                   // the server said something, too little to know what
 };

@@ -10,6 +10,7 @@ enum {
     SILENT_CLIENT_MS = 500,  // where a probe was for nothing before
     RETRY_MS = 1000,         // after a probe that could not connect; doubles
     RETRY_SHIFT_MAX = 4,
+    PROBES_MAX = 128,        // at a time and worker, for destinations not known to speak first: silent clients must not cost their server more
     WORDS_MS = 100,          // for the rest of first words that might become HTTP
     HOLD_MS = 60000,         // both sides silent: the upstream connection is given up
 };
@@ -74,8 +75,15 @@ static const struct filter_chain *candidate(const struct progress *p)
     return c;
 }
 
+static void uncount(struct progress *p)
+{
+    listener_set_of(p->d->worker)->probes -= p->counted;
+    p->counted = false;
+}
+
 static void give_up_probe(struct progress *p)
 {
+    uncount(p);
     if (p->probe) {
         stat_inc(p->d->stats, STAT_ID_LISTENER_SERVER_FIRST_WASTED);
         terminal_of(p->chain)->probe_cancel(p->probe);
@@ -121,6 +129,7 @@ static void server_spoke(struct progress *p, struct str words)
 static void probe_lost(struct progress *p, enum probe_event e)
 {
     p->probe = NULL;
+    uncount(p);
     timer_cancel(&p->silence);
     stat_inc(p->d->stats, e == PROBE_FAILED ? STAT_ID_LISTENER_SERVER_FIRST_FAILED : STAT_ID_LISTENER_SERVER_FIRST_WASTED);
     if (p->heard) {
@@ -149,6 +158,16 @@ static void begin_probe(struct progress *p)
     p->chain = candidate(p);
     if (!p->chain) {
         return; // there will be none later: what is known changes only with the client's bytes
+    }
+    struct listener_set *set = listener_set_of(d->worker);
+    if (known_speaker(d) != SPEAKER_SERVER) {
+        if (set->probes >= PROBES_MAX) {
+            stat_inc(d->stats, STAT_ID_LISTENER_SERVER_FIRST_PUT_OFF);
+            timer_set(d->worker->loop, &p->silence, RETRY_MS);
+            return;
+        }
+        p->counted = true;
+        set->probes++;
     }
     const struct network_filter_ops *end = terminal_of(p->chain);
     p->probe = end->probe(d, p->chain->filters[p->chain->filter_count - 1].cfg, on_event);
@@ -217,6 +236,7 @@ void server_first_chosen(struct progress *p, const struct filter_chain *chain)
     if (p->heard) {
         stat_inc(p->d->stats, STAT_ID_LISTENER_SERVER_FIRST_USED);
     }
+    uncount(p);
     p->d->probe = p->probe;
     p->probe = NULL;
 }

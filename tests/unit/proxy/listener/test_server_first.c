@@ -384,6 +384,30 @@ static void client_that_goes_takes_the_probe_along(void **state)
     assert_int_equal(started_raw, 0);
 }
 
+// Silent clients cost their server no more than so many connections; a known server is not held up by them.
+static void probes_are_limited(void **state)
+{
+    (void)state;
+    int fd[140];
+    for (int i = 0; i < 140; i++) {
+        fd[i] = client();
+    }
+    pass(30);
+    assert_int_equal(probes, 128);
+    assert_int_equal(stat_of(STAT_ID_LISTENER_SERVER_FIRST_PUT_OFF), 12);
+    tell(probed, PROBE_SPOKE, STR("220"));
+    int known = client();
+    assert_int_equal(probes, 129);
+    pass(1100);
+    assert_int_equal(probes, 129 + 12); // known by now
+    close(known);
+    for (int i = 0; i < 140; i++) {
+        close(fd[i]);
+    }
+    world_turn_until(&x, listener_connections(&x.w) == 0);
+    assert_int_equal(cancelled, probes - 1);
+}
+
 // ---- when there is none ----
 
 static void no_probe(const char *why)
@@ -483,6 +507,7 @@ int main(void)
         T(server_that_closes_ends_the_probe_only),
         T(silence_on_both_sides_ends_the_probe),
         T(client_that_goes_takes_the_probe_along),
+        T(probes_are_limited),
         T(nothing_is_probed_where_it_must_not_be),
         T(filters_are_asked_once_when_the_chain_is_taken),
         T(refused_at_last),
