@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb-c.h"
 #include "lib/base/base64.h"
@@ -209,15 +210,47 @@ static void dump_clusters(struct dump *d)
     close_dump(d);
 }
 
+// The endpoints that a cluster carries itself: as configured, with names where DNS finds the addresses.
+static bool one_inline_assignment(void *arg, const struct xds_resource *r)
+{
+    struct dump *d = arg;
+    Envoy__Config__Cluster__V3__Cluster *m = NULL;
+    struct arena a = { 0 };
+    if (r->bytes.p && name_fits(d, r->name) &&
+        !pb_unpack_as(Envoy__Config__Cluster__V3__Cluster, envoy__config__cluster__v3__cluster, r->bytes, &a, &m, NULL) && m->load_assignment) {
+        if (!m->load_assignment->cluster_name[0]) {
+            m->load_assignment->cluster_name = m->name;
+        }
+        open_element(d, "EndpointsConfigDump.StaticEndpointConfig");
+        jw_key(&d->w, STR("endpoint_config"));
+        pb_json_write_typed(&d->w, &m->load_assignment->base, PB_JSON_REDACT);
+        admin_kv_time(&d->w, "last_updated", r->updated_ms);
+        jw_object_end(&d->w);
+    }
+    arena_fini(&a);
+    return true;
+}
+
+static void write_static_assignments(struct dump *d, const struct shape *s)
+{
+    if (wants(d, "static_endpoint_configs")) {
+        struct walk w = { .d = d, .s = s, .want_static = true };
+        open_list(d, "static_endpoint_configs");
+        xds_each(d->ad->d.xds, XDS_ENDPOINT, one_resource, &w);
+        xds_each(d->ad->d.xds, XDS_CLUSTER, one_inline_assignment, d);
+        close_list(d);
+    }
+}
+
 static void dump_endpoints(struct dump *d)
 {
     static const struct shape s = { XDS_ENDPOINT, "endpoint_config", "EndpointsConfigDump.StaticEndpointConfig",
                                     "EndpointsConfigDump.DynamicEndpointConfig" };
-    if (!d->include_eds || !wants(d, "dynamic_endpoint_configs")) {
+    if (!d->include_eds || (!wants(d, "dynamic_endpoint_configs") && !wants(d, "static_endpoint_configs"))) {
         return;
     }
     open_dump(d, "EndpointsConfigDump");
-    write_list(d, &s, "static_endpoint_configs", true, 0);
+    write_static_assignments(d, &s);
     write_list(d, &s, "dynamic_endpoint_configs", false, 0);
     close_dump(d);
 }

@@ -267,6 +267,22 @@ static int load_bootstrap(struct server *s, struct err *err)
     return rc;
 }
 
+// Who we are, as Envoy fills it in: tools show the version of a dumped bootstrap.
+static void set_user_agent(struct server *s, Envoy__Config__Core__V3__Node *n)
+{
+    unsigned v[3] = { 0 };
+    if (n->user_agent_name[0] || sscanf(REMORA_VERSION, "%u.%u.%u", &v[0], &v[1], &v[2]) != 3) {
+        return;
+    }
+    n->user_agent_name = "remora";
+    n->user_agent_version_type_case = ENVOY__CONFIG__CORE__V3__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_BUILD_VERSION;
+    n->user_agent_build_version = pb_new_as(&s->boot.arena, Envoy__Config__Core__V3__BuildVersion, envoy__config__core__v3__build_version);
+    n->user_agent_build_version->version = pb_new_as(&s->boot.arena, Envoy__Type__V3__SemanticVersion, envoy__type__v3__semantic_version);
+    n->user_agent_build_version->version->major_number = v[0];
+    n->user_agent_build_version->version->minor_number = v[1];
+    n->user_agent_build_version->version->patch = v[2];
+}
+
 // The node, with --service-node and --service-cluster over the bootstrap's, packed for the stream.
 static struct str node_bytes(struct server *s)
 {
@@ -276,6 +292,7 @@ static struct str node_bytes(struct server *s)
         envoy__config__core__v3__node__init(n);
         s->boot.msg->node = n;
     }
+    set_user_agent(s, n);
     if (s->opts->service_node) {
         n->id = arena_strdup(&s->boot.arena, s->opts->service_node);
     }

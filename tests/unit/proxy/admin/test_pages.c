@@ -129,7 +129,8 @@ static void fill(struct fixture *f)
         "route_config: {name: inner, virtual_hosts: []}}}]}]}", STR_FMT(base64_encode(&f->a, f->key)));
     struct err err = { 0 };
     xds_mem_put(f->x, XDS_CLUSTER, STR("c"), pack(f, XDS_CLUSTER, "{name: c, connect_timeout: 1s}"));
-    xds_mem_put(f->x, XDS_CLUSTER, STR("d"), pack(f, XDS_CLUSTER, "{name: d}"));
+    xds_mem_put(f->x, XDS_CLUSTER, STR("d"), pack(f, XDS_CLUSTER, "{name: d, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: "
+                                                                   "{address: {socket_address: {address: 1.2.3.4, port_value: 5}}}}]}]}}"));
     xds_mem_put(f->x, XDS_LISTENER, STR("l"), pack(f, XDS_LISTENER, tls.p));
     xds_mem_put(f->x, XDS_ROUTE, STR("r"), pack(f, XDS_ROUTE, "{name: r}"));
     xds_mem_put(f->x, XDS_ENDPOINT, STR("e"), pack(f, XDS_ENDPOINT, "{cluster_name: e}"));
@@ -289,6 +290,8 @@ static void masks_of_istioctl(void **state)
         { "resource=static_clusters&name_regex=^c$", "ClustersConfigDump.StaticCluster", 1 },
         { "resource=dynamic_active_secrets", "SecretsConfigDump.DynamicSecret", 2 },
         { "resource=dynamic_warming_secrets", "SecretsConfigDump.DynamicSecret", 1 },
+        { "resource=static_endpoint_configs&include_eds", "EndpointsConfigDump.StaticEndpointConfig", 2 }, // a resource, a cluster's own
+        { "resource=static_endpoint_configs&include_eds&name_regex=^d", "EndpointsConfigDump.StaticEndpointConfig", 1 },
         { "resource=static_secrets", "SecretsConfigDump.StaticSecret", 1 },
         { "resource=static_route_configs", "RoutesConfigDump.StaticRouteConfig", 1 },
     };
