@@ -85,7 +85,7 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
 	@tools/install-deps build test
 	@$(SUBMAKE) programs bench-programs
-	@REMORA_BIN="$(abspath $(B))/bin" REMORA_CHAOS_SECONDS=18 REMORA_CHURN_SECONDS=20 python3 -m pytest -q -s -p no:cacheprovider \
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_CHAOS_SECONDS=18 REMORA_CHURN_SECONDS=20 /usr/bin/python3 -m pytest -q -s -p no:cacheprovider \
 		tests/integration/test_chaos.py $(wildcard tests/integration/test_churn.py tests/integration/test_drain.py)
 .PHONY: resilience
 
