@@ -234,7 +234,11 @@ void h1_write_request(struct buf *b, const struct http_request *r, const struct 
     struct out o;
     out_begin(&o, b, head_estimate(&r->headers, r->method, r->host, r->path, r->upgrade));
     set_names(&o, w->names, r->capital_names);
-    put_target(&o, r->method);
+    if (__builtin_expect(is_token(r->method), 1)) { // '#' may stand in a method, not in a target
+        put_str(&o, r->method);
+    } else {
+        put_target(&o, r->method);
+    }
     put_lit(&o, " ");
     put_target(&o, r->path.n ? r->path : r->host); // authority-form for CONNECT
     put_str(&o, r->version == HTTP_10 ? STR(" HTTP/1.0\r\n") : STR(" HTTP/1.1\r\n"));

@@ -98,6 +98,19 @@ static void names_in_the_wanted_case(void **state)
     assert_string_equal(text(&b), "HTTP/1.1 200 OK\r\nx-a: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
 }
 
+static void any_token_is_a_method(void **state)
+{
+    (void)state;
+    struct buf b = { 0 };
+    struct http_request r = { .method = STR("M#1"), .host = STR("h"), .path = STR("/"), .version = HTTP_11, .content_length = -1, .end_stream = true };
+    headers_init(&r.headers, &arena);
+    h1_write_request(&b, &r, &(struct h1_write_opts){ 0 });
+    assert_string_equal(text(&b), "M#1 / HTTP/1.1\r\nhost: h\r\n\r\n");
+    r.method = STR("A B"); // a policy's
+    h1_write_request(&b, &r, &(struct h1_write_opts){ 0 });
+    assert_string_equal(text(&b), "A%20B / HTTP/1.1\r\nhost: h\r\n\r\n");
+}
+
 static void large_heads_cross_slices(void **state)
 {
     (void)state;
@@ -160,6 +173,7 @@ int main(void)
         cmocka_unit_test_teardown(framing_fields_of_the_list_are_left_out, done),
         cmocka_unit_test_teardown(nothing_breaks_out_of_its_line, done),
         cmocka_unit_test_teardown(names_in_the_wanted_case, done),
+        cmocka_unit_test_teardown(any_token_is_a_method, done),
         cmocka_unit_test_teardown(options_of_connection, done),
         cmocka_unit_test_teardown(large_heads_cross_slices, done),
         cmocka_unit_test_teardown(chunks, done),
