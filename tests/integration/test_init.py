@@ -41,6 +41,7 @@ def test_every_row_of_the_table(backend):
         if backend.startswith("iptables") and any(f in NFT_ONLY for f in flags):
             assert done.returncode == 1 and "need nftables" in done.stderr
             continue
+        forget_connections()
         assert done.returncode == 0, (flags, done.stderr)
         for row in rows:
             problem = complaint(row, send(row))

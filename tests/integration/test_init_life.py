@@ -225,18 +225,6 @@ def test_connections_that_were_open_before(quiet_pod, far, echo, mode, survives)
     assert "refused" in ask(quiet_pod, "tcp", ("10.78.0.2", 7777), 1000, 1000).get("error", "")
 
 
-def forget_connections(namespace):
-    """Empties the conntrack table, as a kernel short of memory or an operator may."""
-    header = struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 5, 1, 0, 0, 0, 0)  # IPCTNL_MSG_CT_DELETE, REQUEST|ACK, no tuple
-
-    def flush():
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as s:
-            s.bind((0, 0))
-            s.send(header)
-            return struct.unpack_from("=i", s.recv(4096), 16)[0]
-    assert inside(namespace, flush) == 0
-
-
 @pytest.mark.parametrize("mode", ["adopt", "capture"])
 def test_captured_connections_survive_the_loss_of_the_conntrack_table(quiet_pod, far, echo, mode):
     result([*BASE, f"--established={mode}"], namespace=quiet_pod)

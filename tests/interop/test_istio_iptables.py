@@ -73,6 +73,7 @@ def wipe():
                 in_pod("ip", family, "rule", "del", "fwmark", line.split("fwmark ")[1].split()[0], "lookup", table)
                 in_pod("ip", family, "route", "flush", "table", table)
     in_pod("ip", "addr", "del", "::6/128", "dev", "lo")
+    forget_connections()
 
 
 def read_deviations(backend):
