@@ -316,6 +316,11 @@ static int build_listener_filters(struct config_ctx *ctx, const listener_msg *m,
     }
     l->listener_filters_timeout_ms = (uint64_t)pb_duration_ms(m->listener_filters_timeout, 15000);
     l->continue_on_timeout = m->continue_on_listener_filters_timeout;
+    bool server_first = true;
+    if (runtime_bool(ctx, "remora.server_first", &server_first, err)) {
+        return err->code;
+    }
+    l->no_server_first = !server_first;
     return 0;
 }
 

@@ -197,7 +197,8 @@ static void silent(struct timer *t)
 void server_first_wait(struct progress *p)
 {
     struct downstream *d = p->d;
-    if (p->heard || p->silence.fn || !d->listener->continue_on_timeout || !only_sniffing(p)) {
+    const struct listener_cfg *l = d->listener;
+    if (p->heard || p->silence.fn || !l->continue_on_timeout || l->no_server_first || !only_sniffing(p)) {
         return;
     }
     timer_init(&p->silence, silent);

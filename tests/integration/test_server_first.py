@@ -174,6 +174,16 @@ def test_no_probe_where_the_listener_would_close(proxy, backend):
     assert b.connections == 0 and stat(p, port, "probes") == 0
 
 
+def test_switched_off(proxy, backend):
+    b = backend(smtp)
+    port = free_port()
+    runtime = {"layers": [{"name": "static", "static_layer": {"remora.server_first": False}}]}
+    p = proxy([sniffed(port, "c", "c", timeout="1s")], [cluster("c", [b.port])], layered_runtime=runtime)
+    talk(port)  # by the time-out
+    assert stat(p, port, "probes") == 0
+    assert p.stat(f"listener.127.0.0.1_{port}.downstream_pre_cx_timeout") == 1
+
+
 def test_silent_client_that_goes_takes_the_probe_along(proxy, backend):
     b = backend(echo)
     port = free_port()
