@@ -51,7 +51,8 @@ static void text_flags(struct buf *b, const struct host *h)
         unsigned bit;
         const char *name;
     } names[] = { { HOST_FAILED_ACTIVE_HC, "/failed_active_hc" }, { HOST_FAILED_OUTLIER, "/failed_outlier_check" },
-                  { HOST_FAILED_EDS, "/failed_eds_health" } };
+                  { HOST_FAILED_EDS, "/failed_eds_health" }, { HOST_REMOVED, "/pending_dynamic_removal" },
+                  { HOST_PENDING_HC, "/pending_active_hc" } };
     unsigned flags = atomic_load_explicit(&h->flags, memory_order_relaxed);
     if (!flags) {
         buf_printf(b, "healthy");
@@ -61,6 +62,13 @@ static void text_flags(struct buf *b, const struct host *h)
             buf_printf(b, "%s", names[i].name);
         }
     }
+}
+
+// Percent of the last interval of outlier detection, -1 when there were too few answers.
+static void text_rate(struct buf *b, struct str name, const struct host *h, const char *what, const atomic_int *tenths)
+{
+    int v = atomic_load_explicit(tenths, memory_order_relaxed);
+    buf_printf(b, v < 0 || v % 10 == 0 ? "%.*s::%s::%s::%.0f\n" : "%.*s::%s::%s::%.1f\n", STR_FMT(name), h->text, what, v < 0 ? -1.0 : v / 10.0);
 }
 
 static void text_host(struct buf *b, struct str name, const struct endpoint *e)
@@ -79,8 +87,8 @@ static void text_host(struct buf *b, struct str name, const struct endpoint *e)
     buf_printf(b, "%.*s::%s::sub_zone::%.*s\n", STR_FMT(name), e->host->text, STR_FMT(e->sub_zone));
     buf_printf(b, "%.*s::%s::canary::false\n", STR_FMT(name), e->host->text);
     buf_printf(b, "%.*s::%s::priority::%u\n", STR_FMT(name), e->host->text, e->priority);
-    buf_printf(b, "%.*s::%s::success_rate::-1\n", STR_FMT(name), e->host->text);
-    buf_printf(b, "%.*s::%s::local_origin_success_rate::-1\n", STR_FMT(name), e->host->text);
+    text_rate(b, name, e->host, "success_rate", &e->host->success_rate);
+    text_rate(b, name, e->host, "local_origin_success_rate", &e->host->local_success_rate);
 }
 
 static void text_cluster(struct buf *b, const struct cluster_snap *c)
@@ -129,6 +137,12 @@ static void json_host(struct json_writer *w, const struct endpoint *e)
     }
     if (flags & HOST_FAILED_OUTLIER) {
         jw_kv_bool(w, "failed_outlier_check", true);
+    }
+    if (flags & HOST_REMOVED) {
+        jw_kv_bool(w, "pending_dynamic_removal", true);
+    }
+    if (flags & HOST_PENDING_HC) {
+        jw_kv_bool(w, "pending_active_hc", true);
     }
     // Envoy tells HEALTHY for endpoints whose assignment says nothing.
     jw_kv(w, "eds_health_status", str_c(e->eds_health == EDS_UNKNOWN ? "HEALTHY" : health_name(e->eds_health)));

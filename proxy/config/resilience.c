@@ -17,13 +17,15 @@ static int take_budget(const thresholds_msg *t, struct breaker_limits *b, struct
         return 0;
     }
     b->retry_limit = RETRY_LIMIT_BUDGET;
-    b->budget_percent = r->budget_percent ? r->budget_percent->value : 20;
+    double percent = r->budget_percent ? r->budget_percent->value : 20;
+    b->budget_percent = (float)percent;
     b->budget_min = pb_u32_or(r->min_retry_concurrency, 3);
-    b->budget_interval_ms = (uint64_t)pb_duration_ms(r->budget_interval, 0);
-    if (!(b->budget_percent >= 0 && b->budget_percent <= 100)) {
+    int64_t interval = pb_duration_ms(r->budget_interval, 0);
+    b->budget_interval_ms = (uint32_t)(interval > BUDGET_MAX_MS ? 0 : interval);
+    if (!(percent >= 0 && percent <= 100)) {
         return cfg_fail(err, "retry_budget.budget_percent", "must be 0 to 100");
     }
-    if (b->budget_interval_ms > BUDGET_MAX_MS) {
+    if (interval > BUDGET_MAX_MS) {
         return cfg_fail(err, "retry_budget.budget_interval", "must be at most an hour");
     }
     return 0;

@@ -40,10 +40,10 @@ enum retry_limit {
 struct breaker_limits { // one priority; UINT32_MAX = no limit
     uint32_t max_connections, max_pending, max_requests, max_retries;
     uint32_t max_pools;      // 0 = no limit
-    enum retry_limit retry_limit; // zero: max_retries counts
-    double budget_percent;   // of the requests now active and pending, or of those of the last budget_interval_ms
+    float budget_percent;    // of the requests now active and pending, or of those of the last budget_interval_ms
     uint32_t budget_min;     // retries at a time that are always allowed
-    uint64_t budget_interval_ms; // 0 = only those of this moment
+    uint32_t budget_interval_ms; // 0 = only those of this moment
+    uint8_t retry_limit;     // enum retry_limit; zero: max_retries counts
     bool track_remaining;    // the remaining_* gauges
 };
 

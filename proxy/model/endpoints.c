@@ -69,25 +69,29 @@ struct endpoint_set *endpoint_set_new(void)
     return e;
 }
 
+static const struct endpoint_more *copy_more(struct arena *a, const struct endpoint_more *x)
+{
+    struct endpoint_more *c = arena_array(a, struct endpoint_more, 1);
+    *c = *x;
+    c->hash_key = arena_str(a, x->hash_key);
+    c->check_host = arena_str(a, x->check_host);
+    c->lb_metadata = x->lb_metadata_count ? arena_array(a, struct lb_criterion, x->lb_metadata_count) : NULL;
+    for (size_t i = 0; i < x->lb_metadata_count; i++) {
+        const struct lb_criterion *m = &x->lb_metadata[i];
+        c->lb_metadata[i] = (struct lb_criterion){ arena_str(a, m->key), arena_str(a, m->value), m->element };
+    }
+    return c;
+}
+
 static struct endpoint copy_of(struct arena *a, const struct endpoint *x)
 {
     struct endpoint c = *x;
     host_ref(c.host);
-    struct str *texts[] = { &c.region, &c.zone, &c.sub_zone, &c.workload, &c.hash_key };
+    struct str *texts[] = { &c.region, &c.zone, &c.sub_zone, &c.workload };
     for (size_t i = 0; i < array_len(texts); i++) {
         *texts[i] = texts[i]->n ? arena_str(a, *texts[i]) : (struct str){ 0 };
     }
-    c.lb_metadata = x->lb_metadata_count ? arena_array(a, struct lb_criterion, x->lb_metadata_count) : NULL;
-    for (size_t i = 0; i < x->lb_metadata_count; i++) {
-        const struct lb_criterion *m = &x->lb_metadata[i];
-        c.lb_metadata[i] = (struct lb_criterion){ arena_str(a, m->key), arena_str(a, m->value), m->element };
-    }
-    if (x->check) {
-        struct endpoint_check *own = arena_array(a, struct endpoint_check, 1);
-        *own = *x->check;
-        own->host_name = arena_str(a, own->host_name);
-        c.check = own;
-    }
+    c.more = x->more ? copy_more(a, x->more) : NULL;
     return c;
 }
 

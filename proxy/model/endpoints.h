@@ -39,7 +39,7 @@ struct host {
     atomic_uint refused_row;            // so many times in a row
     // Set once before any thread but the control thread sees the host
     struct addr *more;                  // further addresses of the same endpoint, owned; RFC 8305
-    size_t more_count;
+    uint32_t more_count;
     bool checked;                       // control thread: a health check has had a result
 };
 // Made with one reference; hostname may be empty. a->path is copied.
@@ -51,12 +51,16 @@ bool host_set_flag(struct host *h, enum host_flag f, bool on);
 // Counts changes of any host's flags in the process: load balancers look again when it moved.
 unsigned host_health_epoch(void);
 
-// endpoint.v3.Endpoint.HealthCheckConfig.
-struct endpoint_check {
-    struct addr addr;     // family 0 = the endpoint's
-    uint16_t port;        // 0 = the endpoint's
-    struct str host_name; // empty = as the check says
-    bool off;
+// What few endpoints have.
+struct endpoint_more {
+    struct str hash_key;  // empty = the host's address
+    struct lb_criterion *lb_metadata; // only with subsets
+    size_t lb_metadata_count;
+    // endpoint.v3.Endpoint.HealthCheckConfig, only with health checks
+    struct addr check_addr;     // family 0 = the endpoint's
+    uint16_t check_port;        // 0 = the endpoint's
+    struct str check_host;      // empty = as the check says
+    bool check_off;
 };
 
 struct endpoint {
@@ -68,10 +72,7 @@ struct endpoint {
     struct str region, zone, sub_zone;
     uint32_t locality_weight;
     struct str workload;
-    struct str hash_key;  // empty = the host's address
-    struct lb_criterion *lb_metadata; // only with subsets
-    size_t lb_metadata_count;
-    const struct endpoint_check *check; // NULL = nothing said
+    const struct endpoint_more *more; // NULL = nothing of it
 };
 
 struct endpoint_set {

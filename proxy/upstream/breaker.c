@@ -21,6 +21,7 @@ struct cluster_shared *cluster_shared_new(void)
 void cluster_shared_unref(struct cluster_shared *s)
 {
     if (s && refs_put(&s->refs)) {
+        free(atomic_load_explicit(&s->window, memory_order_acquire));
         free(s);
     }
 }
@@ -55,9 +56,29 @@ static void count_status(struct stat_block *b, int status)
 
 enum {
     DEFAULT_BUDGET_PCT = 20, DEFAULT_BUDGET_MS = 10000, DEFAULT_BUDGET_PER_S = 10,
+    RETRY_SLOTS = 10,
     BATCH = 16,                        // attempts between two looks at the shared window
     COUNT_BITS = 24, COUNT_MAX = (1 << COUNT_BITS) - 1,
 };
+
+struct retry_window { // by priority
+    atomic_ullong v[2][RETRY_SLOTS];
+};
+
+// Made by whoever comes first.
+static atomic_ullong *window_of(struct cluster_shared *s, int priority)
+{
+    struct retry_window *w = atomic_load_explicit(&s->window, memory_order_acquire);
+    if (!w) {
+        struct retry_window *fresh = mem_new(struct retry_window);
+        if (atomic_compare_exchange_strong_explicit(&s->window, &w, fresh, memory_order_acq_rel, memory_order_acquire)) {
+            w = fresh;
+        } else {
+            free(fresh);
+        }
+    }
+    return w->v[priority];
+}
 
 // A slot of the window: the time it stands for (16 bits), attempts, retries (24 bits each).
 static uint64_t slot_make(uint64_t when, uint64_t attempts, uint64_t retries)
@@ -118,7 +139,7 @@ static void flush_batch(struct cluster_worker *cw, int priority)
 {
     uint32_t *batch = &cluster_priv(cw)->rq_batch[priority];
     if (*batch) {
-        window_add(cluster_shared_of(cw)->window[priority], window_now(cw, &cw->snap->cfg->breakers[priority]), (int)*batch, 0);
+        window_add(window_of(cluster_shared_of(cw), priority), window_now(cw, &cw->snap->cfg->breakers[priority]), (int)*batch, 0);
         *batch = 0;
     }
 }
@@ -133,7 +154,7 @@ static void count_attempt(struct cluster_worker *cw, int priority)
 // One more retry within the share of the requests of the last seconds.
 static bool window_take(struct cluster_worker *cw, int priority, const struct breaker_limits *l)
 {
-    atomic_ullong *window = cluster_shared_of(cw)->window[priority];
+    atomic_ullong *window = window_of(cluster_shared_of(cw), priority);
     uint64_t when = window_now(cw, l), attempts, retries;
     flush_batch(cw, priority);
     window_add(window, when, 0, 1);
@@ -141,7 +162,7 @@ static bool window_take(struct cluster_worker *cw, int priority, const struct br
     bool own = l->retry_limit == RETRY_LIMIT_DEFAULT;
     // attempts has the earlier retries in it, but not this one.
     double first = attempts + 1 > retries ? (double)(attempts + 1 - retries) : 0;
-    double share = (own ? DEFAULT_BUDGET_PCT : l->budget_percent) / 100 * first;
+    double share = (own ? DEFAULT_BUDGET_PCT : (double)l->budget_percent) / 100 * first;
     double least = own ? DEFAULT_BUDGET_PER_S * DEFAULT_BUDGET_MS / 1000 : l->budget_min;
     if ((double)retries <= (share > least ? share : least)) {
         return true;
@@ -155,7 +176,7 @@ uint32_t breaker_retries_allowed(const struct breaker_limits *l, uint32_t active
     if (l->retry_limit != RETRY_LIMIT_BUDGET) {
         return l->max_retries;
     }
-    double share = l->budget_percent / 100 * active;
+    double share = (double)l->budget_percent / 100 * active;
     return share > l->budget_min ? (uint32_t)share : l->budget_min;
 }
 

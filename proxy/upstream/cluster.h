@@ -12,11 +12,10 @@
 #include "proxy/stats/stats.h"
 
 // Exact over workers: counters are atomics; a limit is taken by increment-then-check (undone when over).
-enum { RETRY_SLOTS = 10 };
 struct cluster_shared {
     struct refs refs;
     atomic_uint connections[2], pending[2], requests[2], retries[2], pools[2]; // by priority DEFAULT, HIGH
-    atomic_ullong window[2][RETRY_SLOTS]; // attempts and retries of the last seconds, for budgets: see breaker.c
+    _Atomic(struct retry_window *) window; // owned; attempts and retries of the last seconds, for budgets; made on first use: see breaker.c
     atomic_uint ejected;                  // outlier: hosts that are out now
     atomic_bool used;                     // a worker has looked for the cluster
     atomic_ullong used_ms;                // monotonic ms of the last request or connection, 0 = never

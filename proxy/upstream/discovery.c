@@ -53,7 +53,7 @@ static struct host *table_host(struct host_table *t, const struct lb_endpoint_cf
         if (e->more_count) {
             h->more = mem_alloc(e->more_count * sizeof(*h->more));
             memcpy(h->more, e->more, e->more_count * sizeof(*h->more));
-            h->more_count = e->more_count;
+            h->more_count = (uint32_t)e->more_count;
         }
         map_put(&t->hosts, k, h);
     }
@@ -119,14 +119,26 @@ static struct lb_criterion *copy_lb(struct arena *a, const struct lb_endpoint_cf
     return v;
 }
 
-static const struct endpoint_check *copy_check(struct arena *a, const struct lb_endpoint_cfg *e)
+static const struct endpoint_more *copy_more(struct arena *a, const struct cluster_cfg *cfg, const struct lb_endpoint_cfg *e)
 {
-    if (!e->check_addr.family && !e->check_port && !e->check_host.n && !e->check_off) {
+    bool metadata = cfg->subset.enabled && e->lb_metadata_count;
+    bool check = cfg->check_count && (e->check_addr.family || e->check_port || e->check_host.n || e->check_off);
+    if (!metadata && !check && !e->hash_key.n) {
         return NULL;
     }
-    struct endpoint_check *c = arena_array(a, struct endpoint_check, 1);
-    *c = (struct endpoint_check){ .addr = e->check_addr, .port = e->check_port, .host_name = arena_str(a, e->check_host), .off = e->check_off };
-    return c;
+    struct endpoint_more *m = arena_array(a, struct endpoint_more, 1);
+    *m = (struct endpoint_more){ .hash_key = arena_str(a, e->hash_key) };
+    if (metadata) {
+        m->lb_metadata = copy_lb(a, e);
+        m->lb_metadata_count = e->lb_metadata_count;
+    }
+    if (check) {
+        m->check_addr = e->check_addr;
+        m->check_port = e->check_port;
+        m->check_host = arena_str(a, e->check_host);
+        m->check_off = e->check_off;
+    }
+    return m;
 }
 
 static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const struct lb_endpoint_cfg *e, struct host *h)
@@ -145,10 +157,7 @@ static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const 
         .sub_zone = share(&set->arena, e->sub_zone, former->sub_zone),
         .locality_weight = e->locality_weight,
         .workload = share(&set->arena, e->workload, former->workload),
-        .hash_key = e->hash_key.n ? arena_str(&set->arena, e->hash_key) : (struct str){ 0 },
-        .lb_metadata = cfg->subset.enabled && e->lb_metadata_count ? copy_lb(&set->arena, e) : NULL,
-        .lb_metadata_count = cfg->subset.enabled ? e->lb_metadata_count : 0,
-        .check = cfg->check_count ? copy_check(&set->arena, e) : NULL,
+        .more = copy_more(&set->arena, cfg, e),
     };
     set->equal_weights = set->equal_weights && x->weight == set->v[0].weight;
     set->total_weight += x->weight;

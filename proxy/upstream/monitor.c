@@ -327,13 +327,13 @@ static void probe_now(struct timer *t)
     struct member *x = container_of(t, struct member, timer);
     const struct cluster_cfg *cfg = x->m->cfg;
     const struct health_cfg *c = check_of(x->m);
-    const struct endpoint_check *own = x->e->check;
+    const struct endpoint_more *own = x->e->more;
     struct probe_target target = { .check = c, .cluster = cfg, .transport = transport_for(cfg, x->e),
-                                   .addr = own && own->addr.family ? own->addr : x->host->addr };
-    target.authority = own && own->host_name.n ? own->host_name : c->kind == HEALTH_GRPC ? c->grpc_authority : c->host;
+                                   .addr = own && own->check_addr.family ? own->check_addr : x->host->addr };
+    target.authority = own && own->check_host.n ? own->check_host : c->kind == HEALTH_GRPC ? c->grpc_authority : c->host;
     target.authority = target.authority.n ? target.authority : cfg->name;
-    if (own && own->port) {
-        target.addr.port = own->port;
+    if (own && own->check_port) {
+        target.addr.port = own->check_port;
     } else if (c->alt_port) {
         target.addr.port = (uint16_t)c->alt_port;
     }
@@ -383,7 +383,7 @@ static void forget_health(struct host *h)
 
 static void follow(struct member *x, bool new_checks)
 {
-    bool wanted = check_of(x->m) && !(x->e->check && x->e->check->off);
+    bool wanted = check_of(x->m) && !(x->e->more && x->e->more->check_off);
     if (x->probing && (!wanted || new_checks)) {
         stop_probing(x);
     }

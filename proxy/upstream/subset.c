@@ -24,8 +24,8 @@ void subsets_free(struct lb *root)
 
 static bool has(const struct endpoint *e, const struct lb_criterion *want, bool list_as_any)
 {
-    for (size_t i = 0; i < e->lb_metadata_count; i++) {
-        const struct lb_criterion *x = &e->lb_metadata[i];
+    for (size_t i = 0; e->more && i < e->more->lb_metadata_count; i++) {
+        const struct lb_criterion *x = &e->more->lb_metadata[i];
         if ((!x->element || list_as_any) && str_eq(x->key, want->key) && str_eq(x->value, want->value)) {
             return true;
         }

@@ -38,8 +38,8 @@ bool lb_equal(const struct lb_hosts *h, uint64_t now_ms)
 struct str lb_hash_key(const struct lb_hosts *h, size_t i)
 {
     const struct endpoint *e = h->v[i];
-    if (e->hash_key.n) {
-        return e->hash_key;
+    if (e->more && e->more->hash_key.n) {
+        return e->more->hash_key;
     }
     return str_c(h->cfg->hash_by_hostname && e->host->hostname ? e->host->hostname : e->host->text);
 }
