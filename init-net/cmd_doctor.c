@@ -15,6 +15,7 @@
 
 #include "init-net/commands.h"
 #include "init-net/foreign.h"
+#include "init-net/install.h"
 #include "init-net/nft_batch.h"
 #include "init-net/nft_state.h"
 #include "init-net/plan.h"
@@ -67,15 +68,6 @@ static bool status_value(const char *name, char *ret, size_t n)
         fclose(f);
     }
     return found;
-}
-
-static bool file_exists(const char *path)
-{
-    FILE *f = fopen(path, "re");
-    if (f) {
-        fclose(f);
-    }
-    return f != NULL;
 }
 
 static void look_at_process(struct doctor *d)
@@ -196,13 +188,38 @@ static void look_at_kernel(struct doctor *d)
     try_rules(d, &nl, "networks", "doctor -i 10.0.0.0/8,192.168.0.0/16 -b *", "lists of networks need interval sets");
     look_at_ctnetlink(d, &nl);
     look_at_hooks(d, &nl);
-    for (size_t i = 0; i < s.n_tables; i++) {
-        const char *owner = foreign_table_owner(s.tables[i].name);
-        if (owner) {
-            find(d, "other redirector", NOTE, "table %s belongs to %s; both redirect", s.tables[i].name, owner);
-        }
+}
+
+// What carries or could carry the rules, and who else redirects.
+static void look_at_backends(struct doctor *d)
+{
+    scope_install struct install in = { 0 };
+    struct err err;
+    struct others others;
+    int64_t deadline = (int64_t)clock_mono_ms() + 5000;
+    if (install_open(&in, d->o, deadline, &err)) {
+        return; // said already
     }
-    find(d, "our table", s.present ? GOOD : NOTE, "%s", s.present ? s.comment : "not there: nothing was applied yet");
+    for (int legacy = 0; legacy < 2; legacy++) {
+        struct ipt t;
+        int r = ipt_open(&t, legacy, d->o->arena, deadline, &err);
+        find(d, legacy ? "iptables-legacy" : "iptables-nft", r ? NOTE : GOOD, r ? "%.200s" : "its programs are here%s",
+             r ? err.msg : in.nft_there ? "" : " and will be used");
+    }
+    install_find_others(&in, &others);
+    for (size_t i = 0; i < others.n; i++) {
+        const struct other *x = &others.v[i];
+        find(d, "other redirector", NOTE, "%s has %s in %s; both redirect%s", x->owner, x->what, x->where,
+             foreign_is_removable(x->owner) ? "; --takeover removes its rules" : "");
+    }
+    if (install_find(&in, &err)) {
+        find(d, "our rules", NOTE, "%.250s", err.msg);
+    } else if (in.backend == BACKEND_AUTO) {
+        find(d, "our rules", NOTE, "not there: nothing was applied yet");
+    } else {
+        find(d, "our rules", GOOD, "by %s%s%s", install_backend_name(in.backend), in.state.comment[0] ? "; " : "",
+             in.state.comment);
+    }
 }
 
 static void look_at_network(struct doctor *d)
@@ -213,20 +230,6 @@ static void look_at_network(struct doctor *d)
     if (f->v6_lo_off) {
         find(d, "IPv6 on lo", NOTE, "disabled; for --ipv6=on set net.ipv6.conf.lo.disable_ipv6=0");
     }
-    if (file_exists("/proc/net/ip_tables_names")) {
-        char line[64] = "";
-        FILE *file = fopen("/proc/net/ip_tables_names", "re");
-        bool nat = false;
-        while (file && fgets(line, sizeof(line), file)) {
-            nat = nat || strcmp(line, "nat\n") == 0;
-        }
-        if (file) {
-            fclose(file);
-        }
-        if (nat) {
-            find(d, "iptables-legacy", NOTE, "its nat table is in use here; ours comes first (priority -101 before -100)");
-        }
-    }
 }
 
 int cmd_doctor(struct options *o, const struct facts *facts)
@@ -236,6 +239,7 @@ int cmd_doctor(struct options *o, const struct facts *facts)
     bool bad = false;
     look_at_process(&d);
     look_at_kernel(&d);
+    look_at_backends(&d);
     look_at_network(&d);
     struct buf out = { 0 };
     struct json_writer w;

@@ -47,7 +47,8 @@ int install_open(struct install *in, struct options *o, int64_t deadline_ms, str
     *in = (struct install){ .o = o, .deadline_ms = deadline_ms, .lock = -1, .state = { .comment = "" } };
     int r = pretends(o, "nf_tables") ? -EPROTONOSUPPORT : nl_open(&in->nft, NETLINK_NETFILTER, &in->nft_missing);
     r = r ? r : nft_state_read(&in->nft, o->arena, &in->state, &in->nft_missing);
-    if (r == -EPERM) {
+    // EINVAL: nfnetlink is there, for conntrack perhaps, but does not know the subsystem.
+    if (r && r != -EINVAL && !nft_is_lacking(r)) {
         *err = in->nft_missing;
         return r;
     }
@@ -169,17 +170,7 @@ bool install_equals(const struct install *in, const struct plan *p, char *why, s
 
 // --- others ---
 
-struct owner_seen {
-    const char *owner, *where;
-    char what[128]; // a table or chain, as an example
-};
-
-struct owners {
-    struct owner_seen v[16];
-    size_t n;
-};
-
-__attribute__((format(printf, 4, 5))) static void note_owner(struct owners *l, const char *owner, const char *where,
+__attribute__((format(printf, 4, 5))) static void note_owner(struct others *l, const char *owner, const char *where,
                                                               const char *fmt, ...)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -190,17 +181,17 @@ __attribute__((format(printf, 4, 5))) static void note_owner(struct owners *l, c
     if (l->n == array_len(l->v)) {
         return;
     }
-    struct owner_seen *x = &l->v[l->n++];
-    *x = (struct owner_seen){ .owner = owner, .where = where };
+    struct other *x = &l->v[l->n++];
+    *x = (struct other){ .owner = owner, .where = where };
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(x->what, sizeof(x->what), fmt, ap);
     va_end(ap);
 }
 
-static void find_owners(const struct install *in, struct owners *ret)
+void install_find_others(const struct install *in, struct others *ret)
 {
-    *ret = (struct owners){ 0 };
+    *ret = (struct others){ 0 };
     for (size_t i = 0; i < in->state.n_tables; i++) {
         const char *owner = foreign_table_owner(in->state.tables[i].name);
         if (owner) {
@@ -220,8 +211,8 @@ static void find_owners(const struct install *in, struct owners *ret)
 
 bool install_has_removable(const struct install *in)
 {
-    struct owners l;
-    find_owners(in, &l);
+    struct others l;
+    install_find_others(in, &l);
     for (size_t i = 0; i < l.n; i++) {
         if (foreign_is_removable(l.v[i].owner)) {
             return true;
@@ -232,10 +223,10 @@ bool install_has_removable(const struct install *in)
 
 int install_warn_foreign(struct install *in, struct err *err)
 {
-    struct owners l;
-    find_owners(in, &l);
+    struct others l;
+    install_find_others(in, &l);
     for (size_t i = 0; i < l.n; i++) {
-        const struct owner_seen *x = &l.v[i];
+        const struct other *x = &l.v[i];
         bool removable = foreign_is_removable(x->owner);
         if (removable && in->o->takeover) {
             continue;

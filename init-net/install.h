@@ -21,8 +21,8 @@ struct install {
     enum backend backend; // BACKEND_AUTO until one was chosen or found
 };
 
-// Opens the kernel and looks at everything that is there. A kernel without nf_tables is no error. -EPERM without the
-// capability.
+// Opens the kernel and looks at everything that is there. A kernel without nf_tables is no error; that the
+// question could not be asked is one (-EPERM without the capability).
 int install_open(struct install *in, struct options *o, int64_t deadline_ms, struct err *err);
 void install_close(struct install *in);
 static inline void scope_install_(struct install *in)
@@ -50,6 +50,16 @@ int install_find(struct install *in, struct err *err);
 // Names other redirectors whose rules are there, one warning each; in strict mode the first is an error. With --takeover
 // those that can be removed are not mentioned.
 int install_warn_foreign(struct install *in, struct err *err);
+// Another redirector whose rules are there.
+struct other {
+    const char *owner, *where; // "linkerd", "iptables-nft"
+    char what[128];            // a table or chain, as an example
+};
+struct others {
+    struct other v[16];
+    size_t n;
+};
+void install_find_others(const struct install *in, struct others *ret);
 // Is nothing of ours there, in any backend?
 bool install_is_empty(const struct install *in);
 // Is there anything that --takeover would remove?

@@ -137,6 +137,45 @@ def test_a_kernel_without_nf_tables_gets_iptables_legacy():
     assert ours() == {"iptables-legacy"}
 
 
+# socket(AF_NETLINK, …, NETLINK_NETFILTER) fails with EPROTONOSUPPORT, as on a kernel without nfnetlink (linux/seccomp.h).
+WITHOUT_NFNETLINK = """
+import ctypes, os, struct, sys
+step = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)
+load, equal, ret = 0x20, 0x15, 0x06
+program = (step(load, 0, 0, 0) + step(equal, 0, 5, %d) + step(load, 0, 0, 16) + step(equal, 0, 3, 16) +
+           step(load, 0, 0, 32) + step(equal, 0, 1, 12) + step(ret, 0, 0, 0x00050000 | 93) + step(ret, 0, 0, 0x7fff0000))
+buf = ctypes.create_string_buffer(program)
+fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buf))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(22, 2, ctypes.c_char_p(fprog), 0, 0):
+    sys.exit(77)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+SYS_SOCKET = {"x86_64": 41, "aarch64": 198}
+
+
+def test_without_nfnetlink_iptables_legacy_is_taken():
+    need("iptables-legacy")
+    machine = os.uname().machine
+    if machine not in SYS_SOCKET:
+        pytest.skip(f"the number of socket(2) on {machine} is not known here")
+    prefix = ["python3", "-c", WITHOUT_NFNETLINK % SYS_SOCKET[machine]]
+    done = remora([*BASE, *FULL, "--output", "json"], prefix=prefix)
+    if done.returncode == 77:
+        pytest.skip("no seccomp filters here")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["backend"], said["result"]) == ("iptables-legacy", "applied")
+    captured()
+    assert json.loads(remora([*BASE, *FULL, "--output", "json"], prefix=prefix, check=0).stdout)["result"] == "unchanged"
+    remora(["verify", *BASE, *FULL], prefix=prefix, check=0)
+    remora(["stats"], prefix=prefix, check=0)
+    done = remora(["doctor"], prefix=prefix)
+    assert "nf_tables" in done.stdout
+    remora(["cleanup"], prefix=prefix, check=0)
+    assert ours() == set()
+
+
 def test_the_binary_that_istio_forces_is_used():
     for variant in ("legacy", "nft"):
         need(f"iptables-{variant}")
@@ -277,6 +316,10 @@ def test_rules_of_others_are_named_and_taken_over(owner, variant, backend):
 def test_cleanup_takes_others_only_when_told():
     need("iptables-nft")
     iptables("nft", LINKERD)
+    result([*BASE, "--backend=iptables-nft"])
+    said = {f["what"]: f["text"] for f in result(["doctor"])["findings"]}
+    assert "linkerd" in said["other redirector"] and "--takeover" in said["other redirector"]
+    assert "by iptables-nft" in said["our rules"] and "programs are here" in said["iptables-nft"]
     remora(["cleanup"], check=0)
     assert any("PROXY_INIT" in line for line in saved("nft"))
     remora(["cleanup", "--takeover"], check=0)
