@@ -9,6 +9,7 @@
 #include "lib/base/clock.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/access_log/token.h"
+#include "proxy/core/facts.h"
 #include "proxy/core/peer.h"
 
 #define OP(name)                                                                                                       \
@@ -92,6 +93,18 @@ static void put_peer(struct format_value *v, const struct peer_info *p)
         }
     }
     put_text(v, str_n(v->scratch, n));
+}
+
+// (NAMESPACE:KEY) of what listener filters found on the connection.
+OP(dynamic_metadata)
+{
+    struct str key = op->text, space = str_split(&key, ':');
+    for (const struct connection_fact *f = c->info->facts; f; f = f->next) {
+        if (str_eq(f->space, space) && str_eq(f->key, key)) {
+            put_text(v, f->value);
+            return;
+        }
+    }
 }
 
 OP(filter_state)

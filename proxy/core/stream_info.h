@@ -15,6 +15,7 @@ enum response_flag {
 #define RF(id) (1u << RF_##id##_BIT)
 
 struct peer_info;
+struct connection_fact;
 
 struct stream_info {
     // times: monotonic ns, 0 = did not happen; start also as wall clock
@@ -38,6 +39,7 @@ struct stream_info {
     struct addr upstream_host, upstream_local;
     struct str upstream_cluster; // config name; borrowed from the attempt's cluster
     struct str upstream_peer_uri; // SPIFFE id of the server; arena
+    const struct connection_fact *facts; // of the downstream connection, borrowed; NULL = none
     const struct peer_info *downstream_peer, *upstream_peer; // by metadata exchange; NULL = unknown
     struct str route_name;      // borrowed from the route table
     struct str virtual_host;

@@ -205,6 +205,7 @@ static void info_begin(struct stream *s)
     i->downstream_direct_remote = d->conn->peer; // a PROXY header does not change it
     i->downstream_local = d->local;
     i->connection_id = d->conn->id;
+    i->facts = d->facts;
     i->requested_server_name = d->server_name;
     i->downstream_tls = downstream_tls(d);
     s->active_ms = loop_now_ms(l);

@@ -93,6 +93,7 @@ void downstream_info(const struct downstream *d, struct stream_info *ret)
         .downstream_direct_remote = d->conn->peer,
         .downstream_local = d->local,
         .requested_server_name = d->server_name,
+        .facts = d->facts,
         .downstream_tls = downstream_tls(d),
         .connection_termination = str_c(d->termination),
     };

@@ -5,6 +5,7 @@
 
 #include "lib/net/conn.h"
 #include "lib/tls/transport_tls.h"
+#include "proxy/core/facts.h"
 #include "proxy/core/hints.h"
 #include "proxy/core/stream_info.h"
 #include "proxy/core/worker.h"
@@ -24,6 +25,7 @@ struct downstream {
     struct stat_block *stats;    // of accepted_by's scope… the listener that took it
     struct addr remote, local;   // local = original destination once restored; the socket's own address is conn->local
     const struct upstream_hints *hints; // arena; what filters want of upstream connections, NULL = nothing
+    const struct connection_fact *facts; // dynamic metadata; arena
     bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena

@@ -191,8 +191,20 @@ def test_header_comes_before_the_handshake_and_tlvs_go_through(proxy, backend, t
     assert app.seen == [v2(tlvs=b"\xe2\0\3add\xe0\0\2ok")]
 
 
-def test_rules_are_refused(proxy):
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+def test_rules_make_metadata(proxy, backend, kind):
+    log = {"name": "log", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        "log_format": {"text_format_source": {"inline_string": "TLV %DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:name)% "
+                                              "%DYNAMIC_METADATA(mine:id)% %DYNAMIC_METADATA(mine:none)%\n"}}}}
+    b = backend(web())
     port = free_port()
-    p = proxy([proxied(port, tcp_proxy("a"), rules=[{"tlv_type": 2, "on_tlv_present": {"key": "x"}}])], [cluster("a", [1])], wait=False)
-    p.p.wait(10)
-    assert p.p.returncode != 0 and "rules: TLVs as metadata are not supported" in p.text()
+    rules = [{"tlv_type": 2, "on_tlv_present": {"key": "name"}},
+             {"tlv_type": 5, "on_tlv_present": {"metadata_namespace": "mine", "key": "id", "value_string_encoding": "BASE64"}}]
+    f = hcm([route("a")], access_log=[log]) if kind == "http" else tcp_proxy("a", access_log=[log])
+    p = proxy([proxied(port, f, rules=rules)], [cluster("a", [b.port])])
+    assert get(port, v2(tlvs=b"\x02\0\4a\nb\xff\x05\0\3\0\1\2\x07\0\0")).status == 200
+    eventually(lambda: "TLV a!b! AAEC -" in p.text(), 15, "the access log")
+    with connect(port, 15) as s:
+        s.sendall(v2(tlvs=b"\x02\0\x09short"))  # wanted, and broken
+        assert s.recv(10) == b""

@@ -4,13 +4,24 @@
 #include <errno.h>
 
 #include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb-c.h"
+#include "lib/base/base64.h"
 #include "lib/base/log.h"
 #include "lib/net/proxy_header.h"
 #include "proxy/filters/listener/filters.h"
 
+enum { TLV_FACTS_MAX = 64 }; // TLVs of one header that rules look at
+
 typedef Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol proxy_protocol_msg;
 
+struct tlv_rule { // rules
+    uint8_t type;
+    bool base64;
+    struct str space, key;
+};
+
 struct proxy_protocol_cfg {
+    struct tlv_rule *rules;
+    size_t rule_count;
     bool allow_without;  // allow_requests_without_proxy_protocol
     bool refuse[3];      // disallowed_versions, by version
     bool keep_tlvs, keep_all;
@@ -33,6 +44,27 @@ static int parse_pass_through(const Envoy__Config__Core__V3__ProxyProtocolPassTh
     return 0;
 }
 
+static int parse_rules(const proxy_protocol_msg *m, struct arena *a, struct proxy_protocol_cfg *c, struct err *err)
+{
+    if (m->n_rules && m->tlv_location != ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
+        return err_set(err, -EINVAL, "tlv_location: only DYNAMIC_METADATA is supported");
+    }
+    c->rules = m->n_rules ? arena_array(a, struct tlv_rule, m->n_rules) : NULL;
+    for (size_t i = 0; i < m->n_rules; i++) {
+        const Envoy__Extensions__Filters__Listener__ProxyProtocol__V3__ProxyProtocol__KeyValuePair *kv = m->rules[i]->on_tlv_present;
+        if (m->rules[i]->tlv_type > 255 || !kv || !kv->key[0]) {
+            return err_set(err, -EINVAL, "rules[%zu]: a tlv_type up to 255 and on_tlv_present.key are needed", i);
+        }
+        c->rules[c->rule_count++] = (struct tlv_rule){
+            .type = (uint8_t)m->rules[i]->tlv_type,
+            .base64 = kv->value_string_encoding == ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__KEY_VALUE_PAIR__VALUE_STRING_ENCODING__BASE64,
+            .space = arena_str(a, kv->metadata_namespace[0] ? str_c(kv->metadata_namespace) : STR("envoy.filters.listener.proxy_protocol")),
+            .key = arena_str(a, str_c(kv->key)),
+        };
+    }
+    return 0;
+}
+
 static int proxy_protocol_config_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
     (void)ctx;
@@ -42,8 +74,8 @@ static int proxy_protocol_config_parse(struct config_ctx *ctx, const void *msg, 
     if (!m) {
         return 0;
     }
-    if (m->n_rules) { // whoever sets one reads it somewhere, perhaps for authorization
-        return err_set(err, -EINVAL, "rules: TLVs as metadata are not supported; pass_through_tlvs hands them to an upstream");
+    if (parse_rules(m, arena, c, err)) {
+        return err->code;
     }
     for (size_t i = 0; i < m->n_disallowed_versions; i++) {
         c->refuse[m->disallowed_versions[i] == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V1 ? 1 : 2] = true;
@@ -68,15 +100,43 @@ static enum listener_verdict refuse(struct downstream *d, const char *why)
     return LF_CLOSE;
 }
 
+// Text of a TLV: bytes that are no printable ASCII become '!'. (Envoy keeps UTF-8; logs are read by more than one program.)
+static struct str text_of(struct arena *a, struct str value)
+{
+    struct str r = arena_str(a, value);
+    for (size_t i = 0; i < r.n; i++) {
+        if (r.p[i] < 0x20 || r.p[i] > 0x7e) {
+            ((char *)r.p)[i] = '!';
+        }
+    }
+    return r;
+}
+
+static void apply_rules(struct downstream *d, const struct proxy_protocol_cfg *c, uint8_t type, struct str value)
+{
+    for (size_t i = 0; i < c->rule_count; i++) {
+        const struct tlv_rule *r = &c->rules[i];
+        if (r->type == type) {
+            struct connection_fact *f = arena_new(&d->arena, struct connection_fact);
+            *f = (struct connection_fact){ .space = r->space, .key = r->key, .next = d->facts };
+            f->value = r->base64 ? base64_encode(&d->arena, value) : text_of(&d->arena, value);
+            d->facts = f;
+        }
+    }
+}
+
 // false: TLVs are wanted, and broken.
 static bool keep_tlvs(struct downstream *d, const struct proxy_protocol_cfg *c, struct str tlvs)
 {
     struct str rest = tlvs, value;
     uint8_t type;
-    char *out = tlvs.n ? arena_alloc(&d->arena, tlvs.n) : NULL;
-    size_t n = 0;
+    char *out = c->keep_tlvs && tlvs.n ? arena_alloc(&d->arena, tlvs.n) : NULL;
+    size_t n = 0, facts = 0;
     for (const char *at = rest.p; proxy_tlv_next(&rest, &type, &value); at = rest.p) {
-        if (c->keep_all || (c->keep[type / 8] >> type % 8 & 1)) {
+        if (facts++ < TLV_FACTS_MAX) { // a header may hold twenty thousand
+            apply_rules(d, c, type, value);
+        }
+        if (c->keep_tlvs && (c->keep_all || (c->keep[type / 8] >> type % 8 & 1))) {
             memcpy(out + n, at, (size_t)(rest.p - at));
             n += (size_t)(rest.p - at);
         }
@@ -104,7 +164,7 @@ static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, str
     if (c->refuse[h.version]) {
         return refuse(d, "its version is not allowed");
     }
-    if (c->keep_tlvs && !keep_tlvs(d, c, h.tlvs)) {
+    if ((c->keep_tlvs || c->rule_count) && !keep_tlvs(d, c, h.tlvs)) {
         return refuse(d, "its TLVs are malformed");
     }
     if (!h.local) {
