@@ -7,6 +7,8 @@
 #include "lib/base/mem.h"
 #include "lib/base/recycle.h"
 
+enum { ABUSE_LINGER_MS = 100 }; // time to hear the GOAWAY; reading on what is thrown away costs, too
+
 static void settle(struct h2 *h);
 
 // ---- marks ----
@@ -84,6 +86,7 @@ void h2_fail(struct h2 *h, uint32_t code, const char *detail)
 {
     if (!h->failed) {
         nghttp2_session_terminate_session(h->session, code);
+        h->abused = code == NGHTTP2_ENHANCE_YOUR_CALM;
         reset_all(h, CODEC_RESET_PROTOCOL, detail);
     }
 }
@@ -345,7 +348,12 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     (void)session;
     (void)frame;
     (void)flags;
-    h2_block_add(h2_user(user), name, value);
+    struct h2 *h = h2_user(user);
+    h2_block_add(h, name, value);
+    if (h->block.over > H2_OVER_MAX) { // each byte on the wire may stand for kilobytes: not even to be dropped (threat class T17)
+        h2_fail(h, NGHTTP2_ENHANCE_YOUR_CALM, "http2.header_bomb");
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
     return 0;
 }
 
@@ -858,7 +866,7 @@ static void start_close(struct h2 *h)
     stop_timers(h);
     tell_goaway(h);
     if (!h->c.freed) {
-        conn_close_after_flush(conn, conn->out.len ? 15000 : 1000);
+        conn_close_after_flush(conn, h->abused ? ABUSE_LINGER_MS : conn->out.len ? 15000 : 1000);
     }
 }
 
@@ -974,6 +982,10 @@ static void settle(struct h2 *h)
         }
         pump(h);
         if (!list_empty(&h->dirty) || h->gone_due) {
+            continue;
+        }
+        if (!h->failed && !list_empty(&h->streams) && session_over(h)) { // nghttp2 ended it by itself, with GOAWAY
+            reset_all(h, CODEC_RESET_PROTOCOL, "http2.protocol_error");
             continue;
         }
         if (h->failed || session_over(h) || (!h->server && h->draining && list_empty(&h->streams))) {

@@ -24,6 +24,7 @@ enum {
     H2_DRAIN_MS = 1000,                       // the second GOAWAY follows the first one's PING, or after this
     H2_BLOCK_BYTES_MAX = 80 * 1024,           // a header block as sent
     H2_CONTINUATIONS_MAX = 8,
+    H2_OVER_MAX = 1000,                       // fields behind the one that was too much
     H2_BUDGET_MAX = 2000,                     // see h2_guard.c
     H2_BUDGET_PER_S = 200,
     H2_PSEUDO_MAX = 8,
@@ -36,6 +37,7 @@ struct h2_block { // the header block being received
     struct h2_field *v; // owned
     uint32_t n, cap;
     size_t bytes;
+    uint32_t over;      // fields dropped since it is too large
     bool too_large, bad;
 };
 
@@ -108,6 +110,7 @@ struct h2 {
     bool allow_connect;       // server: extended CONNECT is offered
     bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, settled_due;
     bool failed;              // the session ends: every stream is reset, then the connection closes
+    bool abused;              // by the peer; it gets no time
     bool closing, gone_due, gone, low_due;
 };
 

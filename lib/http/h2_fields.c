@@ -21,6 +21,7 @@ void h2_block_begin(struct h2 *h)
 {
     drop_fields(&h->block);
     h->block.bytes = 0;
+    h->block.over = 0;
     h->block.too_large = h->block.bad = false;
 }
 
@@ -36,6 +37,7 @@ void h2_block_add(struct h2 *h, nghttp2_rcbuf *name, nghttp2_rcbuf *value)
 {
     struct h2_block *b = &h->block;
     if (b->too_large) { // the rest is decoded, for the table's sake, and dropped
+        b->over++;
         return;
     }
     b->bytes += nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len;

@@ -654,13 +654,18 @@ static void header_bombs_end(void **state)
     memset(b + n, 'v', 3900);
     n += 3900;
     memset(b + n, 0xbe, 8000); // … and references to it
-    n += 8000;
+    size_t some = n + 500, many = n + 8000;
     int i = 0;
     for (; i < 100 && p->server.codec && !codec_conn(p->server.codec)->eof_out; i++) {
-        frame(p, 1, 5, (uint32_t)(2 * i + 1), b, n);
+        frame(p, 1, 5, (uint32_t)(2 * i + 1), b, some);
     }
     assert_in_range(i, 2, 20);
     assert_non_null(strstr(heard(&p->server), "bad 431"));
+    pair_free(p);
+    p = raw_pair();
+    frame(p, 1, 5, 1, b, many); // one is enough
+    turns(p, 5);
+    assert_true(!p->server.codec || codec_conn(p->server.codec)->eof_out);
     pair_free(p);
 }
 
