@@ -66,7 +66,7 @@ static int dry_run(struct apply *ap)
     struct buf out = { 0 };
     if (o->dry_run == DRY_JSON) {
         print_json(&ap->plan, &out);
-    } else if (o->dry_run == DRY_IPTABLES) {
+    } else if (o->dry_run == DRY_IPTABLES || o->backend >= BACKEND_IPTABLES) {
         print_iptables(&ap->plan, &out);
     } else {
         print_nft(&ap->plan, plan_hash(&ap->plan), &out);

@@ -383,5 +383,9 @@ int install_find(struct install *in, struct err *err)
         in->backend = has_own_xt(in) ? BACKEND_IPTABLES_NFT : BACKEND_IPTABLES_LEGACY;
         return open_ipt(in, in->backend, err);
     }
+    if (in->legacy.hidden) {
+        return err_set(err, -EACCES, "there are no rules of ours in nf_tables; whether there are some in iptables-legacy only user 0 "
+                                     "can see");
+    }
     return 0;
 }

@@ -45,7 +45,8 @@ int install_write(struct install *in, const struct plan *p, struct err *err);
 int install_check(struct install *in, const struct plan *p, struct err *err);
 // Removes all that is ours in every backend (with --takeover others' rules too). *ret_found: was there anything?
 int install_remove(struct install *in, bool *ret_found, struct err *err);
-// Where our rules stand: sets in->backend (BACKEND_AUTO: nowhere) and reads iptables' where it is that.
+// Where our rules stand: sets in->backend (BACKEND_AUTO: nowhere) and reads iptables' where it is that. -EACCES when they are
+// nowhere that we may look, but could be in iptables-legacy.
 int install_find(struct install *in, struct err *err);
 // Names other redirectors whose rules are there, one warning each; in strict mode the first is an error. With --takeover
 // those that can be removed are not mentioned.

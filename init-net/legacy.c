@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "init-net/legacy.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,6 +90,7 @@ void legacy_scan(struct legacy_found *ret)
     for (int v6 = 0; v6 < 2; v6++) {
         char line[64];
         scope_fclose FILE *f = fopen(files[v6], "re");
+        ret->hidden = ret->hidden || (!f && errno == EACCES);
         while (f && fgets(line, sizeof(line), f)) {
             line[strcspn(line, "\n")] = '\0';
             bool nat = strcmp(line, "nat") == 0;

@@ -8,13 +8,14 @@
 #include <stddef.h>
 
 struct legacy_found {
+    bool hidden;           // we may not see which tables there are
     bool nat_in_use;       // a nat table exists, whosever rules are in it
     bool ours;             // chains REMORA_…
     const char *owners[4]; // other redirectors whose chains are there (static texts)
     size_t n_owners;
 };
 
-// Reads /proc/net/ip_tables_names and ip6_tables_names (readable for user 0 only; nothing is found otherwise) and the chain
+// Reads /proc/net/ip_tables_names and ip6_tables_names (readable for user 0 only; else hidden is set) and the chain
 // names of raw, mangle and nat by IPT_SO_GET_ENTRIES (linux/netfilter_ipv4/ip_tables.h).
 void legacy_scan(struct legacy_found *ret);
 

@@ -321,7 +321,7 @@ void print_json(const struct plan *p, struct buf *out)
     jw_init(&w, out, 2);
     jw_object(&w);
     jw_kv(&w, "version", STR(REMORA_VERSION));
-    jw_kv(&w, "table", STR("inet " PLAN_TABLE));
+    jw_kv(&w, "table", p->layout == PLAN_IP ? STR("ip " PLAN_TABLE ", ip6 " PLAN_TABLE) : STR("inet " PLAN_TABLE));
     jw_kv(&w, "hash", str_c(hash));
     jw_kv(&w, "mode", p->o->mode == MODE_TPROXY ? STR("TPROXY") : STR("REDIRECT"));
     jw_kv_bool(&w, "ipv6", p->v6);

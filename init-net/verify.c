@@ -306,7 +306,7 @@ static void check_structure(struct plan *p, struct options *o, struct verify_res
     bool same = false;
     int r = compare_rules(p, o, why, sizeof(why), &same, &err);
     if (r == -EPERM || r == -EACCES) {
-        note(v, "rules", CHECK_SKIPPED, "reading them needs CAP_NET_ADMIN");
+        note(v, "rules", CHECK_SKIPPED, "%.180s", r == -EPERM ? "reading them needs CAP_NET_ADMIN" : err.msg);
         return;
     }
     if (r) {

@@ -219,6 +219,45 @@ sed 's/-j REDIRECT --to-ports 15053/-j NOSUCHTARGET/' | {real} "$@"
         assert result([*BASE, "--redirect-dns", backend])["result"] == "unchanged"
 
 
+def fake_program(folder, name, text):
+    """A program in front of PATH."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_a_kernel_without_ip6tables_gets_rules_for_ipv4(bin_dir):
+    need("iptables-legacy")
+    env = fake_program(bin_dir, "ip6tables-legacy-save", "exit 1")
+    flags = [*BASE, "--backend=iptables-legacy"]
+    remora([*flags, "--ipv6=off"], env=env, check=0)
+    assert ours() == {"iptables-legacy"}
+    before = saved("legacy")
+    done = remora([*flags, "--ipv6=on"], env=env, check=1)
+    assert "--ipv6=off" in done.stderr and saved("legacy") == before
+
+
+def test_a_program_that_does_not_end_is_ended(bin_dir):
+    need("iptables-legacy")
+    env = fake_program(bin_dir, "iptables-legacy-restore", f"""if [ -e {bin_dir}/done ]; then
+exec {shutil.which("iptables-legacy-restore")} "$@"; fi
+: > {bin_dir}/done
+exec sleep 60""")
+    done = remora([*BASE, "--backend=iptables-legacy", "--timeout=2s"], env=env, check=1)
+    assert "did not end in time" in done.stderr and ours() == set()
+
+
+def test_dry_run_shows_what_the_backend_would_get():
+    for backend, words in (("nft", "table inet remora"), ("nft-ip", "table ip remora"), ("iptables-nft", "*nat"),
+                           ("iptables-legacy", ":REMORA_PRE")):
+        assert words in remora([*BASE, "-n", f"--backend={backend}"], check=0).stdout
+    text = remora([*BASE, *FULL, "-n", "--backend=nft-ip"], check=0).stdout
+    subprocess.run(["ip", "netns", "exec", POD, "nft", "-f", "-"], input=text, text=True, check=True)
+    sh(f"ip netns exec {POD} nft delete table ip remora")
+    sh(f"ip netns exec {POD} nft delete table ip6 remora")
+
+
 # --- others ---
 
 ISTIO = """*mangle
@@ -467,6 +506,9 @@ def test_iptables_legacy_needs_root_and_says_so():
     need("iptables-legacy")
     done = remora([*BASE, "--backend=iptables-legacy"], prefix=ONLY_NET_ADMIN, check=1)
     assert "user 0" in done.stderr
+    # Nor can others see whether there are such rules: no verdict then, and no wrong one.
+    said = json.loads(remora(["verify", *BASE, "--output", "json"], prefix=ONLY_NET_ADMIN).stdout)
+    assert {c["name"]: c["result"] for c in said["checks"]}["rules"] == "skipped"
     done = remora([*BASE, "--backend=iptables-legacy"], prefix=ROOT_WITHOUT_THE_REST, check=0)
     assert ours() == {"iptables-legacy"}
     without_raw = [word.replace(",+net_raw", "") for word in ROOT_WITHOUT_THE_REST]
