@@ -443,7 +443,7 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
     }
     p->alpn = n ? mem_alloc(n * sizeof(*p->alpn) + bytes) : NULL;
     p->alpn_count = n;
-    char *at = (char *)(p->alpn + n);
+    char *at = n ? (char *)(p->alpn + n) : NULL;
     for (size_t i = 0; i < n; i++) {
         memcpy(at, alpn[i].p, alpn[i].n);
         p->alpn[i] = str_n(at, alpn[i].n);
