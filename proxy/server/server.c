@@ -49,7 +49,10 @@ struct server {
     int concurrency;
     bool applied_static;       // bootstrap_apply is done
     bool live;                 // was LIVE once
-    bool draining, exiting, health_failed, drain_skip_exit;
+    bool draining, exiting, health_failed;
+    bool drain_closed;            // the listeners are closed
+    bool admin_inbound_only;      // what /drain_listeners?graceful asked for
+    struct timer admin_drain_end; // of it
     struct snapshot *published; // reference; newest given to the workers
 };
 
@@ -121,7 +124,19 @@ static void counted(void *arg, size_t connections)
 {
     struct server *s = arg;
     uint64_t waited = loop_now_ms(s->loop) - s->drain_started_ms;
-    if (s->exiting || s->drain_skip_exit) {
+    if (s->exiting) {
+        return;
+    }
+    if (!s->drain_closed) {
+        // Others learn only bit by bit that this proxy goes away: they are still served, each with a request to go elsewhere, for half
+        // of the time; the other half is for what was under way then. From a file (tests, a terminal) nobody has to be waited for.
+        if (waited < s->opts->drain_time_ms / 2 && (connections > 0 || s->opts->mode == RUN_SIDECAR)) {
+            timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
+            return;
+        }
+        s->drain_closed = true;
+        workers_drain(s->workers, false, false);
+        workers_count(s->workers, counted, s); // after that on each worker: who came at the last moment is counted
         return;
     }
     if (connections == 0 || waited >= s->opts->drain_time_ms) {
@@ -146,17 +161,26 @@ static void drain_and_exit(struct server *s)
     s->draining = true;
     s->drain_started_ms = loop_now_ms(s->loop);
     log_info(LOGC_MAIN, 0, "draining", "limit_ms=%llu", (unsigned long long)s->opts->drain_time_ms);
-    workers_drain(s->workers, false);
+    workers_drain(s->workers, false, true);
     timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
 }
 
-// /drain_listeners: stops accepting and lets connections finish; the process stays.
+static void admin_drain_over(struct timer *t)
+{
+    struct server *s = container_of(t, struct server, admin_drain_end);
+    workers_drain(s->workers, s->admin_inbound_only, false);
+}
+
+// /drain_listeners: stops accepting and lets connections finish; the process stays. graceful: accepts for the drain time first, and with
+// skip_exit for good.
 static void admin_drain(void *arg, bool inbound_only, bool graceful, bool skip_exit)
 {
     struct server *s = arg;
-    (void)graceful;  // connections always finish their exchange
-    (void)skip_exit; // this path never exits
-    workers_drain(s->workers, inbound_only);
+    workers_drain(s->workers, inbound_only, graceful);
+    if (graceful && !skip_exit) {
+        s->admin_inbound_only = inbound_only;
+        timer_set(s->loop, &s->admin_drain_end, s->opts->drain_time_ms);
+    }
 }
 
 static void admin_health(void *arg, bool fail)
@@ -368,6 +392,7 @@ static int server_start(struct server *s, struct err *err)
 {
     s->start_wall_ms = clock_wall_ms();
     timer_init(&s->drain_poll, drain_tick);
+    timer_init(&s->admin_drain_end, admin_drain_over);
     timer_init(&s->trim, trim_tick);
     s->loop = loop_new(err);
     if (!s->loop || load_bootstrap(s, err)) {
@@ -409,6 +434,7 @@ static void server_stop(struct server *s)
 {
     s->exiting = true;
     timer_cancel(&s->drain_poll);
+    timer_cancel(&s->admin_drain_end);
     timer_cancel(&s->trim);
     if (s->config) {
         config_stop(s->config);

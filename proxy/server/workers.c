@@ -38,7 +38,7 @@ struct errand {
     void (*done)(struct errand *e);
     struct snapshot *snap;     // publish: a reference that becomes the worker's
     uint64_t version;          // publish
-    bool inbound_only;         // drain
+    bool inbound_only, accept; // drain
     size_t connections;        // count: the answer
     struct count_round *round; // count
 };
@@ -192,14 +192,19 @@ static void drain_work(struct errand *e)
     struct worker *w = &e->t->w;
     w->drain_inbound_only = e->inbound_only && (!w->draining || w->drain_inbound_only); // all is more than inbound only
     w->draining = true;
-    listener_drain(w, e->inbound_only);
+    if (e->accept) {
+        listener_drain_notify(w, e->inbound_only);
+    } else {
+        listener_drain(w, e->inbound_only);
+    }
 }
 
-void workers_drain(struct workers *ws, bool inbound_only)
+void workers_drain(struct workers *ws, bool inbound_only, bool accept)
 {
     for (int i = 0; i < ws->n; i++) {
         struct errand *e = errand_new(&ws->v[i], drain_work, NULL);
         e->inbound_only = inbound_only;
+        e->accept = accept;
         errand_send(e);
     }
 }

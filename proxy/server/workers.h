@@ -17,8 +17,9 @@ void workers_publish(struct workers *ws, struct snapshot *s);
 uint64_t workers_applied(const struct workers *ws);
 // Called on the control thread each time workers_applied grew.
 void workers_on_applied(struct workers *ws, void (*fn)(void *arg), void *arg);
-// Tells all connections (inbound_only: of inbound listeners) to finish and stops accepting there.
-void workers_drain(struct workers *ws, bool inbound_only);
+// Tells all connections (inbound_only: of inbound listeners) to finish, and stops accepting there unless accept. May be called again
+// with more.
+void workers_drain(struct workers *ws, bool inbound_only, bool accept);
 // Asks all workers how many connections they hold; fn(arg, sum) once.
 void workers_count(struct workers *ws, void (*fn)(void *arg, size_t connections), void *arg);
 // Stops and joins all threads; remaining connections are closed. Runs one turn of the control loop, in which the callbacks of workers_count and

@@ -64,7 +64,7 @@ static void snapshots_reach_all_workers(void **state)
         workers_publish(w, s);
         workers_count(w, counted, NULL);
     }
-    workers_drain(w, true);
+    workers_drain(w, true, false);
     workers_stop(w);
     assert_int_equal(counted_times, 51);
     snapshot_unref(s);
