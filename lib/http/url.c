@@ -118,7 +118,9 @@ static ptrdiff_t remove_dots(struct str path, bool merge_slashes, char *out)
         }
         struct str seg = str_n(path.p + i, j - i);
         bool last = j >= path.n;
-        bool dot = str_is(seg, "."), dots = str_is(seg, "..");
+        ptrdiff_t params = str_find(seg, ';'); // "..;x" is ".." to servers that know path parameters, so it must be to everybody
+        struct str bare = params > 0 ? str_n(seg.p, (size_t)params) : seg;
+        bool dot = str_is(bare, "."), dots = str_is(bare, "..");
         if (dots) {
             if (n == 0) {
                 return -1;

@@ -35,7 +35,7 @@ static int build_header_add(const header_option *m, struct arena *a, struct head
     }
     h->keep_empty = m->keep_empty_value;
     struct err e = { 0 };
-    if (format_has_operator(h->value) && format_compile(h->value, a, &h->format, &e)) {
+    if (str_find(h->value, '%') >= 0 && format_compile(h->value, a, &h->format, &e)) {
         return cfg_fail(err, "header.value", "%.900s", e.msg);
     }
     return 0;

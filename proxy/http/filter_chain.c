@@ -224,6 +224,17 @@ void chain_destroy(struct stream *s)
     buf_clear(&s->held);
 }
 
+void chain_reset(struct stream *s)
+{
+    chain_destroy(s);
+    s->destroyed = false;
+    s->chain_started = false;
+    s->stopped = false;
+    s->next_filter = 0;
+    s->end_seen = false;
+    s->held_trailers = NULL;
+}
+
 void chain_response(struct stream *s, struct http_response *resp)
 {
     for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {

@@ -23,6 +23,12 @@ static int escape_at(struct str s, size_t i)
     return (int)(ch_hex(s.p[i + 1]) << 4 | ch_hex(s.p[i + 2]));
 }
 
+// Not a path's own characters (RFC 3986 §3.3), yet accepted by parsers: escaped, so that each path has one spelling.
+static bool must_escape(char c)
+{
+    return c == '"' || c == '<' || c == '>' || c == '^' || c == '`' || c == '{' || c == '|' || c == '}';
+}
+
 static size_t path_length(struct str pq)
 {
     ptrdiff_t q = str_find(pq, '?');
@@ -34,8 +40,15 @@ static size_t path_length(struct str pq)
 static struct str path_unescape(struct str pq, bool unreserved, bool slashes, struct arena *a)
 {
     size_t end = path_length(pq), n = 0;
-    char *out = arena_alloc(a, pq.n + 1);
+    static const char hex[] = "0123456789ABCDEF";
+    char *out = arena_alloc(a, pq.n + 2 * end + 1);
     for (size_t i = 0; i < end; i++) {
+        if (unreserved && must_escape(pq.p[i])) {
+            out[n++] = '%';
+            out[n++] = hex[(unsigned char)pq.p[i] >> 4];
+            out[n++] = hex[pq.p[i] & 15];
+            continue;
+        }
         int c = escape_at(pq, i);
         if (c >= 0 && unreserved && is_unreserved((unsigned)c)) {
             out[n++] = (char)c;
@@ -82,6 +95,18 @@ static struct str path_merge(struct str pq, struct arena *a)
     return str_n(out, n);
 }
 
+// Something that normalising spells differently, other than dots and slashes.
+static bool has_escapes(struct str path)
+{
+    for (size_t i = 0; i < path.n; i++) {
+        char c = path.p[i];
+        if (c == '%' || c == '\\' || must_escape(c)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum path_verdict request_path_prepare(struct http_request *req, const struct http_manager_cfg *cfg)
 {
     struct arena *a = req->headers.arena;
@@ -89,7 +114,7 @@ enum path_verdict request_path_prepare(struct http_request *req, const struct ht
     if (!path.n || path.p[0] != '/') {
         return PATH_OK; // CONNECT and "*": nothing to spell differently
     }
-    bool escapes = memchr(path.p, '%', path.n) || memchr(path.p, '\\', path.n);
+    bool escapes = has_escapes(path);
     bool redirect = false;
     if (escapes && cfg->escaped_slashes != ESC_KEEP && has_escaped_slash(path)) {
         if (cfg->escaped_slashes == ESC_REJECT) {
@@ -102,10 +127,11 @@ enum path_verdict request_path_prepare(struct http_request *req, const struct ht
         if (escapes) {
             path = path_unescape(path, true, false, a);
         }
-        if (!url_normalize_path(path, cfg->merge_slashes, a, &path)) {
+        if (!url_normalize_path(path, false, a, &path)) {
             return PATH_REFUSED;
         }
-    } else if (cfg->merge_slashes) {
+    }
+    if (cfg->merge_slashes) {
         path = path_merge(path, a);
     }
     req->path = path;

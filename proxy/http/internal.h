@@ -68,6 +68,8 @@ void chain_start(struct stream *s);
 void chain_data(struct stream *s, struct buf *data, bool end);
 void chain_trailers(struct stream *s, struct headers *trailers);
 void chain_destroy(struct stream *s);
+// Ends the filters and makes the stream ready for chain_start again.
+void chain_reset(struct stream *s);
 void chain_response(struct stream *s, struct http_response *resp);
 
 // ---- headers_in.c: pure ----
@@ -94,6 +96,9 @@ bool request_headers_prepare(struct http_request *req, const struct http_manager
                              struct addr *ret_remote, struct request_trust *ret_trust);
 // internal_only_headers of the route table, of a request that is not internal.
 void request_headers_only_internal(struct http_request *req, const struct str *names, size_t n);
+// ---- redirect.c ----
+// The stream ends: a redirect is not followed any more.
+void redirect_cancel(struct stream *s);
 // ---- forward_cert.c ----
 // One element of X-Forwarded-Client-Cert ("By=…;Hash=…;…") in the arena.
 struct str xfcc_element(const struct http_manager_cfg *cfg, const struct tls_info *tls, struct arena *a);

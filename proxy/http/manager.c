@@ -85,7 +85,7 @@ static void end_duration(struct stream *s, int status)
     if (stream_is_grpc(s)) {
         headers_add_id(&extra, HDR_GRPC_STATUS, STR("4"));
     }
-    stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", RF(DURATION_TIMEOUT), &extra);
+    stream_local_reply(s, status, STR("downstream duration timeout"), "max_duration_timeout", 0, &extra);
 }
 
 // A body that comes by drops: at the end of each window enough of it must have come, unless it was us who did not read. True: too slow.

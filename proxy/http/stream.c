@@ -120,6 +120,10 @@ static uint64_t max_duration_ms(const struct stream *s)
     return r->max_stream_ms >= 0 ? (uint64_t)r->max_stream_ms : s->cfg->max_stream_ms;
 }
 
+// For requests in plain text where the virtual host wants TLS (VirtualHost.require_tls).
+static struct route https_route = { .kind = ROUTE_REDIRECT, .redirect_status = 301, .redirect_https = true, .timeout_ms = -1,
+                                    .idle_timeout_ms = -1, .max_stream_ms = -1, .max_grpc_timeout_ms = -1, .grpc_header_max_ms = -1 };
+
 void stream_select_route(struct stream *s)
 {
     s->vhost = NULL;
@@ -132,7 +136,9 @@ void stream_select_route(struct stream *s)
         const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
                                          .headers = &s->req.headers, .random = s->random, .arena = &s->arena };
         s->info.virtual_host = s->vhost->name;
-        s->route = virtual_host_route(s->vhost, &r);
+        bool plain = s->vhost->require_tls && !str_is(s->req.scheme, "https");
+        bool to_https = plain && (s->vhost->require_tls == TLS_REQ_ALL || !s->internal);
+        s->route = to_https ? &https_route : virtual_host_route(s->vhost, &r);
     }
     s->idle_limit_ms = s->cfg->stream_idle_ms;
     s->max_limit_ms = s->cfg->max_stream_ms;
@@ -272,6 +278,7 @@ static bool prepare(struct stream *s)
     }
     enum path_verdict v = req->path.n ? request_path_prepare(req, s->cfg) : PATH_OK; // CONNECT has none
     if (v == PATH_REFUSED) {
+        codec_drain(s->hc->codec);
         refuse(s, 400, NULL, "path_normalization_failed", 0);
         return false;
     }
@@ -574,6 +581,7 @@ static void count(struct stream *s)
 void stream_finish(struct stream *s)
 {
     s->info.end_ns = loop_now_ns(s->worker->loop);
+    redirect_cancel(s);
     chain_destroy(s);
     count(s);
     if (s->cfg->access_log_count) {

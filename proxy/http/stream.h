@@ -14,6 +14,7 @@ struct http_conn;   // manager's connection state
 struct http_filter;
 struct route_hold;  // a route table in use by streams of this worker
 
+enum { STREAM_REDIRECTS_MAX = 16 }; // followed for one request, whatever a policy says
 enum { STREAM_HELD_MAX = 64 * 1024 }; // held body above which the client is paused
 
 struct stream {
@@ -61,6 +62,11 @@ struct stream {
     bool paused_held, paused_router; // why reading the body is paused
     bool body_excused;               // it was paused in this window
     struct headers *held_trailers;   // in arena
+    struct loop_task restart;        // a redirect is followed
+    struct buf restart_body;
+    struct str followed[STREAM_REDIRECTS_MAX]; // routes that redirects led to
+    uint8_t redirects, followed_count;
+    bool restarting;
     struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX and one read
 };
 
@@ -75,6 +81,9 @@ bool stream_is_grpc(const struct stream *s);
 // Answers from here: status, text body, optional extra headers by the caller in extra (may be NULL); details are stable text for the log. gRPC
 // requests get a gRPC answer. Does nothing when the response has begun (resets instead).
 void stream_local_reply(struct stream *s, int status, struct str body, const char *details, uint32_t flags, const struct headers *extra);
+// Follows the redirect that resp is, when the policy of the stream's route (which has one) allows it: true, and the request starts over with
+// body (taken) later in this turn; the filters, the caller's too, are destroyed then. False: the answer is the client's.
+bool stream_follow(struct stream *s, const struct http_response *resp, struct buf *body);
 // A filter that stopped goes on.
 void stream_continue_request(struct stream *s, struct http_filter *f);
 // The terminal filter sends the answer through these (they run the response filters and the codec).

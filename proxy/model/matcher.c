@@ -41,28 +41,24 @@ bool string_matcher_match(const struct string_matcher *m, struct str s)
     return false;
 }
 
-// The value a header matcher looks at. *ret_present false: not there.
-static struct str header_value(const struct header_matcher *m, const struct match_request *r, bool *ret_present)
+// What the head keeps apart from its fields (lib/http/message.h).
+static bool is_apart(const struct header_matcher *m)
 {
-    struct str v = { 0 };
-    if (m->name.n && m->name.p[0] == ':') {
-        v = str_is(m->name, ":method")      ? r->method
-            : str_is(m->name, ":path")      ? r->path
-            : str_is(m->name, ":authority") ? r->authority
-            : str_is(m->name, ":scheme")    ? r->scheme
-                                            : v;
-        *ret_present = v.n > 0;
-        return v;
-    }
-    if (m->id == HDR_HOST) { // the head keeps the authority apart from the fields (lib/http/message.h)
-        *ret_present = r->authority.n > 0;
-        return r->authority;
-    }
-    if (m->id != HDR_OTHER && !headers_get_id(r->headers, m->id)) {
-        *ret_present = false;
-        return v;
-    }
-    return headers_joined(r->headers, m->name, ret_present);
+    return m->id == HDR_HOST || (m->name.n && m->name.p[0] == ':');
+}
+
+static struct str apart_value(const struct header_matcher *m, const struct match_request *r)
+{
+    return m->id == HDR_HOST || str_is(m->name, ":authority") ? r->authority
+           : str_is(m->name, ":method")                       ? r->method
+           : str_is(m->name, ":path")                         ? r->path
+           : str_is(m->name, ":scheme")                       ? r->scheme
+                                                              : str_n(NULL, 0);
+}
+
+static bool is_field(const struct header_matcher *m, const struct hdr *x)
+{
+    return m->id != HDR_OTHER ? x->id == m->id : x->id == HDR_OTHER && str_eq_nocase(x->name, m->name);
 }
 
 static bool in_range(const struct header_matcher *m, struct str v)
@@ -76,18 +72,34 @@ static bool in_range(const struct header_matcher *m, struct str v)
     return i >= m->from && i < m->to;
 }
 
-// route.v3.HeaderMatcher. A header that is missing fails a value match even when it is inverted, unless it counts as empty.
+static bool value_matches(const struct header_matcher *m, struct str v)
+{
+    return m->kind == HM_RANGE ? in_range(m, v) : string_matcher_match(&m->string, v);
+}
+
+// route.v3.HeaderMatcher. Each field of the name is looked at by itself: what stands in two fields must not hide from a condition on one
+// (as in Envoy 1.40). A header that is missing fails a value match even when it is inverted, unless it counts as empty.
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r)
 {
-    bool present = false;
-    struct str v = header_value(m, r, &present);
+    bool present = false, hit = false;
+    if (is_apart(m)) {
+        struct str v = apart_value(m, r);
+        present = v.n > 0;
+        hit = present && m->kind != HM_PRESENT && value_matches(m, v);
+    } else {
+        for (struct hdr *x = headers_first(r->headers); x && !hit; x = headers_next(r->headers, x)) {
+            if (is_field(m, x)) {
+                present = true;
+                hit = m->kind == HM_PRESENT || value_matches(m, x->value);
+            }
+        }
+    }
     if (m->kind == HM_PRESENT) {
         return (present == m->present) != m->invert;
     }
-    if (!present && !m->treat_missing_as_empty) {
-        return false;
+    if (!present) {
+        return m->treat_missing_as_empty && value_matches(m, STR("")) != m->invert;
     }
-    bool hit = m->kind == HM_RANGE ? in_range(m, v) : string_matcher_match(&m->string, v);
     return hit != m->invert;
 }
 

@@ -101,6 +101,12 @@ static void on_backoff(struct timer *t)
 static void remember_tried(struct router *r, struct host *h)
 {
     const struct retry_policy *p = r->policy;
+    if (p && p->avoid_previous_priorities && r->at.picked.priority < 32) {
+        r->priorities_seen |= 1u << r->at.picked.priority;
+        if (++r->priority_attempts % p->priority_update_frequency == 0) {
+            r->priorities_tried = r->priorities_seen;
+        }
+    }
     if (p && p->avoid_previous_hosts && r->tried_count < PICK_TRIED_MAX) {
         r->tried[r->tried_count++] = host_ref(h);
     }
@@ -170,6 +176,7 @@ static void answer_failure(struct router *r, const struct failure *f)
     if ((f->flags & RF(UPSTREAM_OVERFLOW)) && !r->cfg->suppress_envoy_headers) {
         headers_add_id(&extra, HDR_X_ENVOY_OVERLOADED, STR("true"));
     }
+    r->info->flags |= f->flags; // operators in the fields may ask
     router_local_headers(r, f->status, &extra);
     r->responded = true;
     router_finish(r);
@@ -269,6 +276,9 @@ static void up_reset(struct codec_stream *s, enum codec_reset why, const char *d
         }
         return;
     }
+    if ((why == CODEC_RESET_CONNECTION || why == CODEC_RESET_REMOTE) && codec_version(codec_stream_codec(s)) != HTTP_2) { // an answer that is cut off is malformed
+        f = (struct failure){ .flags = RF(UPSTREAM_PROTOCOL_ERROR), .reason = "protocol error" };
+    }
     int status = r->info->status;
     detach(r, false);
     attempt_done(r, status, true);
@@ -358,7 +368,7 @@ static bool follow_redirect(struct router *r, const struct http_response *resp)
         return false;
     }
     bool whole = r->req->end_stream || r->keep_body;
-    if (!whole || !r->ops->follow(r, resp, &r->replay, whole)) {
+    if (!whole || !r->ops->follow(r, resp, &r->replay)) {
         return false;
     }
     hedge_cancel_all(r);
@@ -591,7 +601,12 @@ static bool pick_host(struct router *r)
         p.tried[i] = r->tried[i];
     }
     p.reselect = r->policy ? (int)(r->policy->host_selection_attempts ? r->policy->host_selection_attempts : 1) : 0;
-    return upstream_pick(r->cw, &p, &r->at.picked);
+    p.avoid_priorities = r->priorities_tried;
+    bool picked = upstream_pick(r->cw, &p, &r->at.picked);
+    if (picked && r->priorities_tried && r->at.picked.priority < 32 && (r->priorities_tried >> r->at.picked.priority & 1)) {
+        r->priorities_tried = r->priorities_seen = 0; // all were tried: begin anew
+    }
+    return picked;
 }
 
 static void answer_local(struct router *r, int status, struct str body, const char *details, uint32_t flags)
@@ -614,7 +629,7 @@ static void set_for_host(struct router *r)
     struct host *h = r->at.picked.host;
     r->info->upstream_host = h->addr;
     if (r->route->auto_host_rewrite && h->hostname) {
-        r->req->host = arena_str(r->arena, str_c(h->hostname));
+        route_set_host(r, arena_str(r->arena, str_c(h->hostname)));
     }
     if (r->vhost->include_request_attempt_count) {
         headers_set_id(&r->req->headers, HDR_X_ENVOY_ATTEMPT_COUNT, router_number(r->arena, r->info->attempts));

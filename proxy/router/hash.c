@@ -3,6 +3,7 @@
 // by rotation and exclusive or.
 #include "lib/base/hash.h"
 #include "lib/http/url.h"
+#include "lib/regex/regex.h"
 #include "proxy/router/router.h"
 
 static bool cookie_value(const struct headers *h, struct str name, struct str *ret)
@@ -56,6 +57,9 @@ static bool policy_value(const struct hash_policy *p, const struct http_request 
             return true;
         }
         *ret = headers_joined(&req->headers, p->name, &present);
+        if (present && p->rewrite) {
+            (void)regex_replace_all(p->rewrite, *ret, p->rewrite_sub, a, ret);
+        }
         return present;
     case HASH_COOKIE:
         return cookie_value(&req->headers, p->name, ret);

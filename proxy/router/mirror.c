@@ -112,14 +112,27 @@ static const struct router_ops drop_ops = {
     .local_reply = drop_reply, .reset = drop_reset, .pause = drop_pause, .resume = drop_resume, .format = no_format,
 };
 
-static void copy_head(struct shadow *s, const struct router *from, bool append_shadow)
+// "host-shadow", before a port.
+static struct str shadow_host(struct str host, struct arena *a)
 {
+    size_t at = host.n;
+    while (at > 0 && host.p[at - 1] >= '0' && host.p[at - 1] <= '9') {
+        at--;
+    }
+    bool port = at > 0 && at < host.n && host.p[at - 1] == ':';
+    size_t n = port ? at - 1 : host.n;
+    return arena_printf(a, "%.*s-shadow%.*s", (int)n, host.p, STR_FMT(str_skip(host, n)));
+}
+
+static void copy_head(struct shadow *s, const struct router *from, const struct mirror *m)
+{
+    bool append_shadow = m->append_shadow;
     struct arena *a = &s->arena;
     s->req = *from->req;
     s->req.method = arena_str(a, from->req->method);
     s->req.path = arena_str(a, from->req->path);
     s->req.scheme = arena_str(a, from->req->scheme);
-    s->req.host = append_shadow ? arena_printf(a, "%.*s-shadow", STR_FMT(from->req->host)) : arena_str(a, from->req->host);
+    s->req.host = m->host.n ? m->host : append_shadow ? shadow_host(from->req->host, a) : arena_str(a, from->req->host);
     s->req.expect_continue = false;
     headers_init(&s->req.headers, a);
     for (struct hdr *x = headers_first(&from->req->headers); x; x = headers_next(&from->req->headers, x)) {
@@ -132,10 +145,11 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
     struct shadow *s = mem_new(struct shadow);
     arena_init(&s->arena, 0, 0);
     loop_task_init(&s->end, end);
-    copy_head(s, from, m->append_shadow);
+    copy_head(s, from, m);
     s->cfg.suppress_envoy_headers = true;
     s->table = route_table_ref((struct route_table *)(uintptr_t)from->table);
-    s->route = (struct route){ .name = from->route->name, .kind = ROUTE_FORWARD, .cluster = m->cluster,
+    s->route = (struct route){ .name = from->route->name, .kind = ROUTE_FORWARD,
+                               .cluster = m->cluster.n ? m->cluster : arena_str(&s->arena, headers_value(&from->req->headers, m->cluster_header)),
                                .max_grpc_timeout_ms = -1,
                                .timeout_ms = from->route->timeout_ms > 0 ? from->route->timeout_ms : ROUTER_TIMEOUT_MS,
                                .hash = from->route->hash, .hash_count = from->route->hash_count };
@@ -153,7 +167,8 @@ void mirror_start(struct router *r)
     for (size_t i = 0; i < r->route->mirror_count; i++) {
         const struct mirror *m = &r->route->mirrors[i];
         // Another draw than the one that chose the cluster, or a mirrored tenth would always be the same tenth.
-        if (!fraction_hit(m->fraction, (r->random >> 32) + i) || !m->cluster.n) {
+        if (!fraction_hit(m->fraction, (r->random >> 32) + i) ||
+            (!m->cluster.n && !headers_value(&r->req->headers, m->cluster_header).n)) {
             continue;
         }
         struct shadow *s = shadow_new(r, m);

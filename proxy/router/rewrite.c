@@ -2,7 +2,7 @@
 // What a route does to host and path, and the addresses of redirects.
 #include "lib/http/url.h"
 #include "lib/regex/regex.h"
-#include "proxy/router/router.h"
+#include "proxy/router/internal.h"
 
 // pq with its first n bytes replaced.
 static struct str replace_front(struct str pq, size_t n, struct str with, struct arena *a)
@@ -39,7 +39,13 @@ static struct str rewrite_path(const struct route *rt, struct str pq, struct are
     return pq;
 }
 
-static void set_host(struct router *r, struct str host)
+static struct str without_query(struct str pq)
+{
+    ptrdiff_t q = str_find(pq, '?');
+    return q >= 0 ? str_n(pq.p, (size_t)q) : pq;
+}
+
+void route_set_host(struct router *r, struct str host)
 {
     struct headers *h = &r->req->headers;
     if (r->route->append_x_forwarded_host && !str_eq(host, r->req->host)) {
@@ -47,7 +53,7 @@ static void set_host(struct router *r, struct str host)
         headers_set_id(h, HDR_X_FORWARDED_HOST,
                        old.n ? arena_printf(r->arena, "%.*s,%.*s", STR_FMT(old), STR_FMT(r->req->host)) : r->req->host);
     }
-    if (!r->cfg->suppress_envoy_headers && !str_eq(host, r->req->host)) {
+    if (!r->cfg->suppress_envoy_headers) {
         headers_set(h, STR("x-envoy-original-host"), r->req->host);
     }
     r->req->host = host;
@@ -57,14 +63,19 @@ void route_rewrite(struct router *r)
 {
     const struct route *rt = r->route;
     if (r->weighted && r->weighted->host_rewrite.n) {
-        set_host(r, r->weighted->host_rewrite);
+        r->req->host = r->weighted->host_rewrite; // without a trace, as Envoy does
     }
-    if (rt->host_rewrite.n) {
-        set_host(r, rt->host_rewrite);
+    if (rt->host_rewrite_re) {
+        struct str path = without_query(r->req->path), out;
+        if (regex_replace_all(rt->host_rewrite_re, path, rt->host_rewrite_sub, r->arena, &out)) {
+            route_set_host(r, out);
+        }
+    } else if (rt->host_rewrite.n) {
+        route_set_host(r, rt->host_rewrite);
     } else if (rt->host_rewrite_header.n) {
         struct str v = headers_value(&r->req->headers, rt->host_rewrite_header);
         if (v.n) {
-            set_host(r, v);
+            route_set_host(r, v);
         }
     }
     if ((!rt->has_prefix_rewrite && !rt->rewrite_re) || !r->req->path.n) { // CONNECT has no path
@@ -74,12 +85,10 @@ void route_rewrite(struct router *r)
     if (!path.n || path.p[0] != '/') {
         path = arena_printf(r->arena, "/%.*s", STR_FMT(path)); // a rewrite to nothing, or without its slash
     }
-    if (!str_eq(path, r->req->path)) {
-        if (!r->cfg->suppress_envoy_headers) {
-            headers_set_id(&r->req->headers, HDR_X_ENVOY_ORIGINAL_PATH, r->req->path);
-        }
-        r->req->path = path;
+    if (!r->cfg->suppress_envoy_headers) {
+        headers_set_id(&r->req->headers, HDR_X_ENVOY_ORIGINAL_PATH, r->req->path);
     }
+    r->req->path = path;
 }
 
 // ---- redirects (route.v3.RedirectAction) ----
@@ -91,12 +100,6 @@ static struct str without_port(struct str host)
         i--;
     }
     return i > 0 && i < host.n && host.p[i - 1] == ':' ? str_n(host.p, i - 1) : host;
-}
-
-static struct str without_query(struct str pq)
-{
-    ptrdiff_t q = str_find(pq, '?');
-    return q >= 0 ? str_n(pq.p, (size_t)q) : pq;
 }
 
 static struct str redirect_to_path(const struct route *rt, struct str pq, struct arena *a)

@@ -103,7 +103,7 @@ void router_start(struct router *r)
     r->prio = r->route->high_priority;
     r->start_ms = loop_now_ms(r->worker->loop);
     router_policy(r);
-    r->keep_body = !r->body_end && (r->retries_left || method_is_idempotent(r->req->method));
+    r->keep_body = !r->body_end && (r->retries_left || r->route->redirects || method_is_idempotent(r->req->method));
     if (!r->cluster.n || !upstream_cluster(r->worker, r->cluster)) {
         stat_inc(r->http_stats, STAT_ID_HTTP_NO_CLUSTER);
         r->info->upstream_cluster = str_n(NULL, 0);

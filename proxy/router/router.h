@@ -38,8 +38,8 @@ struct router_ops {
     // A header value with operators. resp: NULL before there is one.
     struct str (*format)(struct router *r, const struct format *f, const struct http_response *resp);
     // The route follows redirects (route.internal_redirect_policy) and the answer is one of the codes: true when the request starts over, after
-    // the call; the router is then destroyed by its owner. body: what the next request may carry again, when complete. NULL = never.
-    bool (*follow)(struct router *r, const struct http_response *resp, struct buf *body, bool body_complete);
+    // the call; the router is then destroyed by its owner. body: the whole request body, taken. NULL = never.
+    bool (*follow)(struct router *r, const struct http_response *resp, struct buf *body);
 };
 
 struct router_cfg { // router.v3.Router
@@ -99,7 +99,7 @@ struct router {
     uint64_t retry_wait_ms;    // the upstream said when to come back; 0 = back-off
     size_t replay_max;
     int prio;                  // 0 DEFAULT, 1 HIGH: whose limits count
-    uint32_t priorities_tried; // previous_priorities: bits
+    uint32_t priorities_tried, priorities_seen; // previous_priorities: bits to pass over, and to pass over from the next update on
     uint32_t priority_attempts;
     uint32_t retries_left;
     uint8_t stale_retries;

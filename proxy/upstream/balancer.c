@@ -208,6 +208,25 @@ static bool was_tried(const struct pick *p, const struct host *h)
     return false;
 }
 
+// Envoy's previous_priorities: the first level that is not avoided and has hosts. NULL = all are avoided.
+static struct level *level_beside(struct cluster_worker *cw, struct lb *lb, uint32_t avoid)
+{
+    for (size_t i = 0; i < lb->level_count; i++) {
+        struct level *l = &lb->levels[i];
+        bool avoided = l->priority < 32 && (avoid >> l->priority & 1);
+        if (avoided || l->closed || l->healthy_hosts == 0) {
+            continue;
+        }
+        if (!l->group_count) { // no picks come here otherwise
+            level_fill(cw, lb, l);
+        }
+        if (l->group_count) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
 // x: hash or random number. By priority loads, as Envoy.
 static struct level *choose_level(struct lb *lb, uint64_t x)
 {
@@ -310,6 +329,10 @@ const struct endpoint *lb_choose(struct cluster_worker *cw, struct lb *lb, const
         struct level *l = choose_level(lb, by_hash ? (d.has_hash ? d.hash : d.random) : lb->level_count > 1 ? rand_u64() : 0);
         if (!l) {
             return NULL;
+        }
+        if (p->avoid_priorities) {
+            struct level *beside = level_beside(cw, lb, p->avoid_priorities);
+            l = beside ? beside : l;
         }
         g = level_group(l);
         i = draw_from(lb, g, &d);

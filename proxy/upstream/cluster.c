@@ -253,19 +253,21 @@ bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picke
 {
     struct host *h = NULL;
     const struct transport_cfg *t = NULL;
+    uint32_t priority = 0;
     if (cw->snap->cfg->type == CLUSTER_ORIGINAL_DST) {
         h = original_dst_pick(cw, p);
         t = transport_without_metadata(cw->snap->cfg);
     } else {
         const struct endpoint *e = balancer_pick(cw, p);
         h = e ? e->host : NULL;
+        priority = e ? e->priority : 0;
         t = e ? transport_of(cw->snap->cfg, e) : NULL;
     }
     if (!h || !t) {
         stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
         return false;
     }
-    *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap) };
+    *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap), .priority = priority };
     return true;
 }
 

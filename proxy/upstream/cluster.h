@@ -54,12 +54,14 @@ struct pick {                        // what a balancer may know
     int reselect;                    // host_selection_retry_max_attempts
     const struct subset_key *subset; // metadata_match of the route or weighted cluster; NULL = none
     size_t subset_count;
+    uint32_t avoid_priorities;       // previous_priorities: bits of priorities to pass over while another has hosts
 };
 // The chosen endpoint: host and cs counted for the caller (picked_release), transport resolved. false = nobody available.
 struct picked {
     struct host *host;
     const struct transport_cfg *transport; // in the cluster's cfg: hold cs
     struct cluster_snap *cs;         // ref
+    uint32_t priority;               // of the endpoint
 };
 bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picked *ret);
 void picked_release(struct picked *p);

@@ -7,6 +7,7 @@
 //   idle        ready; the most recently used one is taken first, so that the others can age and go
 // Requests that find no room wait in `waiting`; each has (a share of) a connection on its way, as far as the breaker allows.
 // A pool that is not for new requests any more (its host or its configuration is gone) moves to cluster_priv.draining and ends when empty.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/base/hash.h"
@@ -208,6 +209,11 @@ static void connect_closed(struct conn *c, enum conn_close why)
     struct pool *p = pc->pool;
     enum pool_failure f = upstream_connect_failed(p->cw, p->host, c, why);
     const char *detail = c->close_detail; // lives until the end of the turn
+    char refused[96];
+    if (!detail && c->connect_errno) { // Envoy's words
+        snprintf(refused, sizeof(refused), "delayed connect error: %s", strerrordesc_np(c->connect_errno));
+        detail = refused;
+    }
     pool_conn_free(pc);
     connect_lost(p, f, detail);
     pool_connect(p); // one waiter less each time, so this ends

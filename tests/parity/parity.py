@@ -175,6 +175,8 @@ class Setup:
         args = ["-c", str(path), "--concurrency", "1"]
         if self.kind == "envoy":
             args += ["--disable-hot-restart", "-l", "warning", "--file-flush-interval-msec", "20"]
+        else:
+            args += ["--drain-time-s", "0"]
         self.out = self.folder / "proxy.log"
         with open(self.out, "wb") as out:
             self.p = subprocess.Popen([self.program, *args], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder)
@@ -245,16 +247,17 @@ class Setup:
                 return Broken(str(e))
 
     def log_lines(self, want):
-        """Access log entries by case; waits until there are `want`."""
+        """Access log entries by case; waits until each case has as many as `want` says."""
         def complete():
             lines = self.log.read_text(errors="replace").splitlines()
-            return lines if len(lines) >= want else None
+            names = [x.split("\t")[0] for x in lines]
+            return (lines or [""]) if all(names.count(n) >= k for n, k in want.items()) else None
         try:
             lines = harness.wait_for("access log entries", complete, WAIT_S)
         except harness.MeshError:
             lines = self.log.read_text(errors="replace").splitlines()
         out = {}
-        for line in lines:
+        for line in filter(None, lines):
             entry = dict(zip(LOG_NAMES, self._clean(line.split("\t"))))
             out.setdefault(entry.pop("case"), []).append(entry)
         return out
@@ -343,6 +346,11 @@ def load(path):
     return spec
 
 
+def lines_of(case, kind):
+    n = case.get("log_lines", 1)
+    return n[kind] if isinstance(n, dict) else n
+
+
 def observe(path, program, kind, only=None):
     """{case: what was seen} for the file."""
     spec = load(path)
@@ -351,7 +359,7 @@ def observe(path, program, kind, only=None):
         setup = Setup(spec, program, kind, folder)
         try:
             got = {c["name"]: setup.run(c) for c in cases}
-            logs = setup.log_lines(sum(c.get("repeat", 1) * c.get("log_lines", 1) for c in cases))
+            logs = setup.log_lines({c["name"]: c.get("repeat", 1) * lines_of(c, kind) for c in cases})
         finally:
             setup.close()
     for name, g in got.items():
@@ -386,7 +394,7 @@ def differences(want, got):
 def matches(pattern, path):
     """Patterns of `differs`: a path where [*] stands for any index, or the beginning of one."""
     p, x = re.sub(r"\[\d+\]", "[*]", pattern), re.sub(r"\[\d+\]", "[*]", path)
-    return x == p or x.startswith(p + ".")
+    return x == p or x.startswith((p + ".", p + "["))
 
 
 def judge(case, want, got):

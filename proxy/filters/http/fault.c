@@ -2,6 +2,7 @@
 // envoy.filters.http.fault: delays and aborts a share of the requests, to see what clients make of it. A route's configuration replaces the
 // listener's.
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "envoy/extensions/filters/http/fault/v3/fault.pb-c.h"
@@ -22,12 +23,19 @@ struct fault_cfg {
     int status;      // HTTP, 0 = grpc_status
     int grpc_status;
     struct str body;
+    struct str cluster;        // upstream_cluster: only requests to it; empty = all
+    struct str *nodes;         // downstream_nodes: only requests of these; none = all
+    size_t node_count;
+    bool limited;
+    uint32_t max_active;
+    atomic_uint *active;       // shared by all workers; counted when limited
 };
 
 struct fault_state {
     const struct fault_cfg *cfg;
     struct timer timer;
     struct http_filter *filter;
+    bool counted;
 };
 
 typedef Envoy__Extensions__Filters__Http__Fault__V3__HTTPFault pb_fault;
@@ -81,11 +89,13 @@ static int fault_parse(struct config_ctx *ctx, const void *msg, struct arena *ar
     if (m->response_rate_limit) {
         return err_set(err, -ENOTSUP, "response_rate_limit: is not supported");
     }
-    if (m->max_active_faults) {
-        return err_set(err, -ENOTSUP, "max_active_faults: is not supported");
-    }
-    if ((m->upstream_cluster && m->upstream_cluster[0]) || m->n_downstream_nodes) {
-        return err_set(err, -ENOTSUP, "upstream_cluster, downstream_nodes: are not supported");
+    c->limited = m->max_active_faults != NULL;
+    c->max_active = m->max_active_faults ? m->max_active_faults->value : 0;
+    c->active = arena_new(arena, atomic_uint);
+    c->cluster = arena_str(arena, str_c(m->upstream_cluster ? m->upstream_cluster : ""));
+    c->nodes = arena_array(arena, struct str, m->n_downstream_nodes + 1);
+    for (size_t i = 0; i < m->n_downstream_nodes; i++) {
+        c->nodes[c->node_count++] = arena_str(arena, str_c(m->downstream_nodes[i]));
     }
     c->headers = arena_array(arena, struct header_matcher, m->n_headers + 1);
     for (size_t i = 0; i < m->n_headers; i++, c->header_count++) {
@@ -98,8 +108,22 @@ static int fault_parse(struct config_ctx *ctx, const void *msg, struct arena *ar
     return rc < 0 || !m->abort ? rc : parse_abort(m->abort, arena, c, err);
 }
 
+static bool from_node(const struct fault_cfg *c, const struct http_request *req)
+{
+    struct str node = headers_value(&req->headers, STR("x-envoy-downstream-service-node"));
+    for (size_t i = 0; i < c->node_count; i++) {
+        if (node.p && str_eq(node, c->nodes[i])) {
+            return true;
+        }
+    }
+    return c->node_count == 0;
+}
+
 static bool matches(const struct http_filter *f, const struct fault_cfg *c, const struct http_request *req)
 {
+    if ((c->cluster.n && !str_eq(c->cluster, f->stream->info.upstream_cluster)) || !from_node(c, req)) {
+        return false;
+    }
     const struct match_request r = { .method = req->method, .path = req->path, .authority = req->host, .scheme = req->scheme,
                                      .headers = &req->headers, .arena = &f->stream->arena };
     for (size_t i = 0; i < c->header_count; i++) {
@@ -114,6 +138,30 @@ static bool number(const struct http_request *req, struct str name, uint64_t max
 {
     struct str v = headers_value(&req->headers, name);
     return v.n && str_to_u64(v, max, ret);
+}
+
+// The configured share, or the smaller one that the client asks for.
+static bool share_hit(struct fraction share, bool by_header, const struct http_request *req, struct str header)
+{
+    uint64_t n;
+    if (by_header && number(req, header, UINT32_MAX, &n) && n < share.numerator) {
+        share.numerator = (uint32_t)n;
+    }
+    return fraction_hit(share, rand_u64());
+}
+
+// A place among the faults that may be active at a time.
+static bool begin_fault(struct fault_state *st)
+{
+    if (!st->cfg->limited || st->counted) {
+        return true;
+    }
+    if (atomic_fetch_add_explicit(st->cfg->active, 1, memory_order_relaxed) >= st->cfg->max_active) {
+        atomic_fetch_sub_explicit(st->cfg->active, 1, memory_order_relaxed);
+        return false;
+    }
+    st->counted = true;
+    return true;
 }
 
 static void reply_grpc(struct http_filter *f, int status)
@@ -134,12 +182,12 @@ static void reply_grpc(struct http_filter *f, int status)
 // True when the request was answered.
 static bool abort_now(struct http_filter *f)
 {
-    const struct fault_state *st = f->state;
+    struct fault_state *st = f->state;
     const struct fault_cfg *c = st->cfg;
-    if (!c->abort || !fraction_hit(c->abort_share, rand_u64())) {
+    const struct http_request *req = &f->stream->req;
+    if (!c->abort || !share_hit(c->abort_share, c->abort_by_header, req, STR("x-envoy-fault-abort-request-percentage")) || !begin_fault(st)) {
         return false;
     }
-    const struct http_request *req = &f->stream->req;
     uint64_t status = (uint64_t)c->status;
     if (c->abort_by_header) {
         uint64_t grpc;
@@ -169,7 +217,7 @@ static void on_timer(struct timer *t)
 static uint64_t delay_of(const struct fault_cfg *c, const struct http_request *req)
 {
     uint64_t ms = c->delay_ms;
-    if (!c->delay || !fraction_hit(c->delay_share, rand_u64())) {
+    if (!c->delay || !share_hit(c->delay_share, c->delay_by_header, req, STR("x-envoy-fault-delay-request-percentage"))) {
         return 0;
     }
     return c->delay_by_header && !number(req, STR("x-envoy-fault-delay-request"), FAULT_DELAY_MAX_MS, &ms) ? 0 : ms;
@@ -186,7 +234,7 @@ static enum http_filter_status fault_on_request(struct http_filter *f, struct ht
     st->cfg = c;
     st->filter = f;
     uint64_t ms = delay_of(c, req);
-    if (ms) {
+    if (ms && begin_fault(st)) {
         f->stream->info.flags |= RF(DELAY_INJECTED);
         timer_init(&st->timer, on_timer);
         timer_set(f->stream->worker->loop, &st->timer, ms);
@@ -200,6 +248,9 @@ static void fault_on_destroy(struct http_filter *f)
     struct fault_state *st = f->state;
     if (st->timer.fn) {
         timer_cancel(&st->timer);
+    }
+    if (st->counted) {
+        atomic_fetch_sub_explicit(st->cfg->active, 1, memory_order_relaxed);
     }
 }
 

@@ -77,6 +77,11 @@ static void to_resume(struct router *r)
     stream_resume_request(stream_of(r));
 }
 
+static bool to_follow(struct router *r, const struct http_response *resp, struct buf *body)
+{
+    return stream_follow(stream_of(r), resp, body);
+}
+
 static struct str to_format(struct router *r, const struct format *f, const struct http_response *resp)
 {
     struct stream *s = stream_of(r);
@@ -86,7 +91,7 @@ static struct str to_format(struct router *r, const struct format *f, const stru
 
 static const struct router_ops ops = {
     .response = to_response, .informational = to_informational, .data = to_data, .trailers = to_trailers,
-    .local_reply = to_local_reply, .reset = to_reset, .pause = to_pause, .resume = to_resume, .format = to_format,
+    .local_reply = to_local_reply, .reset = to_reset, .pause = to_pause, .resume = to_resume, .format = to_format, .follow = to_follow,
 };
 
 static enum http_filter_status on_request(struct http_filter *f, struct http_request *req)

@@ -63,7 +63,7 @@ static void operators(void **state)
     (void)state;
     assert_string_equal(run("%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%"), "GET /a?b=c HTTP/1.1");
     assert_string_equal(run("%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%"),
-                        "503 UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+                        "503 URX,UF UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
     assert_string_equal(run("%RESPONSE_CODE_DETAILS% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%"),
                         "upstream_reset{a_b} upstream reset{a b}");
     assert_string_equal(run("%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%"),
@@ -154,7 +154,7 @@ static void default_format(void **state)
 {
     (void)state;
     assert_string_equal(run(format_default_text),
-                        "[2025-11-21T02:59:31.123Z] \"GET /a?b=c HTTP/1.1\" 503 UF,URX 0 91 12 7 \"-\" "
+                        "[2025-11-21T02:59:31.123Z] \"GET /a?b=c HTTP/1.1\" 503 URX,UF 0 91 12 7 \"-\" "
                         "\"curl/7 \\\"x\\\"\\x09\\\\\" \"id-1\" \"shop:80\" \"-\"\n");
 }
 

@@ -14,7 +14,7 @@ static void flags_as_text(void **state)
     (void)state;
     char out[RF_TEXT_MAX];
     assert_string_equal(response_flags_text(0, false, out), "-");
-    assert_string_equal(response_flags_text(RF(UPSTREAM_CONNECT_FAILURE) | RF(UPSTREAM_RETRY_LIMIT), false, out), "UF,URX");
+    assert_string_equal(response_flags_text(RF(UPSTREAM_CONNECT_FAILURE) | RF(UPSTREAM_RETRY_LIMIT), false, out), "URX,UF");
     assert_string_equal(response_flags_text(RF(NO_ROUTE), true, out), "NoRouteFound");
     // all at once stay within the buffer
     assert_true(strlen(response_flags_text(UINT32_MAX, true, out)) < RF_TEXT_MAX);

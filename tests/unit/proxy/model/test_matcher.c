@@ -98,12 +98,18 @@ static void presence(void **state)
     assert_false(header(m));
 }
 
-static void several_values_are_joined(void **state)
+static void several_fields_are_looked_at_one_by_one(void **state)
 {
     (void)state;
     headers_add(&headers, STR("x-a"), STR("1"));
     headers_add(&headers, STR("x-a"), STR("2"));
-    assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .string = { .value = STR("1,2") } }));
+    assert_false(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .string = { .value = STR("1,2") } }));
+    assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .string = { .value = STR("1") } }));
+    assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .string = { .value = STR("2") } }));
+    // inverted: none may match, or a second field would hide the first
+    assert_false(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .invert = true, .string = { .value = STR("1") } }));
+    assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .invert = true, .string = { .value = STR("3") } }));
+    assert_true(header((struct header_matcher){ .kind = HM_RANGE, .name = STR("x-a"), .from = 2, .to = 3 }));
 }
 
 static void ranges(void **state)
@@ -144,7 +150,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pseudo_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(presence, setup, teardown),
-        cmocka_unit_test_setup_teardown(several_values_are_joined, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_fields_are_looked_at_one_by_one, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(queries, setup, teardown),
     };

@@ -223,7 +223,7 @@ static void retries_end(void **state)
     mesh_expect(&m, c, "retried and the latest reset reason: remote connection failure");
     close(c);
     world_turns(&m.x, 3);
-    assert_string_equal(mesh_logged(&m), "503 UF,URX 3\n");
+    assert_string_equal(mesh_logged(&m), "503 URX,UF 3\n");
     assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 0);
 }
 
@@ -334,7 +334,7 @@ static void upstream_ends_before_and_inside_the_answer(void **state)
     close(c);
     world_turns(&m.x, 3);
     assert_string_equal(mesh_logged(&m), "503 UC upstream_reset_before_response_started{connection_termination}\n"
-                                         "200 UC upstream_reset_after_response_started{connection_termination}\n");
+                                         "200 UPE upstream_reset_after_response_started{protocol_error}\n");
 }
 
 static void client_gone_cancels_the_upstream(void **state)

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Redirects that the proxy follows itself (route.v3.InternalRedirectPolicy): the request starts over with another target, through all
+// filters, as if the client had sent it.
+#include "proxy/access_log/access_log.h"
+#include "proxy/http/internal.h"
+
+// "http://host[:port]/path?query" in parts; only absolute addresses are followed, as in Envoy.
+static bool split_location(struct str url, bool *ret_https, struct str *ret_host, struct str *ret_path, struct arena *a)
+{
+    struct str rest;
+    if (str_starts(url, STR("http://"))) {
+        *ret_https = false;
+        rest = str_skip(url, 7);
+    } else if (str_starts(url, STR("https://"))) {
+        *ret_https = true;
+        rest = str_skip(url, 8);
+    } else {
+        return false;
+    }
+    ptrdiff_t hash = str_find(rest, '#');
+    rest.n = hash >= 0 ? (size_t)hash : rest.n;
+    size_t n = 0;
+    while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?') {
+        if (rest.p[n] == '@') { // nobody's password belongs in an authority
+            return false;
+        }
+        n++;
+    }
+    *ret_host = arena_str(a, str_n(rest.p, n));
+    struct str path = str_skip(rest, n);
+    *ret_path = path.n && path.p[0] == '/' ? arena_str(a, path) : arena_printf(a, "/%.*s", STR_FMT(path));
+    return n > 0;
+}
+
+static bool listed(const struct str *v, size_t n, struct str name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq(v[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool target_allowed(struct stream *s, const struct internal_redirect *p, bool from_https, bool to_https)
+{
+    struct str name = s->route->name;
+    if (p->allow_list && !listed(p->allowed, p->allowed_count, name)) {
+        return false;
+    }
+    if (p->safe_cross_scheme && to_https && !from_https) {
+        return false;
+    }
+    if (p->previous_routes) {
+        if (listed(s->followed, s->followed_count, name) || s->followed_count == STREAM_REDIRECTS_MAX) {
+            return false;
+        }
+        s->followed[s->followed_count++] = name;
+    }
+    return true;
+}
+
+static void log_first_part(struct stream *s)
+{
+    s->info.details = "internal_redirect";
+    s->info.end_ns = loop_now_ns(s->worker->loop);
+    if (s->cfg->access_log_count) {
+        const struct format_ctx ctx = { .info = &s->info, .req = &s->req, .original_path = s->path_original };
+        access_log_write(s->worker, s->cfg->access_logs, s->cfg->access_log_count, &ctx);
+    }
+}
+
+static void start_over(struct loop_task *t)
+{
+    struct stream *s = container_of(t, struct stream, restart);
+    s->restarting = false;
+    log_first_part(s);
+    const struct stream_info old = s->info;
+    chain_reset(s);
+    // What the connection says, and what the client's first head told.
+    s->info = (struct stream_info){ .is_http = true, .protocol = old.protocol, .start_wall_ms = old.start_wall_ms, .start_ns = old.start_ns,
+                                    .request_end_ns = old.request_end_ns, .downstream_remote = old.downstream_remote,
+                                    .downstream_direct_remote = old.downstream_direct_remote, .downstream_local = old.downstream_local,
+                                    .connection_id = old.connection_id, .requested_server_name = old.requested_server_name,
+                                    .downstream_tls = old.downstream_tls, .bytes_received = old.bytes_received };
+    struct buf body = s->restart_body;
+    s->restart_body = (struct buf){ 0 };
+    stream_select_route(s);
+    chain_start(s);
+    if (!s->req.end_stream) {
+        chain_data(s, &body, true);
+    }
+    buf_clear(&body);
+}
+
+// Only what is needed again: the next request is told where it came from.
+static void retarget(struct stream *s, const struct http_response *resp, bool from_https, struct str host, struct str path)
+{
+    struct headers *h = &s->req.headers;
+    const struct internal_redirect *p = s->route->redirects;
+    for (size_t i = 0; i < p->copy_count; i++) {
+        struct str v = headers_value(&resp->headers, p->copy[i]);
+        if (v.p) {
+            headers_set(h, p->copy[i], arena_str(&s->arena, v));
+        } else {
+            headers_remove(h, p->copy[i]);
+        }
+    }
+    headers_set(h, STR("x-envoy-original-url"),
+                arena_printf(&s->arena, "%s://%.*s%.*s", from_https ? "https" : "http", STR_FMT(s->req.host), STR_FMT(s->req.path)));
+    s->req.host = host;
+    s->req.path = path;
+}
+
+bool stream_follow(struct stream *s, const struct http_response *resp, struct buf *body)
+{
+    const struct route *from = s->route;
+    const struct internal_redirect *p = from->redirects;
+    bool to_https, from_https = str_is(s->req.scheme, "https");
+    struct str host, path, old_host = s->req.host, old_path = s->req.path;
+    if (s->redirects >= p->max || s->redirects >= STREAM_REDIRECTS_MAX || !s->down || s->response_started ||
+        !split_location(headers_value_id(&resp->headers, HDR_LOCATION), &to_https, &host, &path, &s->arena) ||
+        (to_https != from_https && !p->cross_scheme)) {
+        return false;
+    }
+    s->req.host = host;
+    s->req.path = path;
+    const struct stream_info info = s->info;
+    const struct virtual_host *vhost = s->vhost;
+    uint64_t idle = s->idle_limit_ms, max = s->max_limit_ms;
+    stream_select_route(s);
+    if (!s->route || !target_allowed(s, p, from_https, to_https)) {
+        s->req.host = old_host;
+        s->req.path = old_path;
+        s->route = from;
+        s->vhost = vhost;
+        s->info = info;
+        s->idle_limit_ms = idle;
+        s->max_limit_ms = max;
+        return false;
+    }
+    s->req.host = old_host;
+    s->req.path = old_path;
+    const struct route *to = s->route;
+    s->route = from;
+    retarget(s, resp, from_https, host, path);
+    s->route = to;
+    s->redirects++;
+    s->info.status = resp->status;
+    s->req.end_stream = s->req.end_stream || body->len == 0;
+    if (resp->status == 303 && !str_is(s->req.method, "GET") && !str_is(s->req.method, "HEAD")) { // RFC 9110 §15.4.4
+        s->req.method = STR("GET");
+        s->req.end_stream = true;
+        s->req.content_length = -1;
+        buf_clear(body);
+    }
+    buf_move(&s->restart_body, body, body->len);
+    s->restarting = true;
+    loop_task_init(&s->restart, start_over);
+    loop_defer(s->worker->loop, &s->restart);
+    return true;
+}
+
+void redirect_cancel(struct stream *s)
+{
+    if (s->restarting) {
+        s->restarting = false;
+        loop_task_cancel(&s->restart);
+    }
+    buf_clear(&s->restart_body);
+}
