@@ -9,6 +9,8 @@
 
 #include "lib/tls/transport_tls.h"
 #include "proxy/access_log/format.h"
+#include "proxy/core/facts.h"
+#include "proxy/core/peer.h"
 
 static struct arena arena;
 static struct http_request req;
@@ -78,6 +80,25 @@ static void operators(void **state)
                         "3 outbound|80||shop - -");
     assert_string_equal(run("100%% %REQ_WITHOUT_QUERY(:PATH)% %REQ(X-REQUEST-ID):2%"), "100% /a id");
     assert_string_equal(run("%REQ(HOST)% %STREAM_ID%"), "shop:80 id-1");
+}
+
+// What metadata exchange and listener filters found out. Hostile texts of a peer are escaped like all others, and bounded.
+static void peers_and_facts(void **state)
+{
+    (void)state;
+    char long_name[400];
+    memset(long_name, 'n', sizeof(long_name));
+    struct peer_info down = { .id = STR("sidecar~x"), .workload = STR("w\n"), .namespace = STR("ns"), .canonical_name = STR("c") };
+    struct peer_info up = { .workload = str_n(long_name, sizeof(long_name)), .app = STR("a") };
+    const struct connection_fact first = { STR("mine"), STR("k"), STR("old"), NULL }, last = { STR("mine"), STR("k"), STR("new"), &first };
+    info.downstream_peer = &down;
+    info.upstream_peer = &up;
+    info.facts = &last;
+    assert_string_equal(run("%FILTER_STATE(downstream_peer)%"), "k8s.deployment.name=w\\x0a,service.name=c,k8s.namespace.name=ns");
+    assert_string_equal(run("%FILTER_STATE(wasm.downstream_peer_id)% %FILTER_STATE(upstream_peer_id)%"), "sidecar~x -");
+    assert_string_equal(run("%FILTER_STATE(upstream_peer:PLAIN)%"), "app.name=a"); // what does not fit is left out
+    assert_string_equal(run("%FILTER_STATE(downstream_peers)% %FILTER_STATE(peer)%"), "- -");
+    assert_string_equal(run("%DYNAMIC_METADATA(mine:k)% %DYNAMIC_METADATA(mine:x)% %DYNAMIC_METADATA(k)%"), "new - -");
 }
 
 static void times(void **state)
@@ -162,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(operators, setup, teardown),
+        cmocka_unit_test_setup_teardown(peers_and_facts, setup, teardown),
         cmocka_unit_test_setup_teardown(times, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_values_cannot_forge_fields_or_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(refused, setup, teardown),
