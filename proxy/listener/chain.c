@@ -234,12 +234,26 @@ static void pre_closed(struct conn *c, enum conn_close why)
 
 static const struct conn_ops pre_ops = { .on_data = pre_data, .on_eof = pre_eof, .on_close = pre_closed };
 
+// No filter that is left out has the last word on who may come in.
+static bool may_go_on(const struct progress *p)
+{
+    const struct listener_cfg *l = p->d->listener;
+    for (size_t i = p->at; i < l->listener_filter_count; i++) {
+        const struct listener_filter_cfg *f = &l->listener_filters[i];
+        const struct listener_filter_ops *ops = filter_ops(f);
+        if (!chain_filter_disabled(p->d, f) && !(ops->may_skip ? ops->may_skip(f->ext.cfg) : ops->sniffs)) {
+            return false;
+        }
+    }
+    return l->continue_on_timeout;
+}
+
 static void timed_out(struct timer *t)
 {
     struct progress *p = container_of(t, struct progress, timeout);
     struct downstream *d = p->d;
     stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_PRE_CX_TIMEOUT);
-    if (d->listener->continue_on_timeout) {
+    if (may_go_on(p)) {
         choose_chain(d);
     } else {
         downstream_close(d);

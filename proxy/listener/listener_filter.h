@@ -17,6 +17,9 @@ struct listener_filter_ops {
     size_t max_bytes; // that on_bytes may ask for; beyond it the filter is done
     // It only wants to know what the client speaks: while the client is silent, the connection may go on without it (server_first.c).
     bool sniffs;
+    // Whether a connection may go on without this filter's verdict when the time is over (continue_on_listener_filters_timeout). Unset: yes if
+    // it sniffs. A filter that the client must satisfy says no, and the connection is closed.
+    bool (*may_skip)(const void *cfg);
 };
 
 #endif

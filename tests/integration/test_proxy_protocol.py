@@ -100,6 +100,20 @@ def test_allow_requests_without(proxy, backend):
     assert [dict(r[1])["x-forwarded-for"] for r in b.seen] == ["192.0.2.7", LOOPBACK]
 
 
+@pytest.mark.parametrize("allow", [False, True])
+def test_time_out_lets_nobody_in_without_a_header(proxy, backend, allow):
+    """continue_on_listener_filters_timeout is for what only looks; a header that must be there must be there."""
+    b = backend(lambda c, b: c.sendall(b"hello"))
+    port = free_port()
+    lst = proxied(port, tcp_proxy("a"), allow_requests_without_proxy_protocol=allow)
+    lst.update({"listener_filters_timeout": "1s", "continue_on_listener_filters_timeout": True})
+    proxy([lst], [cluster("a", [b.port])])
+    with connect(port, 15) as s:
+        s.sendall(b"PROXY TCP4 1.")
+        assert s.recv(10) == (b"hello" if allow else b"")
+    assert b.connections == allow
+
+
 def test_disallowed_version(proxy, backend):
     b = backend(web())
     port = free_port()

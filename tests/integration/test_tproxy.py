@@ -110,8 +110,12 @@ def bootstrap(bind_port=False):
                "additional_addresses": [{"address": {"socket_address": {"address": "::", "port_value": 15006}}}],
                "listener_filters": [listener_filter("envoy.filters.listener.original_dst", "original_dst.v3.OriginalDst"),
                                     listener_filter("envoy.filters.listener.original_src", "original_src.v3.OriginalSrc", mark=1337,
-                                                    bind_port=bind_port)],
-               "filter_chains": [{"filter_chain_match": {"destination_port": 8080}, "filters": [http]}, {"filters": [tcp]}]}
+                                                    bind_port=bind_port),
+                                    listener_filter("envoy.filters.listener.tls_inspector", "tls_inspector.v3.TlsInspector"),
+                                    listener_filter("envoy.filters.listener.http_inspector", "http_inspector.v3.HttpInspector")],
+               "listener_filters_timeout": "0s", "continue_on_listener_filters_timeout": True,
+               "filter_chains": [{"filter_chain_match": {"transport_protocol": "raw_buffer", "application_protocols": ["http/1.1", "h2c"]}, "filters": [http]},
+                                 {"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": [tcp]}]}
     return {"node": {"id": "t", "cluster": "t"}, "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}},
             "static_resources": {"listeners": [inbound], "clusters": [app, other]}}
 
@@ -165,6 +169,23 @@ def echo(c, app):
         if not data:
             return
         c.sendall(data)
+
+
+@pytest.mark.parametrize("pod", [False], indirect=True)
+def test_server_first_sees_the_client_too(pod):
+    def greet(c, app):
+        c.sendall(b"220 ready\r\n")
+        c.sendall(c.recv(100))
+    app = App(2500, greet)
+    try:
+        for version in (4, 6):
+            with client(version, 1, 2500) as s:
+                assert s.recv(100) == b"220 ready\r\n"
+                s.sendall(b"QUIT")
+                assert s.recv(100) == b"QUIT"
+            assert app.peers[-1][0] == CLIENTS[version][1]
+    finally:
+        app.close()
 
 
 @pytest.mark.parametrize("pod", [True], indirect=True)

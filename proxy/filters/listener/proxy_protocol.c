@@ -178,11 +178,18 @@ static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, str
     return LF_DONE;
 }
 
+// A client that sends half a header, or nothing, must not come in without one.
+static bool may_skip(const void *cfg)
+{
+    return ((const struct proxy_protocol_cfg *)cfg)->allow_without;
+}
+
 const struct listener_filter_ops listener_filter_proxy_protocol = {
     .ext = { .name = "envoy.filters.listener.proxy_protocol",
              .type_url = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
              .config_parse = proxy_protocol_config_parse },
     .on_accept = on_accept,
     .on_bytes = on_bytes,
+    .may_skip = may_skip,
     .max_bytes = PROXY_V2_BYTES_MAX,
 };
