@@ -18,7 +18,7 @@ struct cli_options {
     struct str address, control, file, output, color;
     struct str fqdn, subset, direction, name, type, status, cluster;
     struct str listen_address, endpoint_address, level;
-    struct str route, steps, max_failed;
+    struct str route, steps, max_failed, threshold;
     uint32_t port, timeout_ms, interval_ms, min_requests;
     bool verbose, with_headers, no_headers, reset, help;
     enum cli_format format; // from output

@@ -35,6 +35,7 @@ static const struct command pc_commands[] = {
 const struct command cli_commands[] = {
     { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands, NULL },
     { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL, NULL },
+    { "analyze", { NULL, NULL }, "mistakes in Istio YAML, with the codes of istioctl analyze", COMMON | OPT(THRESHOLD), cmd_analyze, NULL, "FILE|FOLDER…" },
     { "rollout", { NULL, NULL }, "moves traffic to a subset step by step, and back when it fails", ROLLOUT, cmd_rollout, NULL, "FILE" },
     { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL, NULL },
     { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL, NULL },

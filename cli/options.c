@@ -46,6 +46,7 @@ static const struct option_def {
     [OPT_INTERVAL] = { "interval", 0, KIND_NUMBER, AT(interval_ms), 86400000, "MS", "shortest time of one step, in milliseconds (30000)" },
     [OPT_MIN_REQUESTS] = { "min-requests", 0, KIND_NUMBER, AT(min_requests), 1000000000, "N", "requests that a step must see before the next (20)" },
     [OPT_MAX_FAILED] = { "max-failed", 0, KIND_TEXT, AT(max_failed), 0, "PERCENT", "failed requests of a step that are still good (1)" },
+    [OPT_THRESHOLD] = { "failure-threshold", 0, KIND_TEXT, AT(threshold), 0, "LEVEL", "exit with 79 from this level on: Info, Warning, Error (Error)" },
     [OPT_HELP] = { "help", 'h', KIND_SWITCH, AT(help), 0, NULL, "this page" },
 };
 

@@ -33,6 +33,7 @@ enum option_id {
     OPT_INTERVAL,
     OPT_MIN_REQUESTS,
     OPT_MAX_FAILED,
+    OPT_THRESHOLD,
     OPT_HELP,
     OPT_COUNT
 };

@@ -173,6 +173,22 @@ int cp_load(const char *folder, struct cp_config **ret, struct err *err)
     return finish(&l, load_folder(&l, folder, 0, &files), ret);
 }
 
+int cp_check_document(const struct json *doc, const char *file, struct err *err)
+{
+    struct str kind = json_str(doc, "kind");
+    for (size_t i = 0; i < array_len(kinds); i++) {
+        if (str_is(kind, kinds[i].kind)) {
+            struct loader l = loader_new(err);
+            l.file = file;
+            int rc = load_document(&l, doc);
+            map_fini(&l.seen);
+            cp_config_free(l.c);
+            return rc;
+        }
+    }
+    return 0;
+}
+
 int cp_load_text(struct str text, const char *name, struct cp_config **ret, struct err *err)
 {
     struct loader l = loader_new(err);

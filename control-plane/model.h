@@ -316,6 +316,9 @@ int cp_load(const char *folder, struct cp_config **ret, struct err *err);
 // The same from one text (tests, fuzzing).
 int cp_load_text(struct str text, const char *name, struct cp_config **ret, struct err *err);
 void cp_config_free(struct cp_config *c);
+struct json;
+// One document alone, without what it refers to. Kinds that are not ours are fine.
+int cp_check_document(const struct json *doc, const char *file, struct err *err);
 
 // All labels of want are in have.
 bool cp_labels_match(const struct cp_labels *want, const struct cp_labels *have);

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control-plane/analyze.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control-plane/analyze_int.h"
+#include "lib/base/check.h"
+
+const char *cp_level_name(enum cp_level l)
+{
+    static const char *const names[] = { [CP_ERROR] = "Error", [CP_WARNING] = "Warning", [CP_INFO] = "Info" };
+    return names[l];
+}
+
+static void *grow(struct arena *a, void **v, size_t *n, size_t *cap, size_t size)
+{
+    if (*n == *cap) {
+        size_t want = *cap ? *cap * 2 : 32;
+        void *p = arena_zalloc(a, want * size);
+        if (*n) {
+            memcpy(p, *v, *n * size);
+        }
+        *v = p;
+        *cap = want;
+    }
+    return (char *)*v + size * (*n)++;
+}
+
+void an_report(struct analysis *x, enum cp_level level, const char *code, const struct an_object *o, const struct json *at, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    struct cp_finding *f = grow(x->a, (void **)&x->found, &x->found_count, &x->found_cap, sizeof(*f));
+    *f = (struct cp_finding){ .level = level,
+                              .code = code,
+                              .file = o->file,
+                              .line = at ? at->line : o->doc ? o->doc->line : 0,
+                              .origin = arena_printf(x->a, "%.*s %.*s/%.*s", STR_FMT(o->kind), STR_FMT(o->ns), STR_FMT(o->name)),
+                              .text = arena_str(x->a, str_c(text)) };
+}
+
+const struct an_object *an_next(const struct analysis *x, const char *kind, size_t *at)
+{
+    for (; *at < x->n; (*at)++) {
+        if (str_is(x->v[*at].kind, kind)) {
+            return &x->v[(*at)++];
+        }
+    }
+    return NULL;
+}
+
+struct str an_full(struct analysis *x, struct str host, struct str ns)
+{
+    if (!host.n || str_find(host, '.') >= 0 || str_is(host, "*")) {
+        return host;
+    }
+    return arena_printf(x->a, "%.*s.%.*s.svc.cluster.local", STR_FMT(host), STR_FMT(ns));
+}
+
+const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns)
+{
+    struct str full = an_full(x, host, ns);
+    for (size_t i = 0; i < x->host_count; i++) {
+        const struct an_host *h = &x->hosts[i];
+        if ((cp_host_covers(h->name, full) || str_eq(h->name, host)) && cp_exported(&h->o->export, h->o->ns, ns)) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+static void take_export(struct analysis *x, struct an_object *o)
+{
+    const struct json *list = json_get(o->spec, "exportTo");
+    o->export.v = arena_array(x->a, struct str, (list ? list->count : 0) + 1);
+    for (const struct json *n = list && list->type == JSON_ARRAY ? list->first : NULL; n; n = n->next) {
+        o->export.v[o->export.n++] = n->text;
+    }
+}
+
+// What a kind of ours says wrongly. Fields that are Istio's and only remora-control does not have are no mistakes.
+static void check_schema(struct analysis *x, const struct an_object *o)
+{
+    static const char *const beyond[] = { "tunnel: unknown", "zoneAwareLbSetting: unknown", "not supported", "exponentialDelay: unknown",
+                                          "http2Error: unknown", "sourceSubnet: unknown", "consecutiveErrors: unknown", "network: unknown" };
+    struct err err = { 0 };
+    if (!cp_check_document(o->doc, o->file, &err)) {
+        return;
+    }
+    // "FILE:LINE: what" with the place taken off
+    struct str rest = str_c(err.msg), file = str_c(o->file);
+    struct json at = { .line = o->doc->line };
+    if (str_starts(rest, file)) {
+        uint64_t line;
+        rest = str_skip(rest, file.n + 1);
+        if (str_to_u64(str_split(&rest, ':'), 1 << 30, &line)) {
+            at.line = (int)line;
+        }
+        rest = str_trim(rest);
+    }
+    for (size_t i = 0; i < array_len(beyond); i++) {
+        if (str_find_str(rest, str_c(beyond[i])) >= 0) {
+            an_report(x, CP_INFO, "REM0001", o, &at, "remora-control does not have this: %.*s", STR_FMT(rest));
+            return;
+        }
+    }
+    an_report(x, CP_ERROR, "IST0106", o, &at, "not valid: %.*s", STR_FMT(rest));
+}
+
+static void take_hosts(struct analysis *x, const struct an_object *o)
+{
+    if (str_is(o->kind, "Service")) {
+        struct an_host *h = grow(x->a, (void **)&x->hosts, &x->host_count, &x->host_cap, sizeof(*h));
+        *h = (struct an_host){ .name = an_full(x, o->name, o->ns), .o = o, .ports = json_get(o->spec, "ports") };
+        return;
+    }
+    const struct json *list = str_is(o->kind, "ServiceEntry") ? json_get(o->spec, "hosts") : NULL;
+    for (const struct json *n = list && list->type == JSON_ARRAY ? list->first : NULL; n; n = n->next) {
+        struct an_host *h = grow(x->a, (void **)&x->hosts, &x->host_count, &x->host_cap, sizeof(*h));
+        *h = (struct an_host){ .name = n->text, .o = o, .ports = json_get(o->spec, "ports") };
+    }
+}
+
+static void take_document(struct analysis *x, const struct json *doc, const char *file)
+{
+    const struct json *meta = json_get(doc, "metadata"), *spec = json_get(doc, "spec");
+    struct str ns = json_str(meta, "namespace");
+    struct an_object *o = grow(x->a, (void **)&x->v, &x->n, &x->cap, sizeof(*o));
+    *o = (struct an_object){ .doc = doc, .spec = spec && spec->type == JSON_OBJECT ? spec : NULL, .file = file, .kind = json_str(doc, "kind"),
+                             .name = json_str(meta, "name"), .ns = ns.n ? ns : STR("default") };
+    take_export(x, o);
+}
+
+static int worse(const void *a, const void *b)
+{
+    const struct cp_finding *f = a, *g = b;
+    int d = (int)f->level - (int)g->level;
+    d = d ? d : strcmp(f->code ? f->code : "", g->code ? g->code : "");
+    d = d ? d : str_cmp(f->origin, g->origin);
+    d = d ? d : f->line - g->line;
+    return d ? d : str_cmp(f->text, g->text);
+}
+
+size_t cp_analyze(const struct cp_source *v, size_t n, struct arena *a, struct cp_finding **ret)
+{
+    struct analysis x = { .a = a };
+    for (size_t i = 0; i < n; i++) {
+        struct json *docs = NULL;
+        struct err err = { 0 };
+        if (yaml_parse(v[i].text, a, &docs, &err)) {
+            an_report(&x, CP_ERROR, NULL, &(struct an_object){ .file = v[i].name }, NULL, "%s", err.msg);
+            continue;
+        }
+        for (const struct json *d = docs->first; d; d = d->next) {
+            take_document(&x, d, v[i].name);
+        }
+    }
+    for (size_t i = 0; i < x.n; i++) {
+        take_hosts(&x, &x.v[i]);
+        check_schema(&x, &x.v[i]);
+    }
+    an_virtual_services(&x);
+    an_conflicting_hosts(&x);
+    an_rules(&x);
+    an_service_entries(&x);
+    if (x.found_count) {
+        qsort(x.found, x.found_count, sizeof(*x.found), worse);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < x.found_count; i++) { // a rule with many matches is named once
+        if (!kept || worse(&x.found[kept - 1], &x.found[i]) || strcmp(x.found[kept - 1].file, x.found[i].file)) {
+            x.found[kept++] = x.found[i];
+        }
+    }
+    *ret = x.found;
+    return kept;
+}

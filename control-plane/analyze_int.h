@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the analyzer.
+#ifndef CONTROL_PLANE_ANALYZE_INT_H
+#define CONTROL_PLANE_ANALYZE_INT_H
+
+#include "control-plane/analyze.h"
+#include "control-plane/model.h"
+#include "lib/base/json.h"
+
+struct an_object {
+    const struct json *doc, *spec; // spec may be NULL
+    const char *file;
+    struct str kind, ns, name;
+    struct cp_export export;
+};
+struct an_host { // of a ServiceEntry or Service
+    struct str name;
+    const struct an_object *o;
+    const struct json *ports; // list with "number" or "port"
+};
+struct analysis {
+    struct arena *a;
+    struct an_object *v;
+    size_t n, cap;
+    struct an_host *hosts;
+    size_t host_count, host_cap;
+    struct cp_finding *found;
+    size_t found_count, found_cap;
+};
+
+// at: the node whose line is reported; NULL: the object's first line.
+__attribute__((format(printf, 6, 7))) void an_report(struct analysis *x, enum cp_level level, const char *code, const struct an_object *o,
+                                                      const struct json *at, const char *fmt, ...);
+// The n-th object of a kind after *at (start with 0); NULL at the end.
+const struct an_object *an_next(const struct analysis *x, const char *kind, size_t *at);
+// A host name as the object's namespace means it.
+struct str an_full(struct analysis *x, struct str host, struct str ns);
+const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns);
+
+void an_virtual_services(struct analysis *x);
+void an_conflicting_hosts(struct analysis *x);
+void an_rules(struct analysis *x);
+void an_service_entries(struct analysis *x);
+// Rules that can never be reached, and matches that earlier ones take, of one VirtualService.
+void an_matches(struct analysis *x, const struct an_object *o);
+
+#endif
