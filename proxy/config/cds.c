@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.pb-c.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb-c.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
@@ -229,6 +230,39 @@ static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *er
     return 0;
 }
 
+// Name servers of the cluster's own; the rest of c-ares' options is tuning that lib/net/dns does its own way.
+static int build_resolver(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
+{
+    Envoy__Extensions__Network__DnsResolver__Cares__V3__CaresDnsResolverConfig *o = NULL;
+    struct err e = { 0 };
+    if (!m->typed_dns_resolver_config) {
+        return 0;
+    }
+    if (pb_any_unpack_as(Envoy__Extensions__Network__DnsResolver__Cares__V3__CaresDnsResolverConfig,
+                         envoy__extensions__network__dns_resolver__cares__v3__cares_dns_resolver_config,
+                         m->typed_dns_resolver_config->typed_config, ctx->scratch, &o, &e)) {
+        return cfg_fail(err, "typed_config", "%.900s", e.msg);
+    }
+    if (CFG_KNOWN(o, err, "resolvers", "filter_unroutable_families", "dns_resolver_options", "udp_max_queries", "query_timeout_seconds",
+                  "query_tries", "rotate_nameservers", "edns0_max_payload_size", "max_udp_channel_duration", "reinit_channel_on_timeout",
+                  "qcache_max_ttl")) {
+        return cfg_in(err, "typed_config");
+    }
+    for (size_t i = 0; i < o->n_resolvers; i++) {
+        struct addr a;
+        char text[ADDR_TEXT_MAX];
+        if (build_address(o->resolvers[i], ctx->scratch, &a, err)) {
+            return cfg_in(err, "typed_config.resolvers[%zu]", i);
+        }
+        if (a.family == AF_UNIX) {
+            return cfg_fail(err, "typed_config.resolvers", "entry %zu: must be an IP address", i);
+        }
+        a.port = a.port ? a.port : 53;
+        c->dns_servers = arena_printf(ctx->arena, "%.*s%s%s", STR_FMT(c->dns_servers), i ? "," : "", addr_text(&a, text));
+    }
+    return 0;
+}
+
 static int build_dns(const cluster *m, struct cluster_cfg *c, struct err *err)
 {
     static const enum dns_lookup lookups[] = { DNS_LOOKUP_AUTO, DNS_LOOKUP_V4, DNS_LOOKUP_V6, DNS_LOOKUP_V4_PREFERRED, DNS_LOOKUP_ALL };
@@ -282,6 +316,9 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
     c->eds_service_name = c->name;
     if (c->type == CLUSTER_EDS && m->eds_cluster_config && m->eds_cluster_config->service_name[0]) {
         c->eds_service_name = build_str(ctx->arena, m->eds_cluster_config->service_name);
+    }
+    if (build_resolver(ctx, m, c, err)) {
+        return cfg_in(err, "typed_dns_resolver_config");
     }
     if (build_dns(m, c, err)) {
         return err->code;

@@ -151,6 +151,7 @@ struct cluster_cfg {
     uint64_t dns_jitter_ms;   // 0 = none
     uint64_t dns_fail_base_ms, dns_fail_max_ms; // dns_failure_refresh_rate; 0 = dns_refresh_ms
     bool respect_dns_ttl;
+    struct str dns_servers;   // "10.0.0.1:53,[::1]:53"; empty = the host's
     uint16_t first_family;    // happy_eyeballs_config: AF_INET, AF_INET6; 0 = as the first address
     uint32_t first_family_count; // so many of it before the first of the other; 1
     bool original_dst_use_header; // ORIGINAL_DST: x-envoy-original-dst-host

@@ -661,7 +661,6 @@ void attempt_begin(struct router *r)
         return;
     }
     if (!pick_host(r)) {
-        stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
         answer_local(r, 503, STR("no healthy upstream"), "no_healthy_upstream", RF(NO_HEALTHY_UPSTREAM));
         return;
     }

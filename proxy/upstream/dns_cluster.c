@@ -27,6 +27,7 @@ struct dns_name {
 struct dns_cluster {
     struct loop *loop;
     struct dns *dns;
+    struct dns *own;          // owned: typed_dns_resolver_config.resolvers; NULL = dns is the process's
     struct host_table *table; // borrowed
     struct cluster_cfg *cfg;  // ref
     void (*changed)(void *arg, struct endpoint_set *set);
@@ -211,6 +212,17 @@ struct dns_cluster *dns_cluster_new(struct loop *l, struct dns *dns, struct host
     struct dns_cluster *d = mem_new(struct dns_cluster);
     *d = (struct dns_cluster){ .loop = l, .dns = dns, .table = t, .cfg = cluster_cfg_ref(cfg), .changed = changed, .arg = arg };
     loop_task_init(&d->first, first_set);
+    if (cfg->dns_servers.n) {
+        struct err err = { 0 };
+        char *servers = str_dup(cfg->dns_servers);
+        d->own = dns_new(l, &err);
+        if (d->own && !dns_set_servers(d->own, servers, &err)) {
+            d->dns = d->own;
+        } else { // out of memory; proxy/config has read the addresses
+            log_error(LOGC_DNS, 0, "resolver_not_started", "cluster=%.*s reason=\"%s\"", STR_FMT(cfg->name), err.msg);
+        }
+        free(servers);
+    }
     d->names = mem_zalloc((cfg->endpoint_count ? cfg->endpoint_count : 1) * sizeof(*d->names));
     for (size_t i = 0; i < cfg->endpoint_count; i++) {
         if (cfg->endpoints[i].addr.family == 0) {
@@ -250,6 +262,7 @@ void dns_cluster_free(struct dns_cluster *d)
         free(d->names[i].addrs);
     }
     loop_task_cancel(&d->first);
+    dns_free(d->own);
     free(d->names);
     cluster_cfg_unref(d->cfg);
     free(d);

@@ -342,3 +342,83 @@ def test_connections_of_failed_hosts_are_closed(tmp_path):
                 assert s.recv(64) == b""
             wait_for("both connections to end", lambda: p.stat("cluster.c.upstream_cx_active") == 0)
 
+
+class Dns(threading.Thread):
+    """Answers A and AAAA questions from `names`: name → (list of addresses, TTL)."""
+
+    def __init__(self, names):
+        super().__init__(daemon=True)
+        self.names, self.asked = names, 0
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                q, peer = self.sock.recvfrom(4096)
+            except OSError:
+                return
+            self.asked += 1
+            labels, at = [], 12
+            while q[at]:
+                labels.append(q[at + 1:at + 1 + q[at]].decode())
+                at += 1 + q[at]
+            kind = int.from_bytes(q[at + 1:at + 3], "big")
+            found, ttl = self.names.get(".".join(labels).lower(), (None, 0))
+            records = b""
+            for a in found or []:
+                v6 = ":" in a
+                if v6 == (kind == 28):
+                    raw = socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, a)
+                    records += b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1" + ttl.to_bytes(4, "big") + len(raw).to_bytes(2, "big") + raw
+            count = sum((":" in a) == (kind == 28) for a in found or [])
+            head = q[:2] + (b"\x81\x80" if found is not None else b"\x81\x83") + b"\0\1" + count.to_bytes(2, "big") + b"\0\0\0\0"
+            self.sock.sendto(head + q[12:at + 5] + records, peer)
+
+
+def dns_cluster(kind, port, dns, **more):
+    cares = {"@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig", "resolvers": [address(dns.port)]}
+    return {"name": "c", "type": kind, "connect_timeout": "2s", "dns_refresh_rate": "0.2s",
+            "typed_dns_resolver_config": {"name": "envoy.network.dns_resolver.cares", "typed_config": cares},
+            "load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port, "shop.test")}}]}]}, **more}
+
+
+def test_strict_dns_follows_its_name(tmp_path):
+    port = free_port()
+    dns = Dns({"shop.test": (["127.0.0.1"], 1)})
+    with Backend(web("a")) as a:
+        with Proxy(tmp_path, one_listener(port, [route("c")]), [dns_cluster("STRICT_DNS", a.port, dns, dns_lookup_family="V4_ONLY")]) as p:
+            assert ask(port).body == b"a"
+            dns.names["shop.test"] = (["127.0.0.1", "127.0.0.2"], 1)
+            wait_for("both addresses", lambda: p.stat("cluster.c.membership_total") == 2)
+            dns.names["shop.test"] = (["127.0.0.2"], 1)
+            wait_for("the other address", lambda: "127.0.0.1:" not in p.get("/clusters"))
+            dns.names["shop.test"] = (None, 1)
+            wait_for("no address", lambda: p.stat("cluster.c.membership_total") == 0)
+            assert ask(port).status == 503
+            assert p.stat("cluster.c.update_success") >= 3 and p.stat("cluster.c.update_empty") >= 1
+
+
+def test_logical_dns_tries_all_addresses(tmp_path):
+    """Nobody listens on ::1: the first address is refused, the second one serves."""
+    port = free_port()
+    dns = Dns({"shop.test": (["127.0.0.1", "::1"], 1)})
+    with Backend(web("a")) as a:
+        c = dns_cluster("LOGICAL_DNS", a.port, dns, dns_lookup_family="ALL",
+                        upstream_connection_options={"happy_eyeballs_config": {"first_address_family_version": "V6"}})
+        with Proxy(tmp_path, one_listener(port, [route("c")]), [c]) as p:
+            for _ in range(5):
+                assert ask(port).body == b"a"
+            assert p.stat("cluster.c.membership_total") == 1
+            assert p.stat("cluster.c.upstream_cx_connect_fail") == 0
+
+
+def test_additional_addresses(tmp_path):
+    port = free_port()
+    with Backend(web("a")) as a:
+        c = cluster("c", [free_port()])
+        c["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["additional_addresses"] = [{"address": address(a.port)}]
+        with Proxy(tmp_path, one_listener(port, [route("c")]), [c]):
+            assert ask(port).body == b"a"

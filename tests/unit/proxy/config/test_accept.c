@@ -112,6 +112,119 @@ static void cluster_fields(void **state)
     teardown(&f);
 }
 
+static void balancing_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f,
+        "{name: c, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 5, active_request_bias: {default_value: 0.5, runtime_key: '('},"
+        " slow_start_config: {slow_start_window: 30s, aggression: {default_value: 2}, min_weight_percent: {value: 5}}},"
+        " common_lb_config: {zone_aware_lb_config: {routing_enabled: {value: 40}, min_cluster_size: 3, fail_traffic_on_panic: true},"
+        " ignore_new_hosts_until_first_hc: true, close_connections_on_host_set_change: true},"
+        " lb_subset_config: {fallback_policy: DEFAULT_SUBSET, default_subset: {a: '1'}, subset_selectors: [{keys: [z, b], fallback_policy: KEYS_SUBSET,"
+        " fallback_keys_subset: [z]}], list_as_any: true, panic_mode_any: true, locality_weight_aware: true, scale_locality_weight: true},"
+        " load_assignment: {cluster_name: c, policy: {overprovisioning_factor: 200, weighted_priority_health: true, drop_overloads: [{category: x,"
+        " drop_percentage: {numerator: 5, denominator: TEN_THOUSAND}}]}, endpoints: [{lb_endpoints: [{endpoint: {hostname: n, address: {socket_address:"
+        " {address: 10.0.0.1, port_value: 8}}, additional_addresses: [{address: {socket_address: {address: 'fd00::1', port_value: 8}}}],"
+        " health_check_config: {port_value: 9, hostname: h, disable_active_health_check: true}}, metadata: {filter_metadata: {envoy.lb: {hash_key: k,"
+        " l: [x, 2]}}}}]}]}}");
+    assert_int_equal(c->least_request_choices, 5);
+    assert_true(c->least_request_bias == 0.5);
+    assert_true(c->slow_start.window_ms == 30000 && c->slow_start.aggression == 2 && c->slow_start.min_percent == 5);
+    assert_int_equal(c->spread, LOCALITY_ZONE_AWARE);
+    assert_true(c->zone_routing_percent == 40 && c->zone_min_hosts == 3 && c->fail_on_panic);
+    assert_true(c->ignore_new_until_checked && c->close_on_set_change);
+    const struct subset_cfg *s = &c->subset;
+    assert_true(s->enabled && s->list_as_any && s->panic_mode_any && s->locality_weight_aware && s->scale_locality_weight);
+    assert_int_equal(s->fallback, SUBSET_DEFAULT);
+    assert_true(s->default_count == 1 && str_is(s->default_subset[0].value, "1"));
+    assert_true(str_is(s->selectors[0].keys[0], "b") && str_is(s->selectors[0].keys[1], "z") && str_is(s->selectors[0].fallback_keys[0], "z"));
+    assert_int_equal(c->policy.overprovisioning_pct, 200);
+    assert_true(c->policy.weighted_priority_health && c->policy.drops[0].per_million == 500);
+    const struct lb_endpoint_cfg *e = &c->endpoints[0];
+    assert_true(str_is(e->hash_key, "k") && e->more_count == 1 && e->more[0].family == AF_INET6);
+    assert_true(e->check_port == 9 && str_is(e->check_host, "h") && e->check_off);
+    assert_int_equal(e->lb_metadata_count, 4); // hash_key, the list, its two elements
+    assert_true(e->lb_metadata[2].element && str_is(e->lb_metadata[3].value, "2"));
+    cluster_cfg_unref(c);
+    teardown(&f);
+}
+
+#define LB_TYPE(type) RIG_ANY "envoy.extensions.load_balancing_policies." type
+#define LB_POLICY(type, more) "{typed_extension_config: {name: x, typed_config: {" LB_TYPE(type) more "}}}"
+
+static void load_balancing_policies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *policies;
+        enum lb_policy lb;
+        enum locality_spread spread;
+    } v[] = {
+        { LB_POLICY("round_robin.v3.RoundRobin", ", slow_start_config: {slow_start_window: 9s}"), LB_ROUND_ROBIN, LOCALITY_NONE },
+        { LB_POLICY("least_request.v3.LeastRequest", ", choice_count: 7, selection_method: FULL_SCAN"), LB_LEAST_REQUEST, LOCALITY_NONE },
+        { LB_POLICY("random.v3.Random", ", locality_lb_config: {zone_aware_lb_config: {}}"), LB_RANDOM, LOCALITY_ZONE_AWARE },
+        { LB_POLICY("ring_hash.v3.RingHash", ", minimum_ring_size: 77, hash_function: MURMUR_HASH_2"), LB_RING_HASH, LOCALITY_NONE },
+        { LB_POLICY("maglev.v3.Maglev", ", table_size: 101, consistent_hashing_lb_config: {hash_balance_factor: 120}"), LB_MAGLEV, LOCALITY_NONE },
+        { LB_POLICY("wrr_locality.v3.WrrLocality", ", endpoint_picking_policy: {policies: [" LB_POLICY("least_request.v3.LeastRequest", "") "]}"),
+          LB_LEAST_REQUEST, LOCALITY_WEIGHTED },
+        { "{typed_extension_config: {name: mine, typed_config: {" RIG_ANY "envoy.extensions.filters.http.router.v3.Router}}}, "
+          LB_POLICY("random.v3.Random", ""), LB_RANDOM, LOCALITY_NONE },
+    };
+    struct fixture f;
+    for (size_t i = 0; i < array_len(v); i++) {
+        char yaml[1024];
+        setup(&f);
+        snprintf(yaml, sizeof(yaml), "{name: c, lb_policy: MAGLEV, load_balancing_policy: {policies: [%s]}}", v[i].policies);
+        struct cluster_cfg *c = cluster(&f, yaml);
+        assert_int_equal(c->lb, v[i].lb);
+        assert_int_equal(c->spread, v[i].spread);
+        assert_true(i != 0 || c->slow_start.window_ms == 9000);
+        assert_true(i != 1 || (c->least_request_choices == 7 && c->least_request_full_scan));
+        assert_true(i != 3 || (c->ring_min == 77 && c->ring_murmur));
+        assert_true(i != 4 || (c->maglev_size == 101 && c->hash_balance_factor == 120));
+        cluster_cfg_unref(c);
+        teardown(&f);
+    }
+}
+
+static void resilience_fields(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct cluster_cfg *c = cluster(&f,
+        "{name: c, circuit_breakers: {thresholds: [{max_retries: 4, max_connection_pools: 6, track_remaining: true}, {priority: HIGH, max_retries: 1,"
+        " retry_budget: {budget_percent: {value: 12.5}, min_retry_concurrency: 8, budget_interval: 10s}}]},"
+        " outlier_detection: {success_rate_stdev_factor: 1500, failure_percentage_threshold: 60, always_eject_one_host: true,"
+        " max_ejection_time: 7s, max_ejection_time_jitter: 2s, split_external_local_origin_errors: true, successful_active_health_check_uneject_host: false},"
+        " health_checks: [{timeout: 1s, interval: 2s, interval_jitter_percent: 10, unhealthy_interval: 3s, healthy_edge_interval: 4s, no_traffic_interval: 5s,"
+        " healthy_threshold: 2, unhealthy_threshold: 3, reuse_connection: false, alt_port: 99, tls_options: {alpn_protocols: [h2]},"
+        " http_health_check: {path: /h, method: HEAD, codec_client_type: HTTP2, receive: [{text: 6F6b}], service_name_matcher: {prefix: s},"
+        " request_headers_to_remove: [user-agent]}}],"
+        " close_connections_on_host_health_failure: true, ignore_health_on_host_removal: true}");
+    assert_int_equal(c->breakers[0].retry_limit, RETRY_LIMIT_COUNT);
+    assert_true(c->breakers[0].max_retries == 4 && c->breakers[0].max_pools == 6 && c->breakers[0].track_remaining);
+    assert_int_equal(c->breakers[1].retry_limit, RETRY_LIMIT_BUDGET);
+    assert_true(c->breakers[1].budget_percent == 12.5f && c->breakers[1].budget_min == 8 && c->breakers[1].budget_interval_ms == 10000);
+    const struct outlier_cfg *o = &c->outlier;
+    assert_true(o->success_rate_stdev_factor == 1500 && o->failure_pct_threshold == 60 && o->always_eject_one && o->no_uneject_on_health);
+    assert_true(o->max_ejection_ms == 7000 && o->max_ejection_jitter_ms == 2000 && o->split_local_origin);
+    const struct health_cfg *h = &c->checks[0];
+    assert_true(h->kind == HEALTH_HTTP && h->h2 && !h->keep_connection && str_is(h->method, "HEAD") && str_is(h->receive[0], "ok"));
+    assert_true(h->timeout_ms == 1000 && h->interval_ms == 2000 && h->jitter_percent == 10 && h->unhealthy_ms == 3000);
+    assert_true(h->unhealthy_edge_ms == 3000 && h->healthy_edge_ms == 4000 && h->no_traffic_ms == 5000 && h->no_traffic_healthy_ms == 5000);
+    assert_true(h->alt_port == 99 && h->alpn_count == 1 && str_is(h->service->value, "s") && str_is(h->remove[0], "user-agent"));
+    assert_true(c->close_on_host_failure && c->ignore_health_on_removal);
+    cluster_cfg_unref(c);
+    // Nothing said, and istiod's "no limit": remora's own budget.
+    c = cluster(&f, "{name: c, circuit_breakers: {thresholds: [{max_retries: 4294967295}]}}");
+    assert_true(c->breakers[0].retry_limit == RETRY_LIMIT_DEFAULT && c->breakers[1].retry_limit == RETRY_LIMIT_DEFAULT);
+    cluster_cfg_unref(c);
+    teardown(&f);
+}
+
 static void http1_options(void **state)
 {
     (void)state;
@@ -316,7 +429,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cluster_defaults),    cmocka_unit_test(cluster_fields),      cmocka_unit_test(secrets_over_ads_are_wanted),
         cmocka_unit_test(listener_fields),     cmocka_unit_test(http_manager_fields), cmocka_unit_test(inline_routes_name_their_clusters),
-        cmocka_unit_test(route_fields),        cmocka_unit_test(http1_options),
+        cmocka_unit_test(route_fields),        cmocka_unit_test(balancing_fields),
+        cmocka_unit_test(load_balancing_policies),
+        cmocka_unit_test(resilience_fields),
+        cmocka_unit_test(http1_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
