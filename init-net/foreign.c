@@ -5,8 +5,7 @@
 
 #include "lib/base/check.h"
 
-static const char istio[] = "istio-iptables", ambient[] = "Istio ambient", linkerd[] = "linkerd", consul[] = "Consul",
-                  kuma[] = "Kuma";
+static const char istio[] = "istio-iptables", ambient[] = "Istio ambient", linkerd[] = "linkerd", consul[] = "Consul", kuma[] = "Kuma";
 
 struct known {
     const char *name, *owner;
@@ -15,9 +14,9 @@ struct known {
 const char *foreign_table_owner(const char *table)
 {
     static const struct known known[] = {
-        { "istio-proxy-nat", istio },     { "istio-proxy-mangle", istio },    { "istio-proxy-raw", istio },
+        { "istio-proxy-nat", istio },     { "istio-proxy-mangle", istio },     { "istio-proxy-raw", istio },
         { "istio-ambient-nat", ambient }, { "istio-ambient-mangle", ambient }, { "istio-ambient-raw", ambient },
-        { "consul-cni", consul },         { "consul_proxy", consul },         { "linkerd", linkerd },
+        { "consul-cni", consul },         { "consul_proxy", consul },          { "linkerd", linkerd },
     };
     for (size_t i = 0; i < array_len(known); i++) {
         if (strcmp(table, known[i].name) == 0) {
@@ -31,8 +30,7 @@ const char *foreign_chain_owner(struct str chain)
 {
     // Ambient's in-pod chains bear Istio's prefix, so they stand before it.
     static const struct known prefixes[] = {
-        { "ISTIO_PRERT", ambient }, { "ISTIO_", istio },   { "PROXY_INIT_", linkerd },
-        { "CONSUL_", consul },      { "KUMA_MESH_", kuma },
+        { "ISTIO_PRERT", ambient }, { "ISTIO_", istio }, { "PROXY_INIT_", linkerd }, { "CONSUL_", consul }, { "KUMA_MESH_", kuma },
     };
     for (size_t i = 0; i < array_len(prefixes); i++) {
         if (str_starts(chain, str_c(prefixes[i].name))) {

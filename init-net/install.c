@@ -100,7 +100,8 @@ size_t install_candidates(const struct install *in, enum backend ret[4])
         ret[n++] = BACKEND_NFT_IP;
     }
     // iptables' tables have fixed priorities, and ours no chain that refuses; such a wish must not be lost on the way.
-    if ((asked == BACKEND_AUTO && !options_given(o, "nat-priority-offset") && !o->guard_admin && !o->reject_quic) || asked == BACKEND_IPTABLES) {
+    if ((asked == BACKEND_AUTO && !options_given(o, "nat-priority-offset") && !o->guard_admin && !o->reject_quic) ||
+        asked == BACKEND_IPTABLES) {
         // Where another program uses legacy tables, ours belong there too.
         bool legacy_first = !in->nft_there || in->legacy.nat_in_use;
         ret[n++] = legacy_first ? BACKEND_IPTABLES_LEGACY : BACKEND_IPTABLES_NFT;
@@ -170,8 +171,7 @@ bool install_equals(const struct install *in, const struct plan *p, char *why, s
 
 // --- others ---
 
-__attribute__((format(printf, 4, 5))) static void note_owner(struct others *l, const char *owner, const char *where,
-                                                              const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static void note_owner(struct others *l, const char *owner, const char *where, const char *fmt, ...)
 {
     for (size_t i = 0; i < l->n; i++) {
         if (strcmp(l->v[i].owner, owner) == 0 && strcmp(l->v[i].where, where) == 0) {
@@ -231,9 +231,8 @@ int install_warn_foreign(struct install *in, struct err *err)
         if (removable && in->o->takeover) {
             continue;
         }
-        if (options_warn(in->o, err, "%s has rules here (%s in %s): they stay, and traffic may be redirected twice; %s", x->owner,
-                         x->what, x->where,
-                         removable ? "--takeover removes them" : "remove them, or do not run both in one pod")) {
+        if (options_warn(in->o, err, "%s has rules here (%s in %s): they stay, and traffic may be redirected twice; %s", x->owner, x->what,
+                         x->where, removable ? "--takeover removes them" : "remove them, or do not run both in one pod")) {
             return -EEXIST;
         }
     }
@@ -274,8 +273,7 @@ static int remove_legacy(struct install *in, struct err *err)
 static int foresee_legacy(struct install *in, struct err *err)
 {
     struct ipt legacy;
-    if (!legacy_rest(in) || in->backend == BACKEND_IPTABLES_LEGACY ||
-        ipt_open(&legacy, true, in->o->arena, in->deadline_ms, err) == 0) {
+    if (!legacy_rest(in) || in->backend == BACKEND_IPTABLES_LEGACY || ipt_open(&legacy, true, in->o->arena, in->deadline_ms, err) == 0) {
         return 0;
     }
     err_wrap(err, "rules in iptables-legacy must go (%s)", in->legacy.ours ? "ours" : in->legacy.owners[0]);
@@ -384,8 +382,9 @@ int install_find(struct install *in, struct err *err)
         return open_ipt(in, in->backend, err);
     }
     if (in->legacy.hidden) {
-        return err_set(err, -EACCES, "there are no rules of ours in nf_tables; whether there are some in iptables-legacy only user 0 "
-                                     "can see");
+        return err_set(err, -EACCES,
+                       "there are no rules of ours in nf_tables; whether there are some in iptables-legacy only user 0 "
+                       "can see");
     }
     return 0;
 }

@@ -68,19 +68,21 @@ int ipt_open(struct ipt *t, bool legacy, struct arena *a, int64_t deadline_ms, s
         x.family[f].save = x.family[f].restore ? find_program(&x, f, "save") : NULL;
     }
     if (!x.family[V4].save) {
-        return err_set(err, -ENOENT, "there is no %s-restore with %s-save here: use an image that has iptables, or a kernel "
-                       "with nf_tables", ipt_name(&x), ipt_name(&x));
+        return err_set(err, -ENOENT,
+                       "there is no %s-restore with %s-save here: use an image that has iptables, or a kernel "
+                       "with nf_tables",
+                       ipt_name(&x), ipt_name(&x));
     }
     if (legacy && geteuid() != 0) {
-        return err_set(err, -EACCES, "iptables-legacy works for user 0 only; run this container as root (runAsUser: 0), or "
+        return err_set(err, -EACCES,
+                       "iptables-legacy works for user 0 only; run this container as root (runAsUser: 0), or "
                        "on a kernel with nf_tables");
     }
     *t = x;
     return 0;
 }
 
-static int run(struct ipt *t, const char *program, const char *option, struct str input, struct spawn_result *ret,
-               struct err *err)
+static int run(struct ipt *t, const char *program, const char *option, struct str input, struct spawn_result *ret, struct err *err)
 {
     char seconds[32];
     int64_t left = t->deadline_ms - (int64_t)clock_mono_ms();
@@ -104,15 +106,14 @@ static int run(struct ipt *t, const char *program, const char *option, struct st
 static int said(const struct ipt *t, const char *program, const struct spawn_result *r, struct err *err)
 {
     struct str text = str_trim(r->err);
-    static const char *const lacking[] = { "No such file", "not supported", "does not exist", "can't initialize",
-                                           "by that name", "issing kernel module" };
+    static const char *const lacking[] = { "No such file",     "not supported", "does not exist",
+                                           "can't initialize", "by that name",  "issing kernel module" };
     int code = -EINVAL;
     for (size_t i = 0; i < array_len(lacking); i++) {
         code = str_find_str(text, str_c(lacking[i])) >= 0 ? -EOPNOTSUPP : code;
     }
     bool refused = str_find_str(text, STR("ermission")) >= 0 || str_find_str(text, STR("must be root")) >= 0;
-    return err_set(err, refused ? -EPERM : code, "%s ended with %d: %.*s%s", program, r->status,
-                   text.n > 400 ? 400 : (int)text.n, text.p,
+    return err_set(err, refused ? -EPERM : code, "%s ended with %d: %.*s%s", program, r->status, text.n > 400 ? 400 : (int)text.n, text.p,
                    refused ? t->legacy ? " (iptables-legacy needs user 0, CAP_NET_ADMIN and CAP_NET_RAW)"
                                        : " (needs CAP_NET_ADMIN in the user namespace that owns the network namespace)"
                            : "");
@@ -229,8 +230,8 @@ static size_t bad_line(struct str text)
     return 0;
 }
 
-static int rule_refused(struct ipt *t, const char *program, const struct ipt_script *s, struct str script,
-                   const struct spawn_result *r, struct err *err)
+static int rule_refused(struct ipt *t, const char *program, const struct ipt_script *s, struct str script, const struct spawn_result *r,
+                        struct err *err)
 {
     int code = said(t, program, r, err);
     size_t n = bad_line(r->err);
@@ -256,8 +257,10 @@ static int send_script(struct ipt *t, int f, struct ipt_script *s, const char *o
     struct spawn_result r;
     int code = 0;
     if (s->n && !program) {
-        code = err_set(err, -ENOENT, "there is no program for IPv6 rules (ip6tables-%s-restore), or the kernel has no ip6tables; "
-                       "use --ipv6=off to leave IPv6 alone", t->legacy ? "legacy" : "nft");
+        code = err_set(err, -ENOENT,
+                       "there is no program for IPv6 rules (ip6tables-%s-restore), or the kernel has no ip6tables; "
+                       "use --ipv6=off to leave IPv6 alone",
+                       t->legacy ? "legacy" : "nft");
     } else if (s->n) {
         struct str script = arena_str(t->a, buf_pullup(&s->text, buf_len(&s->text)));
         code = run(t, program, option, script, &r, err);

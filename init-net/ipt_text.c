@@ -58,8 +58,7 @@ bool ipt_chain_is_ours(struct str name)
 
 void ipt_marker(uint64_t plan_hash, uint64_t digest, char ret[21])
 {
-    snprintf(ret, MARKER_DIGITS + 1, "%010llx%010llx", (unsigned long long)(plan_hash >> 24),
-             (unsigned long long)(digest >> 24));
+    snprintf(ret, MARKER_DIGITS + 1, "%010llx%010llx", (unsigned long long)(plan_hash >> 24), (unsigned long long)(digest >> 24));
 }
 
 // The digits of a marker chain, empty for another chain.
@@ -139,15 +138,14 @@ static bool is_istio_leftover(const struct words *w, enum ipt_table t)
 {
     struct str target = target_of(w);
     struct str mark = word_after(w, "--set-xmark");
-    bool dns = str_is(word_after(w, "--dport"), "53") || str_is(word_after(w, "--sport"), "53") ||
-               str_is(word_after(w, "--sport"), "15053");
+    bool dns =
+        str_is(word_after(w, "--dport"), "53") || str_is(word_after(w, "--sport"), "53") || str_is(word_after(w, "--sport"), "15053");
     if (str_is(target, "RETURN")) {
         bool interface = str_is(w->v[2], "-i") || str_is(w->v[2], "-o");
         return t != IPT_RAW && interface && w->n == 6;
     }
     if (t == IPT_MANGLE) {
-        return (str_is(target, "MARK") && str_is(mark, "0x53a/0xffffffff")) ||
-               (str_is(target, "CONNMARK") && word_after(w, "--mark").n);
+        return (str_is(target, "MARK") && str_is(mark, "0x53a/0xffffffff")) || (str_is(target, "CONNMARK") && word_after(w, "--mark").n);
     }
     return t == IPT_RAW && str_is(target, "CT") && word_after(w, "--zone").n && dns;
 }

@@ -24,7 +24,7 @@ struct line {
     struct rule *r;
     struct str w[WORDS_MAX];
     size_t n, at;
-    bool negate;  // "!" stood before
+    bool negate;   // "!" stood before
     bool connmark; // the module of --mark
     bool bad;
 };
@@ -85,8 +85,7 @@ static void add_ports(struct line *l, enum match_kind kind)
 static void add_net(struct line *l, enum match_kind kind, uint8_t family)
 {
     struct str text = next_word(l);
-    struct str full = str_find(text, '/') >= 0 ? text
-                                               : arena_printf(l->p->a, "%.*s/%d", STR_FMT(text), family == AF_INET ? 32 : 128);
+    struct str full = str_find(text, '/') >= 0 ? text : arena_printf(l->p->a, "%.*s/%d", STR_FMT(text), family == AF_INET ? 32 : 128);
     struct match *m = add(l, kind);
     m->nets = (struct cidr_list){ .n = 1, .v = arena_array(l->p->a, struct cidr, 1) };
     if (cidr_parse(full, &m->nets.v[0], NULL)) {
@@ -124,8 +123,10 @@ static void add_state(struct line *l)
     uint32_t bits = 0;
     while (list.n) {
         struct str word = str_split(&list, ',');
-        uint32_t bit = str_is(word, "INVALID") ? CT_INVALID : str_is(word, "ESTABLISHED") ? CT_ESTABLISHED
-                       : str_is(word, "RELATED") ? CT_RELATED : 0u;
+        uint32_t bit = str_is(word, "INVALID")       ? CT_INVALID
+                       : str_is(word, "ESTABLISHED") ? CT_ESTABLISHED
+                       : str_is(word, "RELATED")     ? CT_RELATED
+                                                     : 0u;
         l->bad = l->bad || !bit;
         bits |= bit;
     }
@@ -157,9 +158,9 @@ static void read_target(struct line *l, enum ipt_table t)
     static const struct {
         const char *word;
         enum action_kind action;
-    } simple[] = { { "RETURN", ACTION_RETURN }, { "ACCEPT", ACTION_ACCEPT }, { "DROP", ACTION_DROP },
+    } simple[] = { { "RETURN", ACTION_RETURN },     { "ACCEPT", ACTION_ACCEPT }, { "DROP", ACTION_DROP },
                    { "REDIRECT", ACTION_REDIRECT }, { "TPROXY", ACTION_TPROXY }, { "MARK", ACTION_MARK },
-                   { "CONNMARK", ACTION_CT_SAVE }, { "CT", ACTION_ZONE } };
+                   { "CONNMARK", ACTION_CT_SAVE },  { "CT", ACTION_ZONE } };
     struct str target = next_word(l);
     for (size_t i = 0; i < array_len(simple); i++) {
         if (str_is(target, simple[i].word)) {

@@ -277,8 +277,7 @@ static void on_verdict(struct decoder *d, struct nftnl_expr *e)
 {
     int verdict = (int)nftnl_expr_get_u32(e, NFTNL_EXPR_IMM_VERDICT);
     // "tproxy …; accept" and "ct zone …; return" are one action each.
-    if (d->acted && ((d->r->action == ACTION_TPROXY && verdict == NF_ACCEPT) ||
-                     (d->r->action == ACTION_ZONE && verdict == NFT_RETURN))) {
+    if (d->acted && ((d->r->action == ACTION_TPROXY && verdict == NF_ACCEPT) || (d->r->action == ACTION_ZONE && verdict == NFT_RETURN))) {
         return;
     }
     if (verdict == NFT_JUMP) {
@@ -427,8 +426,7 @@ static int on_rule(const struct nlmsghdr *msg, void *arg)
     struct decoder *d = arg;
     struct nftnl_rule *rule = nftnl_rule_alloc();
     CHECK(rule);
-    if (nftnl_rule_nlmsg_parse(msg, rule) == 0 && strcmp(nftnl_rule_get_str(rule, NFTNL_RULE_TABLE), PLAN_TABLE) == 0 &&
-        d->code == 0) {
+    if (nftnl_rule_nlmsg_parse(msg, rule) == 0 && strcmp(nftnl_rule_get_str(rule, NFTNL_RULE_TABLE), PLAN_TABLE) == 0 && d->code == 0) {
         const char *chain = nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN), *comment = comment_of(rule, d->p->a);
         int c = chain_by_name(chain);
         d->r = plan_add(d->p, c < 0 ? CHAIN_INBOUND : (enum chain)c, ACTION_RETURN, "", "%s", "");
@@ -442,8 +440,10 @@ static int on_rule(const struct nlmsghdr *msg, void *arg)
         nftnl_expr_foreach(rule, on_expr, d);
         live_set_comment(d->p, d->r, comment);
         if (d->strange || !d->acted) {
-            d->code = err_set(d->err, -EINVAL, "rule %zu of chain %s (%s) is not one that remora-init writes; apply puts the "
-                              "rules in order", c < 0 ? 0 : plan_rule_number(d->p, d->r), chain, comment);
+            d->code = err_set(d->err, -EINVAL,
+                              "rule %zu of chain %s (%s) is not one that remora-init writes; apply puts the "
+                              "rules in order",
+                              c < 0 ? 0 : plan_rule_number(d->p, d->r), chain, comment);
         }
     }
     nftnl_rule_free(rule);

@@ -142,8 +142,8 @@ static int wait_end(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int spawn_run(char *const argv[], const char *setting, struct str input, int64_t deadline_ms, struct arena *a,
-              struct spawn_result *ret, struct err *err)
+int spawn_run(char *const argv[], const char *setting, struct str input, int64_t deadline_ms, struct arena *a, struct spawn_result *ret,
+              struct err *err)
 {
     int pipes[3][2];
     for (int i = 0; i < 3; i++) {
@@ -186,8 +186,7 @@ int spawn_run(char *const argv[], const char *setting, struct str input, int64_t
     free(out[0].text);
     free(out[1].text);
     if (!done) {
-        return err_set(err, pid > 0 ? -ETIMEDOUT : -e, "cannot run %s: %s", argv[0],
-                       pid > 0 ? "it did not end in time" : strerror(e));
+        return err_set(err, pid > 0 ? -ETIMEDOUT : -e, "cannot run %s: %s", argv[0], pid > 0 ? "it did not end in time" : strerror(e));
     }
     *ret = result;
     return 0;

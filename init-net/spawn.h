@@ -23,7 +23,7 @@ const char *spawn_find(const char *name, struct arena *a);
 // setting: one more "NAME=value" for its environment, or NULL. The capabilities NET_ADMIN and NET_RAW are handed on as
 // ambient ones where we hold them, so this also works without root. deadline_ms: monotonic clock; the program is killed then.
 // 0, or a negative errno with the reason in err when it could not be run to its end.
-int spawn_run(char *const argv[], const char *setting, struct str input, int64_t deadline_ms, struct arena *a,
-              struct spawn_result *ret, struct err *err);
+int spawn_run(char *const argv[], const char *setting, struct str input, int64_t deadline_ms, struct arena *a, struct spawn_result *ret,
+              struct err *err);
 
 #endif

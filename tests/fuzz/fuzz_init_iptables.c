@@ -42,9 +42,14 @@ static void check_rules(struct str text, struct arena *a)
             }
         }
         for (unsigned i = 0; i < 8; i++) {
-            struct packet k = { .dir = i & 1 ? DIR_IN : DIR_OUT, .family = v6 ? AF_INET6 : AF_INET,
-                                .proto = i & 2 ? IPPROTO_UDP : IPPROTO_TCP, .dport = i & 4 ? 53 : 15008, .iif = "lo", .oif = "lo",
-                                .has_owner = !(i & 1), .uid = 1337 };
+            struct packet k = { .dir = i & 1 ? DIR_IN : DIR_OUT,
+                                .family = v6 ? AF_INET6 : AF_INET,
+                                .proto = i & 2 ? IPPROTO_UDP : IPPROTO_TCP,
+                                .dport = i & 4 ? 53 : 15008,
+                                .iif = "lo",
+                                .oif = "lo",
+                                .has_owner = !(i & 1),
+                                .uid = 1337 };
             eval_packet(&p, &k, NULL, NULL);
         }
     }

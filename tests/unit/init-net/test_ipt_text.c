@@ -146,9 +146,17 @@ static void lines_of_a_script_know_their_rule(void **state)
 static void text_of_any_kind_is_survived(void **state)
 {
     (void)state;
-    static const char *const texts[] = { "", "*nat", "*nat\n:", "*nat\nCOMMIT", "*nat\n-A\nCOMMIT\n", "*nat\n-A X\nCOMMIT\n",
-                                         "*nat\n-A PREROUTING -j\nCOMMIT\n", "*nat\n-A \"\n", ":ISTIO_X - [0:0]\n",
-                                         "*nat\n:ISTIO_X\n-A OUTPUT -j \"ISTIO_X\\", "*nat\n-A OUTPUT -m \"\" -j REMORA_X\nCOMMIT\n",
+    static const char *const texts[] = { "",
+                                         "*nat",
+                                         "*nat\n:",
+                                         "*nat\nCOMMIT",
+                                         "*nat\n-A\nCOMMIT\n",
+                                         "*nat\n-A X\nCOMMIT\n",
+                                         "*nat\n-A PREROUTING -j\nCOMMIT\n",
+                                         "*nat\n-A \"\n",
+                                         ":ISTIO_X - [0:0]\n",
+                                         "*nat\n:ISTIO_X\n-A OUTPUT -j \"ISTIO_X\\",
+                                         "*nat\n-A OUTPUT -m \"\" -j REMORA_X\nCOMMIT\n",
                                          "*mangle\n:ISTIO_A - [0:0]\n-A OUTPUT -j RETURN\n-A O -g\nCOMMIT\n" };
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct ipt_saved s;
@@ -164,9 +172,8 @@ static void redirectors_are_known_by_name(void **state)
         const char *chain, *owner;
         bool removable;
     } cases[] = {
-        { "ISTIO_OUTPUT", "istio-iptables", true }, { "ISTIO_PRERT", "Istio ambient", false },
-        { "PROXY_INIT_REDIRECT", "linkerd", true }, { "CONSUL_PROXY_INBOUND", "Consul", true },
-        { "KUMA_MESH_OUTBOUND", "Kuma", false },    { "KUBE-SERVICES", NULL, false },
+        { "ISTIO_OUTPUT", "istio-iptables", true }, { "ISTIO_PRERT", "Istio ambient", false }, { "PROXY_INIT_REDIRECT", "linkerd", true },
+        { "CONSUL_PROXY_INBOUND", "Consul", true }, { "KUMA_MESH_OUTBOUND", "Kuma", false },   { "KUBE-SERVICES", NULL, false },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *owner = foreign_chain_owner(str_c(cases[i].chain));
@@ -184,9 +191,9 @@ static void redirectors_are_known_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ours_and_others_are_told_apart),   cmocka_unit_test(a_change_is_one_step_and_names_what_goes),
-        cmocka_unit_test(drift_shows_in_the_digest),        cmocka_unit_test(lines_of_a_script_know_their_rule),
-        cmocka_unit_test(text_of_any_kind_is_survived),     cmocka_unit_test(redirectors_are_known_by_name),
+        cmocka_unit_test(ours_and_others_are_told_apart), cmocka_unit_test(a_change_is_one_step_and_names_what_goes),
+        cmocka_unit_test(drift_shows_in_the_digest),      cmocka_unit_test(lines_of_a_script_know_their_rule),
+        cmocka_unit_test(text_of_any_kind_is_survived),   cmocka_unit_test(redirectors_are_known_by_name),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     arena_fini(&a);
