@@ -82,6 +82,12 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 		python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_iptables.py
 .PHONY: interop-init
 
+interop-clients: ## curl, nghttp, h2load, Python, Node and Go as clients, over plain text and TLS
+	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_clients.py
+.PHONY: interop-clients
+
 resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
 	@tools/install-deps build test
 	@$(SUBMAKE) programs bench-programs
