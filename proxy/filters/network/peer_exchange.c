@@ -103,7 +103,7 @@ struct str peer_exchange_build(const struct Envoy__Config__Core__V3__Node *node,
     return str_n(out, PEER_EXCHANGE_HEADER + packed.n);
 }
 
-static struct str own; // written before there are workers
+static struct str own; // written before the first snapshot, read by connections that a snapshot brought about
 
 void peer_exchange_init(const struct Envoy__Config__Core__V3__Node *node)
 {

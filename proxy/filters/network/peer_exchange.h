@@ -21,7 +21,7 @@ enum {
     PEER_EXCHANGE_BYTES_MAX = 16 * 1024, // of a peer's message; ours are a few hundred
 };
 
-// Control thread, before the workers begin: what this process says of itself. Without it (or with a NULL node) the message is an empty Struct.
+// Control thread, once, before the first snapshot is published: what this process says of itself. Without it (or with a NULL node) the message is an empty Struct.
 void peer_exchange_init(const struct Envoy__Config__Core__V3__Node *node);
 // The message of this process, header included; lives as long as the process.
 struct str peer_exchange_message(void);
