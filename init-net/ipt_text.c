@@ -142,7 +142,8 @@ static bool is_istio_leftover(const struct words *w, enum ipt_table t)
         str_is(word_after(w, "--dport"), "53") || str_is(word_after(w, "--sport"), "53") || str_is(word_after(w, "--sport"), "15053");
     if (str_is(target, "RETURN")) {
         bool interface = str_is(w->v[2], "-i") || str_is(w->v[2], "-o");
-        return t != IPT_RAW && interface && w->n == 6;
+        bool upstream = t == IPT_MANGLE && str_is(w->v[3], "lo") && word_after(w, "--mark").n;
+        return t != IPT_RAW && interface && (w->n == 6 || upstream);
     }
     if (t == IPT_MANGLE) {
         return (str_is(target, "MARK") && str_is(mark, "0x53a/0xffffffff")) || (str_is(target, "CONNMARK") && word_after(w, "--mark").n);

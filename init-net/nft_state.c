@@ -367,7 +367,7 @@ struct hunt {
 struct jump {
     const char *chain;                  // NULL: the rule jumps nowhere
     bool marks_self, connmark, mark_of; // what istio-iptables leaves in the built-in chains of mangle
-    bool returns, interface_only;
+    bool returns, interface, interface_only;
     size_t matches;
 };
 
@@ -393,6 +393,7 @@ static int look_at_expr(struct nftnl_expr *e, void *arg)
     } else if (strcmp(name, "meta") == 0 && nftnl_expr_is_set(e, NFTNL_EXPR_META_KEY)) {
         uint32_t key = nftnl_expr_get_u32(e, NFTNL_EXPR_META_KEY);
         j->interface_only = key == NFT_META_IIFNAME || key == NFT_META_OIFNAME;
+        j->interface = j->interface || j->interface_only;
         j->mark_of = j->mark_of || key == NFT_META_MARK; // iptables-nft writes some matches as nft would
         j->matches++;
     } else if (strcmp(name, "payload") == 0 || strcmp(name, "ct") == 0) {
@@ -420,6 +421,7 @@ static int on_xt_rule(const struct nlmsghdr *msg, void *arg)
         }
         bool mangle = strcmp(table, "mangle") == 0;
         bool leftover = istio && ((mangle && (j.marks_self || (j.connmark && j.mark_of))) ||
+                                  (mangle && j.returns && j.mark_of && j.interface) ||
                                   (strcmp(table, "raw") != 0 && j.returns && j.interface_only && j.matches == 1));
         bool builtin = strcmp(chain, "PREROUTING") == 0 || strcmp(chain, "OUTPUT") == 0;
         bool to_doomed = j.chain && doomed(h->s, family, table, j.chain, h->takeover);

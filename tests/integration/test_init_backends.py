@@ -296,6 +296,7 @@ ISTIO = """*mangle
 -A PREROUTING -p tcp -j ISTIO_INBOUND
 -A PREROUTING -p tcp -m mark --mark 0x539 -j CONNMARK --save-mark
 -A OUTPUT -o net1 -j RETURN
+-A OUTPUT -o lo -p tcp -m mark --mark 0x539 -j RETURN
 -A OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j MARK --set-mark 1338
 -A OUTPUT -m connmark --mark 0x539 -j CONNMARK --restore-mark
 -A ISTIO_INBOUND -p tcp -j ISTIO_TPROXY

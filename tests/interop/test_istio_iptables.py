@@ -202,6 +202,37 @@ def test_command_lines_end_alike(istio, line, env, theirs, ours, why):
     assert bool(why) == (theirs != ours)
 
 
+def rules_of_istio():
+    """What names it, or is left of what it puts into the built-in chains, and its routing rules."""
+    found = []
+    for program in ("iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"):
+        if shutil.which(f"{program}-save"):
+            lines = in_pod(f"{program}-save").stdout.splitlines()
+            found += [line for line in lines if line.startswith("-A") and "REMORA" not in line]
+    found += [line for line in in_pod("nft", "list", "tables").stdout.splitlines() if "istio" in line]
+    for family in ("-4", "-6"):
+        lines = in_pod("ip", "-details", family, "rule").stdout.splitlines()
+        found += [line for line in lines if "fwmark" in line and "proto 114" not in line]
+    return found
+
+
+@pytest.mark.parametrize("ours", ["nft", "iptables-legacy"])
+@pytest.mark.parametrize("mode", ["REDIRECT", "TPROXY"])
+def test_what_it_made_is_taken_over(istio, backend, mode, ours):
+    """Applied twice (it adds a routing rule each time), with everything it can put in; then ours instead, and nothing of it."""
+    flags = [*BASE, "-m", mode, "-c", "net1", "-o", "22", "--redirect-dns", "--drop-invalid", "-k", "vm0", "--dual-stack"]
+    for _ in range(2):
+        remora([*flags, *BACKENDS[backend]], program=istio, check=0)
+    assert rules_of_istio()
+    line = [*BASE, "-m", mode, "--dual-stack", f"--backend={ours}"]
+    assert "istio-iptables has rules here" in remora(line, check=0).stderr
+    assert rules_of_istio()
+    remora([*line, "--takeover"], check=0)
+    assert rules_of_istio() == []
+    assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
+    assert ask(NET, "tcp", ("10.244.0.5", 8080))["listener"] == 15006
+
+
 def run_in_pod(command):
     """Milliseconds that a program takes, from start to end, in a namespace where all modules are loaded."""
     def run():
