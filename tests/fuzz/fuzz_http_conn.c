@@ -4,8 +4,8 @@
 // script moves it. Everything random has a fixed seed, so that one file is one run.
 //
 // Input: byte 0 options; then operations, one byte each (low three bits the kind, the rest an argument), some followed by a length byte
-// and bytes to send. Held: the upstream never gets bytes in doubt (strict_h1.h), nor does the client unless it asked for HEAD or CONNECT; when
-// all is closed no connection, request or memory is left.
+// and bytes to send. Held: the upstream never gets bytes in doubt (strict_h1.h), in particular none behind a request for an upgrade that it has
+// not agreed to; nor does the client unless it asked for HEAD, CONNECT or an upgrade; when all is closed no connection, request or memory is left.
 #include <sys/un.h>
 
 #include "lib/base/check.h"
@@ -42,17 +42,16 @@ enum { UPSTREAMS_MAX = 8, LOG_MAX = 1 << 18, SENT_MAX = 1 << 16 };
 struct end { // one socket of ours and what came on it
     int fd;
     bool eof;
-    size_t n;
-    char got[LOG_MAX];
+    bool switched; // an upstream that has said something with 101 in it: what follows may be no HTTP
+    size_t n, n_sent;
+    char got[LOG_MAX], sent[SENT_MAX];
 };
 
 static struct mesh m;
 static struct end client, upstream[UPSTREAMS_MAX];
 static unsigned upstreams;
 static uint64_t now;
-static bool odd_methods; // HEAD or CONNECT may have been asked for: answers cannot be read without knowing for which
-static char sent[SENT_MAX];
-static size_t n_sent;
+static bool odd_methods; // HEAD, CONNECT or an upgrade may have been asked for: answers cannot be read without knowing for which
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -77,8 +76,8 @@ static void turn(void)
     if (fd >= 0) {
         struct end *u = &upstream[upstreams++];
         u->fd = fd;
-        u->eof = false;
-        u->n = 0;
+        u->eof = u->switched = false;
+        u->n = u->n_sent = 0;
     }
     hear(&client);
     for (unsigned i = 0; i < upstreams; i++) {
@@ -104,11 +103,12 @@ static void judge(struct end *e, bool request)
     s.n = e->n;
     s.request = request;
     s.eof = e->eof;
-    if (e->n == LOG_MAX || (!request && odd_methods)) {
+    if (e->n == LOG_MAX || e->switched || (!request && odd_methods)) {
         return;
     }
     strict_read(&s);
-    if (s.doubt && strcmp(s.doubt, "host") != 0 && strcmp(s.doubt, "connection") != 0) {
+    bool tunnel = s.doubt && m.hcm->upgrade_count && !request && strcmp(s.doubt, "101") == 0;
+    if (s.doubt && !tunnel && strcmp(s.doubt, "host") != 0 && strcmp(s.doubt, "connection") != 0) {
         fprintf(stderr, "%s got bytes in doubt (%s):\n%.*s\n", request ? "upstream" : "client", s.doubt, (int)e->n, e->got);
         abort();
     }
@@ -123,7 +123,7 @@ static void new_client(void)
     }
     client.fd = mesh_client(&m);
     client.eof = false;
-    client.n = n_sent = 0;
+    client.n = client.n_sent = 0;
     odd_methods = false;
 }
 
@@ -132,10 +132,14 @@ static void give(struct end *e, const uint8_t *p, size_t n)
     if (e->fd < 0 || e->eof) {
         return;
     }
-    if (e == &client && n_sent + n <= SENT_MAX) {
-        memcpy(sent + n_sent, p, n);
-        n_sent += n;
-        odd_methods = odd_methods || memmem(sent, n_sent, "HEAD", 4) || memmem(sent, n_sent, "CONNECT", 7) || memmem(sent, n_sent, "PRI", 3);
+    n = n < SENT_MAX - e->n_sent ? n : SENT_MAX - e->n_sent;
+    memcpy(e->sent + e->n_sent, p, n);
+    e->n_sent += n;
+    bool upgrades = m.hcm->upgrade_count && memmem(e->sent, e->n_sent, "ebsocket", 8);
+    if (e != &client) {
+        e->switched = e->switched || memmem(e->sent, e->n_sent, "101", 3);
+    } else if (upgrades || memmem(e->sent, e->n_sent, "HEAD", 4) || memmem(e->sent, e->n_sent, "CONNECT", 7) || memmem(e->sent, e->n_sent, "PRI", 3)) {
+        odd_methods = true;
     }
     (void)!send(e->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -203,6 +207,11 @@ static void begin(uint8_t options)
     m.hcm->codec = options & 2 ? CODEC_AUTO : CODEC_H1;
     m.hcm->proxy_100_continue = options & 4;
     m.cluster->max_requests_per_connection = options & 8 ? 1 : 0;
+    if (options & 32) {
+        m.hcm->upgrades = arena_array(&m.l->arena, struct str, 1);
+        m.hcm->upgrades[0] = STR("websocket");
+        m.hcm->upgrade_count = 1;
+    }
     m.route->timeout_ms = options & 16 ? 15000 : 0;
     char path[64];
     snprintf(path, sizeof(path), "@remora-fuzz-%d-%u", getpid(), number++);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that break the rules, on purpose or not: the defined answer, nothing leaked to the other side, nothing kept, no spinning."""
 
+import os
 import pathlib
 import socket
 import time
@@ -246,6 +247,65 @@ def test_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
     for s in socks:
         s.close()
     eventually(lambda: memory_kib(p) < before + 4096, 20, what="the memory to come back")  # 2 s by design
+
+
+BODY = int(os.environ.get("REMORA_BODY_MIB", "64")) << 20  # 1024 for the figure in the goals
+
+
+def drip(s, size, p, before):
+    """Reads size bytes with pauses; the most memory that the proxy held meanwhile."""
+    left, peak, buf, next_look = size, 0, bytearray(1 << 20), size
+    while left:
+        if left <= next_look:
+            time.sleep(0.02)
+            peak = max(peak, memory_kib(p) - before)
+            next_look = left - size // 16
+        n = s.recv_into(buf, min(left, len(buf)))
+        assert n, f"ended with {left} bytes to come"
+        left -= n
+    return peak
+
+
+def test_slow_reader_of_a_large_answer_holds_little(proxy, backend):
+    def flood(c, b):
+        read_message(c.makefile("rb"))
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY)
+        for _ in range(BODY >> 20):
+            c.sendall(bytes(1 << 20))
+    b = backend(flood)
+    port = free_port()
+    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port])])
+    before = memory_kib(p)
+    with connect(port, 30) as s:
+        s.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += s.recv(1)
+        time.sleep(0.3)
+        peak = drip(s, BODY, p, before)
+    assert peak < 2048, f"{peak} KiB"
+
+
+def test_slow_reader_of_a_large_request_holds_little(proxy, backend):
+    peaks = []
+
+    def slow(c, b):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += c.recv(1)
+        time.sleep(0.3)
+        peaks.append(drip(c, BODY, p, before))
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    b = backend(slow)
+    port = free_port()
+    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port])])
+    before = memory_kib(p)
+    with connect(port, 30) as s:
+        s.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % BODY)
+        for _ in range(BODY >> 20):
+            s.sendall(bytes(1 << 20))
+        assert read_answer(s.makefile("rb")).status == 200
+    assert peaks[0] < 2048, f"{peaks[0]} KiB"
 
 
 def test_tcp_flood_of_half_open_connections(proxy, backend):

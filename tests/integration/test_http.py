@@ -241,25 +241,6 @@ def test_answer_before_the_request_ends(proxy, backend):
         assert read_answer(s.makefile("rb")).status == 413
 
 
-def test_slow_reader_does_not_fill_memory(proxy, backend):
-    size = 256 << 20
-
-    def flood(c, b):
-        read_message(c.makefile("rb"))
-        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        block = b"x" * 65536
-        for _ in range(size // len(block)):
-            c.sendall(block)
-    b = backend(flood)
-    port = free_port()
-    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port])])
-    before = p.resident_kib()
-    with connect(port) as s:
-        s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(1.0)
-        assert p.resident_kib() - before < 16 * 1024
-
-
 def test_sigterm_finishes_what_is_under_way(proxy, backend):
     def slow(first, headers, body):
         time.sleep(0.8)
