@@ -69,19 +69,32 @@ static bool is_private(const struct cp_export *e)
     return e->n == 1 && str_is(e->v[0], ".");
 }
 
-// The rule of namespace ns for host: the most specific name wins, then one that selects this workload, then the oldest.
+// A rule before d in its list is for the same namespaces, and so takes d into itself.
+static bool merged_before(const struct cp_destination_rule *list, const struct cp_destination_rule *d)
+{
+    for (; list != d; list = list->next) {
+        if (str_eq(list->meta.ns, d->meta.ns) && !list->selector.n && export_eq(&list->export, &d->export)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The rule of namespace ns for host: the most specific name wins, then one that selects this workload. Of those that are not merged because
+// they are exported to different namespaces the youngest wins, as in istiod.
 static const struct cp_destination_rule *rule_in(struct compiler *k, struct str host, struct str ns, bool only_private)
 {
     for (struct str key = host; key.n; key = cp_wider_host(&k->work, key)) {
         const struct cp_destination_rule *plain = NULL;
-        for (const struct cp_destination_rule *d = map_get(&k->c->by_rule, key); d; d = d->next) {
+        const struct cp_destination_rule *list = map_get(&k->c->by_rule, key);
+        for (const struct cp_destination_rule *d = list; d; d = d->next) {
             if (!str_eq(d->meta.ns, ns) || !cp_exported(&d->export, d->meta.ns, k->node->ns) || (only_private && !is_private(&d->export))) {
                 continue;
             }
             if (d->selector.n && str_eq(d->meta.ns, k->node->ns) && cp_labels_match(&d->selector, &k->node->labels)) {
                 return merge(k, d);
             }
-            plain = !plain && !d->selector.n ? d : plain;
+            plain = !d->selector.n && !merged_before(list, d) ? d : plain;
         }
         if (plain) {
             return merge(k, plain);

@@ -183,9 +183,102 @@ static void ipv6_nodes_listen_on_ipv6(void **state)
     cp_config_free(c);
 }
 
+#define VS(name, ns, created, hosts, more) \
+    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: " ns ", creationTimestamp: " created "}\n" \
+    "spec: {hosts: [" hosts "], http: [{name: " name ", route: [{destination: {host: reviews.default.svc.cluster.local, port: {number: 9080}}}]}]" more "}\n"
+
+// As a real istiod answered for these: the closest name, then what is exported to the namespace alone, then the oldest.
+static void the_closest_and_oldest_virtual_service_wins(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *wins;
+    } cases[] = {
+        { VS("wide", "default", "2000-01-01", "'*.cluster.local'", "") VS("exact", "default", "2024-01-01", "plain.x.svc.cluster.local", ""), "exact" },
+        { VS("wide", "default", "2000-01-01", "'*.cluster.local'", "") VS("closer", "default", "2024-01-01", "'*.x.svc.cluster.local'", ""), "closer" },
+        { VS("b-old", "default", "2000-01-01", "plain.x.svc.cluster.local", "") VS("a-new", "default", "2024-01-01", "plain.x.svc.cluster.local", ""), "b-old" },
+        { VS("public", "x", "2000-01-01", "plain.x.svc.cluster.local", "") VS("private", "default", "2024-01-01", "plain.x.svc.cluster.local", ", exportTo: ['.']"), "private" },
+        { VS("public", "x", "2024-01-01", "plain.x.svc.cluster.local", "") VS("hidden", "x", "2000-01-01", "plain.x.svc.cluster.local", ", exportTo: ['.']"), "public" },
+        { VS("public", "x", "2024-01-01", "plain.x.svc.cluster.local", "") VS("gateway", "x", "2000-01-01", "plain.x.svc.cluster.local", ", gateways: [g]"), "public" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char more[2048];
+        snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
+                                     "spec: {hosts: [plain.x.svc.cluster.local], ports: [{number: 7777, protocol: HTTP}]}\n%s", cases[i].yaml);
+        struct cp_config *c = load_mesh(more);
+        struct cp_set *s = compile(c, "10.7.0.99");
+        char want[64];
+        snprintf(want, sizeof(want), "/virtual-service/%s\"", cases[i].wins);
+        has(s, CP_RDS, "7777", want, true);
+        cp_set_unref(s);
+        cp_config_free(c);
+    }
+}
+
+#define DR(name, ns, lb, more) \
+    "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " ns "}\n" \
+    "spec: {host: plain.x.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: " lb "}}" more "}\n"
+
+// The client's namespace, the service's, the root's; within one, the rule that selects the workload.
+static void the_nearest_destination_rule_wins(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *lb;
+    } cases[] = {
+        { DR("a", "istio-system", "RANDOM", ""), "RANDOM" },
+        { DR("a", "istio-system", "RANDOM", "") DR("b", "x", "ROUND_ROBIN", ""), "services\":[" }, // ROUND_ROBIN is 0 and not written
+        { DR("a", "x", "ROUND_ROBIN", "") DR("b", "default", "RANDOM", ""), "RANDOM" },
+        { DR("a", "x", "RANDOM", ", exportTo: [elsewhere]"), "LEAST_REQUEST" },
+        { DR("a", "elsewhere", "RANDOM", ""), "LEAST_REQUEST" },
+        { DR("a", "default", "LEAST_REQUEST", "") DR("b", "default", "RANDOM", ", workloadSelector: {matchLabels: {app: me}}"), "RANDOM" },
+        { DR("a", "default", "LEAST_REQUEST", "") DR("b", "default", "RANDOM", ", workloadSelector: {matchLabels: {app: you}}"), "LEAST_REQUEST" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        static struct cp_label me = { STR_INIT("app"), STR_INIT("me") };
+        char more[2048];
+        snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
+                                     "spec: {hosts: [plain.x.svc.cluster.local], resolution: STATIC, ports: [{number: 7777, protocol: HTTP}]}\n%s", cases[i].yaml);
+        struct cp_config *c = load_mesh(more);
+        struct cp_node n = mesh_node("10.7.0.99");
+        struct cp_set *s = NULL;
+        struct err err = { 0 };
+        n.labels = (struct cp_labels){ &me, 1 };
+        assert_int_equal(cp_compile(c, &n, &mesh_options, &s, &err), 0);
+        has(s, CP_CDS, "outbound|7777||plain.x.svc.cluster.local", cases[i].lb, true);
+        if (cases[i].lb[0] == 's') {
+            has(s, CP_CDS, "outbound|7777||plain.x.svc.cluster.local", "\"lb_policy\"", false);
+        }
+        cp_set_unref(s);
+        cp_config_free(c);
+    }
+}
+
+static void a_service_is_seen_where_it_is_exported_to(void **state)
+{
+    (void)state;
+    static const char *const exports[] = { "['.']", "[default]", "['*']", "[elsewhere]" };
+    for (size_t i = 0; i < 4; i++) {
+        char more[512];
+        snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
+                                     "spec: {hosts: [p.x], exportTo: %s, ports: [{number: 7777, protocol: HTTP}]}\n", exports[i]);
+        struct cp_config *c = load_mesh(more);
+        struct cp_set *s = compile(c, "10.7.0.99");
+        bool seen = i == 1 || i == 2;
+        assert_true((cp_set_find(s, CP_CDS, STR("outbound|7777||p.x")) != NULL) == seen);
+        assert_true((cp_set_find(s, CP_LDS, STR("0.0.0.0_7777")) != NULL) == seen);
+        assert_true((cp_set_find(s, CP_RDS, STR("7777")) != NULL) == seen);
+        cp_set_unref(s);
+        cp_config_free(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_closest_and_oldest_virtual_service_wins),
+        cmocka_unit_test(the_nearest_destination_rule_wins),
+        cmocka_unit_test(a_service_is_seen_where_it_is_exported_to),
         cmocka_unit_test(clusters_have_istiods_names_and_tls),
         cmocka_unit_test(routes_carry_match_weights_and_passthrough),
         cmocka_unit_test(listeners_by_protocol),
