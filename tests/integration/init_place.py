@@ -397,19 +397,23 @@ def quiet_pod():
 
 @pytest.fixture
 def far(quiet_pod):
-    """A network behind the quiet pod: 10.78.0.2 there, 10.78.0.1 in the pod."""
+    """A network behind the quiet pod: 10.78.0.2 and fd00:78::2 there, 10.78.0.1 and fd00:78::1 in the pod."""
     name = f"{PREFIX}-far"
     sh(f"ip netns add {name}")
     try:
         sh(f"ip -n {name} link set lo up")
-        link(quiet_pod, "f0", name, "f1", ["10.78.0.1/24"], ["10.78.0.2/24"])
+        link(quiet_pod, "f0", name, "f1", ["10.78.0.1/24", "fd00:78::1/64"], ["10.78.0.2/24", "fd00:78::2/64"])
         yield name
     finally:
         sh(f"ip netns del {name}")
 
 
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def listen_tcp(address, port):
-    s = socket.socket()
+    s = socket.socket(family_of(address))
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((address, port))
     s.listen()
@@ -418,7 +422,7 @@ def listen_tcp(address, port):
 
 
 def connect_tcp(destination, source=None):
-    s = socket.socket()
+    s = socket.socket(family_of(destination[0]))
     s.settimeout(PATIENCE_S)
     if source:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

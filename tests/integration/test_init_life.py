@@ -214,13 +214,15 @@ def echo():
 
 @pytest.mark.parametrize("mode, survives", [("adopt", True), ("syn-only", True), ("capture", False)])
 def test_connections_that_were_open_before(quiet_pod, far, echo, mode, survives):
-    """In a namespace where conntrack slept until now; one connection out, one in."""
-    echoes = [echo(far, quiet_pod, ("10.78.0.2", 7777)), echo(quiet_pod, far, ("10.78.0.1", 7778))]
-    assert [e.say(b"one") for e in echoes] == [b"ONE", b"ONE"]
-    done = result([*BASE, f"--established={mode}"], namespace=quiet_pod)
-    assert done["adopted_connections"] == (2 if mode == "adopt" else 0)
+    """In a namespace where conntrack slept until now; one connection out, one in, by IPv4, IPv6 and IPv4 on an IPv6 socket."""
+    echoes = [echo(far, quiet_pod, ("10.78.0.2", 7777)), echo(quiet_pod, far, ("10.78.0.1", 7778)),
+              echo(far, quiet_pod, ("fd00:78::2", 7777)), echo(quiet_pod, far, ("fd00:78::1", 7778)),
+              echo(quiet_pod, far, ("10.78.0.1", 7779), listen=("::", 7779))]
+    assert [e.say(b"one") for e in echoes] == [b"ONE"] * 5
+    done = result([*BASE, "--dual-stack", f"--established={mode}"], namespace=quiet_pod)
+    assert done["adopted_connections"] == (5 if mode == "adopt" else 0)
     got = [e.say(b"two") for e in echoes]
-    assert (got == [b"TWO", b"TWO"]) == survives, got
+    assert got == [b"TWO"] * 5 if survives else b"TWO" not in got, got
     # New ones are captured all the same: nobody listens on 15001.
     assert "refused" in ask(quiet_pod, "tcp", ("10.78.0.2", 7777), 1000, 1000).get("error", "")
 
@@ -357,6 +359,9 @@ def test_rules_for_a_pod_in_a_user_namespace(user_pod):
     assert trace_of_us(name)
     subprocess.run([*into, BINARY, "cleanup"], capture_output=True, check=True)
     assert trace_of_us(name) == []
+    for command in ([*BASE, "-m", "TPROXY"], ["verify", *BASE, "-m", "TPROXY"], ["cleanup"]):
+        remora([*command, "--netns", f"/run/netns/{name}"], namespace=BARE, check=0)
+        assert bool(trace_of_us(name)) == (command != ["cleanup"]) and trace_of_us(BARE) == []
 
 
 def test_a_node_without_ipv6_gets_rules_for_ipv4(quiet_pod):

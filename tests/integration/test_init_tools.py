@@ -211,6 +211,53 @@ def test_the_documents_name_every_flag_of_the_help():
         assert not letter or f"\\fB-{letter}\\fR, " in page and f"`-{letter}`" in guide, name
 
 
+# Flag, its variable, a value, what else must be said for it to show in the rules.
+VARIABLES = [
+    ("-z", "INBOUND_CAPTURE_PORT", "15106", ""), ("-e", "INBOUND_TUNNEL_PORT", "15108", ""), ("-u", "PROXY_UID", "7,8", ""),
+    ("-g", "PROXY_GID", "9", ""), ("-m", "ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY", ""),
+    ("-t", "ISTIO_INBOUND_TPROXY_MARK", "77", "-m TPROXY"), ("-r", "ISTIO_INBOUND_TPROXY_ROUTE_TABLE", "99", "-m TPROXY"),
+    ("-b", "ISTIO_INBOUND_PORTS", "8080,9000-9100", ""), ("-d", "ISTIO_LOCAL_EXCLUDE_PORTS", "7", "-b *"),
+    ("-c", "ISTIO_EXCLUDE_INTERFACES", "net+", ""), ("-i", "ISTIO_SERVICE_CIDR", "10.0.0.0/8", ""),
+    ("-x", "ISTIO_SERVICE_EXCLUDE_CIDR", "10.1.0.0/16", "-i *"), ("-q", "ISTIO_OUTBOUND_PORTS", "443", ""),
+    ("-o", "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "25", "-i *"), ("-k", "KUBE_VIRT_INTERFACES", "vm0", "-i *"),
+    ("--redirect-dns", "REDIRECT_DNS", "true", "-i *"), ("--redirect-dns", "ISTIO_META_DNS_CAPTURE", "true", "-i *"),
+    ("--capture-all-dns", "CAPTURE_ALL_DNS", "true", "--redirect-dns -i *"), ("--drop-invalid", "DROP_INVALID", "1", ""),
+    ("--drop-invalid", "INVALID_DROP", "T", ""), ("--dual-stack", "DUAL_STACK", "true", "-i *"),
+    ("--dual-stack", "ISTIO_DUAL_STACK", "true", "-i *"), ("--ipv6", "REMORA_IPV6", "drop", ""),
+    ("--compat", "REMORA_COMPAT", "istio", "-u 1,2"), ("--hairpin", "REMORA_HAIRPIN", "off", "-i *"),
+    ("--proxy-mark", "REMORA_PROXY_MARK", "0x1/0xf", "-i *"), ("--nat-priority-offset", "REMORA_NAT_PRIORITY_OFFSET", "5", "-i *"),
+    ("--established", "REMORA_ESTABLISHED", "syn-only", "-i *"), ("--guard-admin", "REMORA_GUARD_ADMIN", "true", ""),
+    ("--reject-quic", "REMORA_REJECT_QUIC", "true", "-i *")]
+
+
+@pytest.mark.parametrize("flag, variable, value, more", VARIABLES)
+def test_a_variable_means_what_its_flag_means(flag, variable, value, more):
+    base = [] if flag in ("-b", "-i", "-q") else ["-b", "*", *(more.split() or ["-i", "*"])]
+
+    def text(args, env=None):
+        return remora([*base, *args, "-n"], env=env, check=0).stdout
+
+    spelled = text([f"{flag}={value}" if flag.startswith("--") else f"{flag}{value}"])
+    assert text([], {variable: value}) == spelled != text([])
+    other = {"true": "false", "1": "0", "T": "F"}.get(value)
+    if other:  # the command line wins
+        assert text([f"{flag}={other}"], {variable: value}) == text([])
+
+
+def test_the_second_variable_wins_over_the_first():
+    env = {"REDIRECT_DNS": "true", "ISTIO_META_DNS_CAPTURE": "false", "DROP_INVALID": "false", "INVALID_DROP": "true"}
+    assert remora([*BASE, "-n"], env=env, check=0).stdout == remora([*BASE, "-n", "--drop-invalid"], check=0).stdout
+
+
+def test_every_rule_has_a_counter_and_says_what_it_is_for():
+    remora([*BASE, "-m", "TPROXY", "--dual-stack", "--redirect-dns", "--drop-invalid", "-k", "vm0", "-c", "net1", "-o", "25", "-x",
+            "10.1.0.0/16", "--guard-admin", "--reject-quic", "--established=syn-only", "--proxy-mark", "0x1"], check=0)
+    lines = [line.strip() for line in rules().splitlines()]
+    ours = [line for line in lines if line and not re.match(r"table |chain |type |elements|}|comment \"remora", line)]
+    assert len(ours) > 40
+    assert [line for line in ours if "counter packets" not in line or not re.search(r'comment "[^"]{5,}"', line)] == []
+
+
 # --- the image ---
 
 def test_the_image_needs_nothing_but_program_and_libraries(tmp_path):
@@ -220,7 +267,8 @@ def test_the_image_needs_nothing_but_program_and_libraries(tmp_path):
     if "libasan" not in done.stdout:
         assert int(done.stdout.split()[-3]) < 8_000_000, done.stdout
     (tmp_path / "image/proc").mkdir()
-    prefix = ["sh", "-c", 'mount --bind /proc "$1/proc" && exec chroot "$@"', "sh", str(tmp_path / "image")]
+    prefix = ["sh", "-c", 'mount --bind "$1" "$1" && mount --bind /proc "$1/proc" && mount -o remount,ro,bind "$1" && exec chroot "$@"',
+              "sh", str(tmp_path / "image")]
     remora(BASE, program="/usr/local/bin/istio-iptables", prefix=prefix, check=0)
     assert "table" in trace_of_us()
 
