@@ -95,19 +95,22 @@ static void turn_until_result(void)
 static void families_take_turns(void **state)
 {
     (void)state;
-    const char *const text[] = { "10.0.0.1:1", "10.0.0.2:1", "[fd00::1]:1", "[fd00::2]:1", "[fd00::3]:1" };
+    const char *const text[] = { "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "[fd00::1]:1", "[fd00::2]:1", "[fd00::3]:1", "[fd00::4]:1" };
     static const struct {
         uint16_t first;
         uint32_t count;
-        int order[5];
-    } v[] = { { 0, 1, { 0, 2, 1, 3, 4 } }, { AF_INET6, 1, { 2, 0, 3, 1, 4 } }, { AF_INET6, 2, { 2, 3, 0, 4, 1 } }, { AF_INET, 9, { 0, 1, 2, 3, 4 } } };
+        int order[7];
+    } v[] = { { 0, 1, { 0, 3, 1, 4, 2, 5, 6 } },
+              { AF_INET6, 1, { 3, 0, 4, 1, 5, 2, 6 } },
+              { AF_INET6, 2, { 3, 4, 0, 5, 1, 6, 2 } },
+              { AF_INET, 9, { 0, 1, 2, 3, 4, 5, 6 } } };
     for (size_t k = 0; k < 4; k++) {
-        struct addr a[5];
-        for (size_t i = 0; i < 5; i++) {
+        struct addr a[7];
+        for (size_t i = 0; i < 7; i++) {
             a[i] = ip(text[i]);
         }
-        race_order(a, 5, v[k].first, v[k].count);
-        for (size_t i = 0; i < 5; i++) {
+        race_order(a, 7, v[k].first, v[k].count);
+        for (size_t i = 0; i < 7; i++) {
             struct addr want = ip(text[v[k].order[i]]);
             assert_true(addr_eq(&a[i], &want));
         }

@@ -3,6 +3,7 @@
 #include "tests/unit/proxy/world.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "lib/base/rand.h"
 #include "proxy/upstream/monitor.h"
@@ -316,6 +317,24 @@ static void hosts_wait_for_their_first_check(void **state)
     assert_int_equal(health(STAT_ID_CLUSTER_HEALTH_HEALTHY), 0);
 }
 
+static void a_host_comes_back_after_healthy_threshold(void **state)
+{
+    (void)state;
+    struct addr any = world_ip("127.0.0.1:0");
+    struct sockaddr_storage ss;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); // bound, but nobody listens yet
+    assert_int_equal(bind(fd, (struct sockaddr *)&ss, addr_to_sockaddr(&any, &ss)), 0);
+    assert_int_equal(socket_local(fd, &any), 0);
+    e[0] = world_endpoint(any);
+    start(1, checks);
+    world_turn_until(&x, cluster_monitor_ready(monitor));
+    assert_int_equal(flags(0), HOST_FAILED_ACTIVE_HC);
+    assert_int_equal(listen(fd, 64), 0);
+    world_turn_until(&x, flags(0) == 0);
+    assert_int_equal(health(STAT_ID_CLUSTER_HEALTH_SUCCESS), 2);
+    close(fd);
+}
+
 static void removed_hosts_stay_while_they_are_healthy(void **state)
 {
     (void)state;
@@ -368,6 +387,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_may_always_go, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_hosts_leave_their_place, setup, teardown),
         cmocka_unit_test_setup_teardown(hosts_wait_for_their_first_check, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_host_comes_back_after_healthy_threshold, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_hosts_stay_while_they_are_healthy, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_hosts_go_when_health_is_ignored, setup, teardown),
     };
