@@ -209,12 +209,26 @@ static int apply_rules(struct apply *ap, struct err *err)
     return r;
 }
 
+// What is there is not looked at, so all is named that a cleanup knows.
+static int dry_cleanup(const struct options *o)
+{
+    struct buf out = { 0 };
+    report_warnings(o);
+    buf_printf(&out, "# nothing was touched; a cleanup removes of this what is there\n");
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const families[] = { "inet", "ip", "ip6" };
+        buf_printf(&out, "delete table %s %s\n", families[i], PLAN_TABLE);
+    }
+    buf_printf(&out, "# chains REMORA_* of iptables and ip6tables, routing rules and routes with origin %d, ::6/128 on lo\n", ROUTE_PROTOCOL);
+    return report_write(STDOUT_FILENO, &out) ? EXIT_APPLY : EXIT_OK;
+}
+
 int cmd_apply(struct options *o, const struct facts *facts)
 {
     struct apply ap;
     struct err err = { 0 };
-    if (o->cleanup_only && !o->dry_run) {
-        return cmd_cleanup(o, facts);
+    if (o->cleanup_only) {
+        return o->dry_run ? dry_cleanup(o) : cmd_cleanup(o, facts);
     }
     prepare(&ap, o);
     if (o->dry_run) {

@@ -36,6 +36,13 @@ def test_dry_run_text_loads_and_is_what_apply_makes():
         sh(f"ip netns exec {BARE} nft delete table inet remora")
 
 
+def test_dry_run_of_a_cleanup_removes_nothing_and_shows_no_rules():
+    remora(BASE, check=0)
+    done = remora(["istio-iptables", *BASE, "--cleanup-only", "--dry-run"], check=0)
+    assert "chain " not in done.stdout and "delete table inet remora" in done.stdout
+    assert trace_of_us() == ["table"]
+
+
 def test_dry_run_opens_no_socket():
     if subprocess.run(["which", "strace"], capture_output=True, check=False).returncode:
         pytest.skip("strace is not installed")
@@ -106,7 +113,7 @@ def test_verify_sees_that_zones_do_not_work(quiet_pod):
 table inet one_zone {
     chain out { type filter hook output priority -310; udp dport 53 ct zone set 7; }
 }""")
-    _, got = checks(remora(["verify", *flags, "--output", "json", "--probe-timeout", "300ms"], namespace=quiet_pod, check=126))
+    _, got = checks(remora(["verify", *flags, "--output", "json", "--probe-timeout", "3s"], namespace=quiet_pod, check=126))
     assert (got["rules"], got["dns"], got["dns-zones"]) == ("ok", "ok", "failed")
     probed, got = checks(remora(["verify", *flags, "--output", "json"], namespace=quiet_pod, check=0, prefix=[
         "setpriv", "--reuid", "77", "--regid", "77", "--clear-groups", "--bounding-set", "-all"]))
@@ -194,7 +201,7 @@ table inet rival {{
 def test_wait_for_a_ready_port():
     done = remora(["wait", "--timeout", "150ms", "--port", "15999"], check=1)
     assert "not ready" in done.stderr
-    remora(["wait", "--timeout", "2s", "--port", "8080", "--path", ""], check=0)
+    remora(["wait", "--timeout", "20s", "--port", "8080", "--path", ""], check=0)
     done = remora(["wait", "--timeout", "150ms", "--port", "8080"], check=1)
     assert "HTTP" in done.stderr or "answer" in done.stderr
 
