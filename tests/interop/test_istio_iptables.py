@@ -2,7 +2,7 @@
 """make interop-init: the real istio-iptables (tests/interop/istio-iptables, built from its Go module) beside remora-init.
 
 All its backends go through the table of fates with real connections, deviations are listed and must be true; random flags
-give the same fates; command lines end with the same exit codes; and the time that applying takes is shown side by side."""
+give the same fates; command lines end with the same exit codes; --takeover removes all of it; and the time that applying takes is shown side by side."""
 
 import os
 import pathlib
@@ -229,6 +229,29 @@ def test_what_it_made_is_taken_over(istio, backend, mode, ours):
     assert rules_of_istio()
     remora([*line, "--takeover"], check=0)
     assert rules_of_istio() == []
+    assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
+    assert ask(NET, "tcp", ("10.244.0.5", 8080))["listener"] == 15006
+
+
+def traces_of_istio():
+    """Chains, tables and routing rules that are not ours."""
+    text = rules() + "".join(in_pod(f"{ip}tables-legacy-save").stdout for ip in ("ip", "ip6"))
+    found = {word for word in text.replace('"', " ").split() if word.startswith(("ISTIO_", "istio-"))}
+    for family in ("-4", "-6"):
+        found |= {line for line in in_pod("ip", family, "rule").stdout.splitlines() if "fwmark" in line and "proto 114" not in line}
+    return found
+
+
+@pytest.mark.parametrize("flags", [[], ["-m", "TPROXY", "--dual-stack", "--redirect-dns", "--drop-invalid", "-c", "net1", "-k", "vm0"]])
+def test_takeover_from_the_real_one(istio, backend, flags):
+    for command in (["cleanup"], [*BASE, *flags]):
+        wipe()
+        remora([*BASE, *flags, *BACKENDS[backend]], program=istio, check=0)
+        assert traces_of_istio()
+        done = remora([*BASE, *flags, "--strict"], check=1)  # without --takeover: named, and nothing changed
+        assert "istio-iptables" in done.stderr and "table inet remora" not in rules()
+        remora([*command, "--takeover"], check=0)
+        assert traces_of_istio() == set()
     assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
     assert ask(NET, "tcp", ("10.244.0.5", 8080))["listener"] == 15006
 
