@@ -4,10 +4,26 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "control-plane/analyze.h"
 #include "control-plane/compile.h"
 #include "lib/base/log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+// Any text can be analyzed, also one that does not load.
+static void analyze(const uint8_t *data, size_t size)
+{
+    struct arena a = { 0 };
+    struct cp_finding *v = NULL;
+    const struct cp_source source = { .name = "input.yaml", .text = str_n(data, size) };
+    size_t n = cp_analyze(&source, 1, &a, &v);
+    for (size_t i = 0; i < n; i++) {
+        if (!v[i].text.n) {
+            abort();
+        }
+    }
+    arena_fini(&a);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -15,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct cp_config *c = NULL;
     struct err err = { 0 };
     log_set_level(-1, LOG_OFF);
+    analyze(data, size);
     if (cp_load_text(str_n(data, size), "input.yaml", &c, &err)) {
         if (!err.msg[0]) {
             abort(); // a refusal without a reason
