@@ -16,7 +16,7 @@ const char *foreign_table_owner(const char *table)
     static const struct known known[] = {
         { "istio-proxy-nat", istio },     { "istio-proxy-mangle", istio },     { "istio-proxy-raw", istio },
         { "istio-ambient-nat", ambient }, { "istio-ambient-mangle", ambient }, { "istio-ambient-raw", ambient },
-        { "consul-cni", consul },         { "consul_proxy", consul },          { "linkerd", linkerd },
+        { "consul_tproxy", consul },
     };
     for (size_t i = 0; i < array_len(known); i++) {
         if (strcmp(table, known[i].name) == 0) {
@@ -38,6 +38,16 @@ const char *foreign_chain_owner(struct str chain)
         }
     }
     return NULL;
+}
+
+bool foreign_is_ambient(struct str chain)
+{
+    return str_starts(chain, STR("ISTIO_PRERT"));
+}
+
+const char *foreign_settle(const char *owner, bool is_ambient)
+{
+    return owner && is_ambient && strcmp(owner, istio) == 0 ? ambient : owner;
 }
 
 bool foreign_is_removable(const char *owner)

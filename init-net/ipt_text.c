@@ -156,7 +156,13 @@ struct reader {
     struct ipt_saved *s;
     struct str tables[IPT_TABLES]; // the lines of each
     uint64_t digest;
+    bool ambient; // see foreign_is_ambient
 };
+
+static const char *owner_of(const struct reader *r, struct str chain)
+{
+    return foreign_settle(foreign_chain_owner(chain), r->ambient);
+}
 
 static void digest_line(struct reader *r, struct str line)
 {
@@ -167,7 +173,7 @@ static void read_chain(struct reader *r, enum ipt_table t, struct str line)
 {
     struct str name = str_skip(line, 1);
     name = str_split(&name, ' ');
-    const char *owner = foreign_chain_owner(name);
+    const char *owner = owner_of(r, name);
     if (owner) {
         note_owner(r->s, owner);
         if (foreign_is_removable(owner)) {
@@ -192,7 +198,7 @@ static void read_rule(struct reader *r, enum ipt_table t, struct str line, bool 
         return;
     }
     struct str chain = w.v[1], target = target_of(&w);
-    const char *from = foreign_chain_owner(chain), *to = foreign_chain_owner(target);
+    const char *from = owner_of(r, chain), *to = owner_of(r, target);
     struct ipt_content *ours = &r->s->ours[t], *foreign = &r->s->foreign[t];
     if (ipt_chain_is_ours(chain)) {
         ipt_lines_add(&ours->rules, r->a, line, NULL);
@@ -232,6 +238,7 @@ void ipt_from_save(struct str text, struct arena *a, struct ipt_saved *ret)
     struct str rest = text;
     int table = -1;
     bool istio = false;
+    r.ambient = str_find_str(text, STR("\n:ISTIO_PRERT")) >= 0;
     while (rest.n) {
         struct str line = str_split(&rest, '\n');
         if (line.n && line.p[0] == '*') {

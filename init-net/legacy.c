@@ -24,6 +24,7 @@ static void note_chain(struct legacy_found *f, struct str name)
 {
     const char *owner = foreign_chain_owner(name);
     f->ours = f->ours || ipt_chain_is_ours(name);
+    f->ambient = f->ambient || foreign_is_ambient(name);
     for (size_t i = 0; owner && i < f->n_owners; i++) {
         owner = strcmp(f->owners[i], owner) == 0 ? NULL : owner;
     }
@@ -85,6 +86,14 @@ static void read_table(struct legacy_found *f, bool v6, const char *table)
     }
 }
 
+// In an ambient mesh none of Istio's chains is istio-iptables'; one owner may then stand there twice.
+static void settle_owners(struct legacy_found *f)
+{
+    for (size_t i = 0; i < f->n_owners; i++) {
+        f->owners[i] = foreign_settle(f->owners[i], f->ambient);
+    }
+}
+
 void legacy_scan(struct legacy_found *ret)
 {
     static const char *const files[] = { "/proc/net/ip_tables_names", "/proc/net/ip6_tables_names" };
@@ -102,4 +111,5 @@ void legacy_scan(struct legacy_found *ret)
             }
         }
     }
+    settle_owners(ret);
 }

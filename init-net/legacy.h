@@ -11,6 +11,7 @@ struct legacy_found {
     bool hidden;           // we may not see which tables there are
     bool nat_in_use;       // a nat table exists, whosever rules are in it
     bool ours;             // chains REMORA_…
+    bool ambient;          // chains of Istio's ambient mesh
     const char *owners[4]; // other redirectors whose chains are there (static texts)
     size_t n_owners;
 };

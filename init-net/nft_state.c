@@ -210,6 +210,18 @@ static int dump(struct nl *nl, uint16_t type, uint16_t family, const char *table
     return nl_request(nl, msg, cb, arg);
 }
 
+// In an ambient mesh none of Istio's chains is istio-iptables'.
+static void settle_owners(struct nft_state *s)
+{
+    bool ambient = false;
+    for (size_t i = 0; i < s->n_xt; i++) {
+        ambient = ambient || foreign_is_ambient(str_c(s->xt[i].name));
+    }
+    for (size_t i = 0; i < s->n_xt; i++) {
+        s->xt[i].owner = foreign_settle(s->xt[i].owner, ambient);
+    }
+}
+
 static int read_once(struct nl *nl, struct reading *r)
 {
     struct nft_state *s = r->s;
@@ -220,6 +232,7 @@ static int read_once(struct nl *nl, struct reading *r)
     }
     if (code == 0 && chains) {
         code = dump(nl, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NULL, on_chain, r);
+        settle_owners(s);
     }
     const struct {
         bool there;

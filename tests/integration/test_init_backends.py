@@ -343,6 +343,20 @@ CONSUL = """*nat
 -A OUTPUT -p udp --dport 53 -j CONSUL_DNS_REDIRECT
 COMMIT
 """
+AMBIENT = """*nat
+:ISTIO_OUTPUT - [0:0]
+:ISTIO_PRERT - [0:0]
+-A PREROUTING -j ISTIO_PRERT
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_PRERT -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
+-A ISTIO_OUTPUT -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
+COMMIT
+*mangle
+:ISTIO_OUTPUT - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -m connmark --mark 0x111/0xfff -j CONNMARK --restore-mark
+COMMIT
+"""
 OTHERS = {"istio-iptables": ISTIO, "linkerd": LINKERD, "Consul": CONSUL}
 BYSTANDER = """*nat
 :CNI-X - [0:0]
@@ -379,6 +393,26 @@ def test_rules_of_others_are_named_and_taken_over(owner, variant, backend):
     assert left == alone
     assert ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)["listener"] == 15001
     assert result([*flags, "--takeover"])["result"] == "unchanged"
+
+
+@pytest.mark.parametrize("variant", ["legacy", "nft"])
+def test_an_ambient_mesh_is_named_and_never_taken_over(variant):
+    """Its chains bear names of istio-iptables, but the pod needs them."""
+    need(f"iptables-{variant}")
+    iptables(variant, AMBIENT)
+    before = saved(variant)
+    done = remora([*BASE, "--takeover"], check=0)
+    assert "Istio ambient has rules here" in done.stderr and "istio-iptables" not in done.stderr
+    assert saved(variant) == before
+    remora(["cleanup", "--takeover"], check=0)
+    assert saved(variant) == before
+
+
+def test_tables_of_consul_are_taken_over():
+    sh(f"ip netns exec {POD} nft add table inet consul_tproxy")
+    assert "Consul has rules here (table consul_tproxy in nftables)" in remora(BASE, check=0).stderr
+    remora([*BASE, "--takeover"], check=0)
+    assert "consul_tproxy" not in rules()
 
 
 def test_cleanup_takes_others_only_when_told():

@@ -63,6 +63,22 @@ static void ours_and_others_are_told_apart(void **state)
     assert_true(ipt_content_is_empty(&s.foreign[IPT_NAT]));
 }
 
+// Istio's ambient mesh has a chain ISTIO_OUTPUT too; taking that away would cut the pod off.
+static void chains_of_an_ambient_mesh_are_left_alone(void **state)
+{
+    (void)state;
+    struct ipt_saved s;
+    ipt_from_save(STR("*nat\n:OUTPUT ACCEPT [0:0]\n:ISTIO_OUTPUT - [0:0]\n:ISTIO_PRERT - [0:0]\n-A PREROUTING -j ISTIO_PRERT\n"
+                      "-A OUTPUT -j ISTIO_OUTPUT\n-A ISTIO_OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n"
+                      "*mangle\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\nCOMMIT\n"),
+                  &a, &s);
+    assert_int_equal(s.n_owners, 1);
+    assert_string_equal(s.owners[0], "Istio ambient");
+    for (int t = 0; t < IPT_TABLES; t++) {
+        assert_true(ipt_content_is_empty(&s.foreign[t]));
+    }
+}
+
 static void a_change_is_one_step_and_names_what_goes(void **state)
 {
     (void)state;
@@ -185,15 +201,20 @@ static void redirectors_are_known_by_name(void **state)
         assert_int_equal(foreign_is_removable(owner), cases[i].removable);
     }
     assert_string_equal(foreign_table_owner("istio-proxy-nat"), "istio-iptables");
+    assert_string_equal(foreign_table_owner("consul_tproxy"), "Consul");
     assert_null(foreign_table_owner("remora"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ours_and_others_are_told_apart), cmocka_unit_test(a_change_is_one_step_and_names_what_goes),
-        cmocka_unit_test(drift_shows_in_the_digest),      cmocka_unit_test(lines_of_a_script_know_their_rule),
-        cmocka_unit_test(text_of_any_kind_is_survived),   cmocka_unit_test(redirectors_are_known_by_name),
+        cmocka_unit_test(ours_and_others_are_told_apart),
+        cmocka_unit_test(a_change_is_one_step_and_names_what_goes),
+        cmocka_unit_test(chains_of_an_ambient_mesh_are_left_alone),
+        cmocka_unit_test(drift_shows_in_the_digest),
+        cmocka_unit_test(lines_of_a_script_know_their_rule),
+        cmocka_unit_test(text_of_any_kind_is_survived),
+        cmocka_unit_test(redirectors_are_known_by_name),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     arena_fini(&a);
