@@ -11,6 +11,7 @@
 // Exit codes of remoractl.
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
+enum { CLI_HEADERS_MAX = 32 };
 enum cli_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_YAML };
 
 // Values of the options, named as on the command line. Empty views and 0 mean: not given.
@@ -19,6 +20,9 @@ struct cli_options {
     struct str fqdn, subset, direction, name, type, status, cluster;
     struct str listen_address, endpoint_address, level;
     struct str route, steps, max_failed, threshold;
+    struct str dst, source, listener;
+    struct str headers[CLI_HEADERS_MAX]; // "name: value", in the order given
+    size_t header_count;
     uint32_t port, timeout_ms, interval_ms, min_requests;
     bool verbose, with_headers, no_headers, reset, help;
     enum cli_format format; // from output

@@ -17,6 +17,7 @@
 #define ALL (CLUSTERS | LISTENERS | ROUTES | ENDPOINTS | OPT(WITH_HEADERS))
 #define STATUS (TABLE | OPT(CONTROL) | OPT(TIMEOUT) | OPT(FILE))
 #define ROLLOUT (OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(SUBSET) | OPT(NAME) | OPT(ROUTE) | OPT(STEPS) | OPT(INTERVAL) | OPT(MIN_REQUESTS) | OPT(MAX_FAILED))
+#define EXPLAIN (TABLE | SAVED | OPT(HEADER) | OPT(DST) | OPT(SOURCE) | OPT(LISTENER))
 #define LOG (OPT(HELP) | OPT(ADDRESS) | OPT(TIMEOUT) | OPT(LEVEL) | OPT(RESET))
 
 static const struct command pc_commands[] = {
@@ -36,6 +37,7 @@ const struct command cli_commands[] = {
     { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands, NULL },
     { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL, NULL },
     { "analyze", { NULL, NULL }, "mistakes in Istio YAML, with the codes of istioctl analyze", COMMON | OPT(THRESHOLD), cmd_analyze, NULL, "FILE|FOLDER…" },
+    { "explain", { NULL, NULL }, "which way a request would take through a proxy, and why not another", EXPLAIN, cmd_explain, NULL, "[METHOD] URL" },
     { "rollout", { NULL, NULL }, "moves traffic to a subset step by step, and back when it fails", ROLLOUT, cmd_rollout, NULL, "FILE" },
     { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL, NULL },
     { "version", { NULL, NULL }, "version of this program", COMMON, cmd_version, NULL, NULL },

@@ -7,7 +7,7 @@
 
 #include "lib/base/check.h"
 
-enum kind { KIND_TEXT, KIND_NUMBER, KIND_SWITCH };
+enum kind { KIND_TEXT, KIND_NUMBER, KIND_SWITCH, KIND_HEADER };
 
 static const struct option_def {
     const char *name;
@@ -47,6 +47,10 @@ static const struct option_def {
     [OPT_MIN_REQUESTS] = { "min-requests", 0, KIND_NUMBER, AT(min_requests), 1000000000, "N", "requests that a step must see before the next (20)" },
     [OPT_MAX_FAILED] = { "max-failed", 0, KIND_TEXT, AT(max_failed), 0, "PERCENT", "failed requests of a step that are still good (1)" },
     [OPT_THRESHOLD] = { "failure-threshold", 0, KIND_TEXT, AT(threshold), 0, "LEVEL", "exit with 79 from this level on: Info, Warning, Error (Error)" },
+    [OPT_HEADER] = { "header", 'H', KIND_HEADER, AT(headers), 0, "NAME: VALUE", "a header field of the request; may be given several times" },
+    [OPT_DST] = { "dst", 0, KIND_TEXT, AT(dst), 0, "IP[:PORT]", "the address that the client connects to, which its name alone does not tell" },
+    [OPT_SOURCE] = { "source", 0, KIND_TEXT, AT(source), 0, "IP", "the client's address (127.0.0.1)" },
+    [OPT_LISTENER] = { "listener", 0, KIND_TEXT, AT(listener), 0, "NAME", "begin with this listener" },
     [OPT_HELP] = { "help", 'h', KIND_SWITCH, AT(help), 0, NULL, "this page" },
 };
 
@@ -92,6 +96,12 @@ static int store(struct cli_options *o, const struct option_def *d, struct str v
     switch (d->kind) {
     case KIND_TEXT:
         *(struct str *)at = value;
+        return 0;
+    case KIND_HEADER:
+        if (o->header_count == CLI_HEADERS_MAX || str_find(value, ':') <= 0) {
+            return err_set(err, -EINVAL, "--%s %.*s: \"name: value\" is wanted, at most %d times", d->name, STR_FMT(value), CLI_HEADERS_MAX);
+        }
+        o->headers[o->header_count++] = value;
         return 0;
     case KIND_NUMBER:
         if (!str_to_u64(value, d->max, &n) || n == 0) {

@@ -34,6 +34,10 @@ enum option_id {
     OPT_MIN_REQUESTS,
     OPT_MAX_FAILED,
     OPT_THRESHOLD,
+    OPT_HEADER,
+    OPT_DST,
+    OPT_SOURCE,
+    OPT_LISTENER,
     OPT_HELP,
     OPT_COUNT
 };

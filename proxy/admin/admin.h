@@ -40,6 +40,7 @@ struct admin_deps {
     void (*drain)(void *arg, bool inbound_only, bool graceful, bool skip_exit);
     void (*healthcheck_fail)(void *arg, bool fail);
     void (*quit)(void *arg);
+    void (*explain)(void *arg, struct http_server_req *q, struct http_server_resp *r); // NULL = no such page
 };
 struct admin;
 // Listens on a. deps is copied; what it points to must outlive admin.

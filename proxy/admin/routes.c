@@ -20,6 +20,15 @@ static void admin_drain_listeners(struct admin *ad, struct http_server_req *q, s
     page_ok(r);
 }
 
+static void admin_explain(struct admin *ad, struct http_server_req *q, struct http_server_resp *r)
+{
+    if (!ad->d.explain) {
+        admin_text(r, 404, "not in this program\n");
+        return;
+    }
+    ad->d.explain(ad->d.arg, q, r);
+}
+
 static void admin_health_fail(struct admin *ad, struct http_server_req *q, struct http_server_resp *r)
 {
     (void)q;
@@ -85,6 +94,7 @@ const struct admin_page admin_pages[] = {
     { "/clusters", false, "clusters and their endpoints", admin_clusters },
     { "/config_dump", false, "configuration in force (params: include_eds, mask, resource, name_regex)", admin_config_dump },
     { "/drain_listeners", true, "stop accepting, let connections finish (params: inboundonly, graceful, skip_exit)", admin_drain_listeners },
+    { "/explain", false, "which way a request would take, and why not another (params: method, url, header, dst, source, listener)", admin_explain },
     { "/healthcheck/fail", true, "report not ready", admin_health_fail },
     { "/healthcheck/ok", true, "report ready again", admin_health_ok },
     { "/help", false, "this list", admin_help },

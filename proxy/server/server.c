@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Start order: statistics → control loop → workers (with an empty snapshot) → configuration and xDS client → static resources and sources →
 // admin. Workers serve whatever the newest snapshot says; the server is LIVE once every worker runs the first complete one.
+#include "proxy/server/explain.h"
 #include "proxy/server/server.h"
 
 #include <errno.h>
@@ -208,6 +209,11 @@ static struct snapshot *admin_snapshot(void *arg)
     return ((struct server *)arg)->published;
 }
 
+static void admin_explain(void *arg, struct http_server_req *q, struct http_server_resp *r)
+{
+    explain_page(((struct server *)arg)->published, q, r);
+}
+
 struct secret_walk {
     void (*fn)(void *arg, const struct admin_secret *s);
     void *arg;
@@ -260,6 +266,7 @@ static int start_admin(struct server *s, struct err *err)
         .drain = admin_drain,
         .healthcheck_fail = admin_health,
         .quit = server_exit,
+        .explain = admin_explain,
     };
     s->admin = admin_new(&s->boot.admin, &d, err);
     return s->admin ? 0 : -EADDRNOTAVAIL;
