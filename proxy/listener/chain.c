@@ -197,7 +197,9 @@ static void run(struct downstream *d)
             server_first_wait(p); // a PROXY header has been taken, say, and nothing came behind it yet
             return;
         }
-        server_first_heard(p);
+        if (filter_ops(&l->listener_filters[p->at])->sniffs) {
+            server_first_heard(p); // its own words, not a load balancer's
+        }
         enum listener_verdict v = look(d, &l->listener_filters[p->at]);
         if (v == LF_NEED_BYTES) {
             return;

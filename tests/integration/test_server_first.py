@@ -174,6 +174,23 @@ def test_no_probe_where_the_listener_would_close(proxy, backend):
     assert b.connections == 0 and stat(p, port, "probes") == 0
 
 
+def test_behind_a_proxy_header(proxy, backend):
+    """The header is a load balancer's; the client behind it is as silent as ever."""
+    from test_proxy_protocol import FILTER, v1, v2
+    b = backend(smtp)
+    port = free_port()
+    lst = sniffed(port, "c", "c")
+    lst["listener_filters"].insert(0, {"name": "envoy.filters.listener.proxy_protocol", "typed_config": {"@type": FILTER}})
+    p = proxy([lst], [cluster("c", [b.port])])
+    for head in (v1(), v2()):
+        with connect(port, 15) as s:
+            s.sendall(head)
+            assert s.recv(100) == b"220 ready\r\n"
+            s.sendall(b"QUIT\r\n")
+            assert s.recv(100) == b"250 QUIT\r\n"
+    assert (stat(p, port, "detected"), stat(p, port, "known")) == (2, 1)
+
+
 def test_switched_off(proxy, backend):
     b = backend(smtp)
     port = free_port()

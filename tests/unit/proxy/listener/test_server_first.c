@@ -112,7 +112,15 @@ static enum listener_verdict looks(struct downstream *d, const void *cfg, struct
     return LF_DONE;
 }
 static const struct listener_filter_ops sniffer = { .ext = { .name = "sniff" }, .on_accept = wants_bytes, .on_bytes = looks, .max_bytes = 8, .sniffs = true };
-static const struct listener_filter_ops header = { .ext = { .name = "header" }, .on_accept = wants_bytes, .on_bytes = looks, .max_bytes = 8 };
+
+// Takes one '#' off the front.
+static enum listener_verdict takes(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed)
+{
+    (void)d, (void)cfg, (void)eof;
+    *ret_consumed = bytes.p[0] == '#';
+    return LF_DONE;
+}
+static const struct listener_filter_ops header = { .ext = { .name = "header" }, .on_accept = wants_bytes, .on_bytes = takes, .max_bytes = 8 };
 
 static struct filter_chain *chain_new(const struct network_filter_ops *before, const struct network_filter_ops *end)
 {
@@ -465,6 +473,25 @@ static void filters_are_asked_once_when_the_chain_is_taken(void **state)
     }
 }
 
+// The bytes of a filter that takes them are not the client's first words; what follows is.
+static void header_bytes_are_no_words(void **state)
+{
+    (void)state;
+    l->listener_filters[0].ext.ops = &header.ext;
+    l->listener_filters[1].ext.ops = &sniffer.ext;
+    l->listener_filter_count = 2;
+    int a = client();
+    pass(100);
+    assert_int_equal(probes, 0);
+    world_send(a, "#");
+    world_turns(&x, 5);
+    pass(30);
+    assert_int_equal(probes, 1);
+    tell(probed, PROBE_SPOKE, STR("220"));
+    assert_int_equal(adopted, 1);
+    end(a);
+}
+
 // Allowed when asked before, refused when it counts: the probe must not be left behind.
 static void refused_at_last(void **state)
 {
@@ -510,6 +537,7 @@ int main(void)
         T(probes_are_limited),
         T(nothing_is_probed_where_it_must_not_be),
         T(filters_are_asked_once_when_the_chain_is_taken),
+        T(header_bytes_are_no_words),
         T(refused_at_last),
         T(worker_ends_with_a_probe),
     };
