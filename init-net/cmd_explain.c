@@ -73,9 +73,18 @@ static void print_condition(const struct plan *p, const struct rule *r, int i, s
     buf_clear(&text);
 }
 
+// Rules of the other family, which stand apart in the kernel and are one list only here, say nothing.
+static bool is_elsewhere(const struct plan *p, const struct rule *r, int failed)
+{
+    return p->o->live && failed >= 0 && r->m[failed].kind == MATCH_FAMILY;
+}
+
 static void trace_text(const struct plan *p, const struct rule *r, int failed, void *arg)
 {
     struct buf *out = arg;
+    if (is_elsewhere(p, r, failed)) {
+        return;
+    }
     buf_printf(out, "%-14s %2zu  %s  %s%s%s", plan_chains[r->chain].name, plan_rule_number(p, r),
                failed < 0 ? "match" : "  -  ", r->origin, r->origin[0] ? ": " : "", r->comment);
     if (failed >= 0) {
@@ -94,6 +103,9 @@ static void trace_json(const struct plan *p, const struct rule *r, int failed, v
 {
     struct json_trace *t = arg;
     struct buf text = { 0 };
+    if (is_elsewhere(p, r, failed)) {
+        return;
+    }
     jw_object(&t->w);
     jw_kv(&t->w, "chain", str_c(plan_chains[r->chain].name));
     jw_kv_u64(&t->w, "number", plan_rule_number(p, r));
