@@ -68,12 +68,30 @@ void h2_client_block(struct h2 *h, const nghttp2_frame *f)
     if (x->connect && r.status >= 200 && !switched(x, &r)) {
         x->connect = false; // an ordinary answer
     }
+    if (r.status >= 200 && !x->tunnel && !end && (r.content_length == 0 || r.status == 204 || r.status == 304)) {
+        x->s.remote_done = false;
+        x->empty = mem_alloc(sizeof(r));
+        *x->empty = r;
+        return;
+    }
     if (x->s.ops->on_response) {
         x->s.ops->on_response(&x->s, &r);
     }
     if (!h->c.freed) {
         h2_dirty(h, x);
     }
+}
+
+void h2_client_empty(struct h2_stream *x)
+{
+    struct http_response *r = x->empty;
+    x->empty = NULL;
+    r->end_stream = x->trailers.count == 0;
+    x->s.remote_done = r->end_stream;
+    if (x->s.ops->on_response) {
+        x->s.ops->on_response(&x->s, r);
+    }
+    free(r);
 }
 
 static bool can_open(const struct codec *c)

@@ -147,6 +147,8 @@ static void release(struct h2 *h, struct h2_stream *x)
     x->trailers_out = NULL;
     free(x->later);
     x->later = NULL;
+    free(x->empty);
+    x->empty = NULL;
     list_del(&x->dirty);
     list_del(&x->link);
     h->n_streams--;
@@ -289,7 +291,22 @@ static void service(struct h2 *h, struct h2_stream *x)
         }
         return;
     }
-    deliver(h, x);
+    if (x->empty && x->in.len && !x->given_up) {
+        h2_tell_reset(x, CODEC_RESET_PROTOCOL, "http2.invalid_response");
+        if (!h->c.freed) {
+            h2_stream_reset(&x->s, CODEC_RESET_PROTOCOL);
+        }
+        return;
+    }
+    if (x->empty && x->in_end) {
+        h2_client_empty(x);
+        if (h->c.freed) {
+            return;
+        }
+    }
+    if (!x->empty) {
+        deliver(h, x);
+    }
     if (h->c.freed) {
         return;
     }
@@ -813,6 +830,8 @@ static void free_streams(struct h2 *h, struct list *list)
         x->trailers_out = NULL;
         free(x->later);
         x->later = NULL;
+        free(x->empty);
+        x->empty = NULL;
         list_del(&x->link);
         loop_free_later(h->c.conn->loop, x);
     }
@@ -867,6 +886,9 @@ static void start_close(struct h2 *h)
     tell_goaway(h);
     if (!h->c.freed) {
         conn_close_after_flush(conn, h->abused ? ABUSE_LINGER_MS : conn->out.len ? 15000 : 1000);
+        if (h->abused) {
+            conn_pause_read(conn, CONN_PAUSE_OWNER);
+        }
     }
 }
 

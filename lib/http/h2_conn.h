@@ -50,6 +50,7 @@ struct h2_stream {
     struct buf in, out;
     struct headers trailers;     // heard
     struct str protocol;         // extended CONNECT: what for, in arena
+    struct http_response *empty; // owned copy: an answer that must have no body waits for its end, which shows whether it has one
     struct http_request *later;  // owned copy: waits for the server's SETTINGS
     nghttp2_nv *trailers_out;    // owned, one block with its bytes
     size_t n_trailers_out;
@@ -144,6 +145,8 @@ ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t
 // A complete header block (h2_server.c, h2_client.c).
 void h2_server_block(struct h2 *h, const nghttp2_frame *f);
 void h2_client_block(struct h2 *h, const nghttp2_frame *f);
+// Delivers x->empty. The codec may be freed.
+void h2_client_empty(struct h2_stream *x);
 // The first SETTINGS of the server came.
 void h2_client_settled(struct h2 *h);
 // A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.

@@ -92,7 +92,7 @@ static int cost_of(const struct h2 *h, uint32_t len, uint8_t type, uint8_t flags
     case NGHTTP2_CONTINUATION:
         return len < 256 ? 20 : 2;
     case NGHTTP2_SETTINGS:
-        return flags & NGHTTP2_FLAG_ACK ? 1 : 20 + (int)(len / 64);
+        return flags & NGHTTP2_FLAG_ACK ? 1 : 20 + (int)(len / 8);
     case NGHTTP2_RST_STREAM:
         return 4;
     case NGHTTP2_PING:
