@@ -8,16 +8,16 @@
 #include "lib/net/addr.h"
 
 enum {
-    PROXY_V1_BYTES_MAX = 107,              // with CRLF, by the standard
+    PROXY_V1_BYTES_MAX = 107, // with CRLF, by the standard
     PROXY_V2_FIXED = 16,
     PROXY_V2_BYTES_MAX = PROXY_V2_FIXED + 65535,
-    PROXY_HEADER_WRITE_MAX = 4096,         // with TLVs; see proxy_header_write
+    PROXY_HEADER_WRITE_MAX = 4096, // with TLVs; see proxy_header_write
 };
 
 enum proxy_header_result {
-    PROXY_HEADER_MORE,  // a beginning
-    PROXY_HEADER_NONE,  // something else
-    PROXY_HEADER_BAD,   // begins as one, and breaks the rules
+    PROXY_HEADER_MORE, // a beginning
+    PROXY_HEADER_NONE, // something else
+    PROXY_HEADER_BAD,  // begins as one, and breaks the rules
     PROXY_HEADER_FOUND,
 };
 

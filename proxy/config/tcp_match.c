@@ -57,7 +57,8 @@ int build_tcp_match(const Envoy__Extensions__Filters__Network__TcpProxy__V3__Tcp
     }
     for (size_t i = 0; i < c->weighted_count; i++) { // as many as in the message
         struct tcp_weighted *w = &c->weighted[i];
-        if (build_criteria(m->weighted_clusters->clusters[i]->metadata_match, c->subset, c->subset_count, a, &w->subset, &w->subset_count, err)) {
+        if (build_criteria(m->weighted_clusters->clusters[i]->metadata_match, c->subset, c->subset_count, a, &w->subset, &w->subset_count,
+                           err)) {
             return cfg_in(err, "weighted_clusters.clusters[%zu]", i);
         }
     }

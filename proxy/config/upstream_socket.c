@@ -72,7 +72,8 @@ static int build_proxy_protocol(struct config_ctx *ctx, const config_msg *m, str
     return build_added(ctx->arena, m, t, err);
 }
 
-int build_upstream_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, struct transport_cfg *t, struct err *err)
+int build_upstream_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, struct transport_cfg *t,
+                          struct err *err)
 {
     struct str type = { 0 };
     if (m && m->config_type_case == ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG) {

@@ -6,7 +6,7 @@
 #include "lib/base/str.h"
 
 struct peer_info { // empty = not said
-    struct str id;        // node id: "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"
+    struct str id; // node id: "sidecar~10.0.0.1~pod.ns~ns.svc.cluster.local"
     struct str name, namespace, workload, cluster, owner;
     struct str canonical_name, canonical_revision, app, version; // labels
 };

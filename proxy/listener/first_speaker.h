@@ -9,10 +9,10 @@
 enum speaker { SPEAKER_UNKNOWN, SPEAKER_CLIENT, SPEAKER_SERVER };
 
 enum {
-    SPEAKER_SETS = 256,        // × SPEAKER_WAYS destinations at most
+    SPEAKER_SETS = 256, // × SPEAKER_WAYS destinations at most
     SPEAKER_WAYS = 4,
-    SPEAKER_TTL_MS = 600000,   // knowledge that nothing confirmed for this long is gone: another application may live there now
-    SPEAKER_PEEK_MAX = 24,     // bytes that first_words needs at most
+    SPEAKER_TTL_MS = 600000, // knowledge that nothing confirmed for this long is gone: another application may live there now
+    SPEAKER_PEEK_MAX = 24,   // bytes that first_words needs at most
 };
 
 struct speaker_table; // SPEAKER_SETS × SPEAKER_WAYS entries, 48 KB

@@ -6,13 +6,13 @@
 #include "proxy/listener/listener_filter.h"
 
 enum {
-    SILENT_MS = 20,          // before the first probe of a destination nobody knows: a client that speaks first has mostly spoken by then
-    SILENT_CLIENT_MS = 500,  // where a probe was for nothing before
-    RETRY_MS = 1000,         // after a probe that could not connect; doubles
+    SILENT_MS = 20,         // before the first probe of a destination nobody knows: a client that speaks first has mostly spoken by then
+    SILENT_CLIENT_MS = 500, // where a probe was for nothing before
+    RETRY_MS = 1000,        // after a probe that could not connect; doubles
     RETRY_SHIFT_MAX = 4,
-    PROBES_MAX = 128,        // at a time and worker, for destinations not known to speak first: silent clients must not cost their server more
-    WORDS_MS = 100,          // for the rest of first words that might become HTTP
-    HOLD_MS = 60000,         // both sides silent: the upstream connection is given up
+    PROBES_MAX = 128, // at a time and worker, for destinations not known to speak first: silent clients must not cost their server more
+    WORDS_MS = 100,   // for the rest of first words that might become HTTP
+    HOLD_MS = 60000,  // both sides silent: the upstream connection is given up
 };
 
 static uint64_t now_ms(const struct downstream *d)

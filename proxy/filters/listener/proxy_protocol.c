@@ -22,10 +22,10 @@ struct tlv_rule { // rules
 struct proxy_protocol_cfg {
     struct tlv_rule *rules;
     size_t rule_count;
-    bool allow_without;  // allow_requests_without_proxy_protocol
-    bool refuse[3];      // disallowed_versions, by version
+    bool allow_without; // allow_requests_without_proxy_protocol
+    bool refuse[3];     // disallowed_versions, by version
     bool keep_tlvs, keep_all;
-    uint8_t keep[32];    // pass_through_tlvs: bit set of types
+    uint8_t keep[32]; // pass_through_tlvs: bit set of types
 };
 
 static int parse_pass_through(const Envoy__Config__Core__V3__ProxyProtocolPassThroughTLVs *m, struct proxy_protocol_cfg *c, struct err *err)
@@ -46,7 +46,8 @@ static int parse_pass_through(const Envoy__Config__Core__V3__ProxyProtocolPassTh
 
 static int parse_rules(const proxy_protocol_msg *m, struct arena *a, struct proxy_protocol_cfg *c, struct err *err)
 {
-    if (m->n_rules && m->tlv_location != ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
+    if (m->n_rules &&
+        m->tlv_location != ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__TLV_LOCATION__DYNAMIC_METADATA) {
         return err_set(err, -EINVAL, "tlv_location: only DYNAMIC_METADATA is supported");
     }
     c->rules = m->n_rules ? arena_array(a, struct tlv_rule, m->n_rules) : NULL;
@@ -57,7 +58,9 @@ static int parse_rules(const proxy_protocol_msg *m, struct arena *a, struct prox
         }
         c->rules[c->rule_count++] = (struct tlv_rule){
             .type = (uint8_t)m->rules[i]->tlv_type,
-            .base64 = kv->value_string_encoding == ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__KEY_VALUE_PAIR__VALUE_STRING_ENCODING__BASE64,
+            .base64 =
+                kv->value_string_encoding ==
+                ENVOY__EXTENSIONS__FILTERS__LISTENER__PROXY_PROTOCOL__V3__PROXY_PROTOCOL__KEY_VALUE_PAIR__VALUE_STRING_ENCODING__BASE64,
             .space = arena_str(a, kv->metadata_namespace[0] ? str_c(kv->metadata_namespace) : STR("envoy.filters.listener.proxy_protocol")),
             .key = arena_str(a, str_c(kv->key)),
         };

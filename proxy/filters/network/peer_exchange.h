@@ -29,8 +29,8 @@ struct str peer_exchange_message(void);
 struct str peer_exchange_build(const struct Envoy__Config__Core__V3__Node *node, struct arena *a);
 
 enum peer_exchange_result {
-    PEER_EXCHANGE_MORE,    // a beginning
-    PEER_EXCHANGE_NONE,    // the peer sends no message: all bytes are payload
+    PEER_EXCHANGE_MORE, // a beginning
+    PEER_EXCHANGE_NONE, // the peer sends no message: all bytes are payload
     PEER_EXCHANGE_FOUND,
     PEER_EXCHANGE_UNKNOWN, // a whole message that says nothing we know: to be skipped
     PEER_EXCHANGE_BAD,     // longer than PEER_EXCHANGE_BYTES_MAX

@@ -77,7 +77,9 @@ static void a_line_without_end_is_bad(void **state)
 static void what_is_written_parses(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = { { "10.1.2.3:4000", "10.9.9.9:443" }, { "[2001:db8::1]:1", "[::2]:65535" }, { "1.2.3.4:5", "[::1]:6" } };
+    static const char *const pairs[][2] = { { "10.1.2.3:4000", "10.9.9.9:443" },
+                                            { "[2001:db8::1]:1", "[::2]:65535" },
+                                            { "1.2.3.4:5", "[::1]:6" } };
     struct str tlvs = STR("\x02\0\3abc\xe0\0\0");
     for (size_t i = 0; i < 3; i++) {
         for (int version = 1; version <= 2; version++) {
@@ -139,11 +141,8 @@ static void too_many_tlvs_are_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(verdicts),
-        cmocka_unit_test(a_line_without_end_is_bad),
-        cmocka_unit_test(what_is_written_parses),
-        cmocka_unit_test(broken_tlvs_end),
-        cmocka_unit_test(too_many_tlvs_are_left_out),
+        cmocka_unit_test(verdicts),        cmocka_unit_test(a_line_without_end_is_bad),  cmocka_unit_test(what_is_written_parses),
+        cmocka_unit_test(broken_tlvs_end), cmocka_unit_test(too_many_tlvs_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

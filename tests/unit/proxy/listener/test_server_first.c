@@ -69,7 +69,11 @@ static void probe_cancel(void *p)
 }
 
 static const struct network_filter_ops raw_end = {
-    .ext = { .name = "raw" }, .terminal = true, .start = start_raw, .probe = probe, .probe_cancel = probe_cancel,
+    .ext = { .name = "raw" },
+    .terminal = true,
+    .start = start_raw,
+    .probe = probe,
+    .probe_cancel = probe_cancel,
 };
 static const struct network_filter_ops http_end = { .ext = { .name = "http" }, .terminal = true, .start = start_http };
 
@@ -111,7 +115,9 @@ static enum listener_verdict looks(struct downstream *d, const void *cfg, struct
     d->alpn_count = bytes.p[0] == 'H';
     return LF_DONE;
 }
-static const struct listener_filter_ops sniffer = { .ext = { .name = "sniff" }, .on_accept = wants_bytes, .on_bytes = looks, .max_bytes = 8, .sniffs = true };
+static const struct listener_filter_ops sniffer = {
+    .ext = { .name = "sniff" }, .on_accept = wants_bytes, .on_bytes = looks, .max_bytes = 8, .sniffs = true
+};
 
 // Takes one '#' off the front.
 static enum listener_verdict takes(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed)
@@ -120,7 +126,9 @@ static enum listener_verdict takes(struct downstream *d, const void *cfg, struct
     *ret_consumed = bytes.p[0] == '#';
     return LF_DONE;
 }
-static const struct listener_filter_ops header = { .ext = { .name = "header" }, .on_accept = wants_bytes, .on_bytes = takes, .max_bytes = 8 };
+static const struct listener_filter_ops header = {
+    .ext = { .name = "header" }, .on_accept = wants_bytes, .on_bytes = takes, .max_bytes = 8
+};
 
 static struct filter_chain *chain_new(const struct network_filter_ops *before, const struct network_filter_ops *end)
 {

@@ -30,12 +30,11 @@ static int teardown(void **state)
 }
 
 // A message by hand: {"x-envoy-peer-metadata": {"NAME": "p"}, "x-envoy-peer-metadata-id": "i"}, as protobuf's own library has it.
-static const char by_hand[] =
-    "\x3D\x23\x04\x67\0\0\0\x79"
-    "\x0A\x2Atype.googleapis.com/google.protobuf.Struct"
-    "\x12\x4B"
-    "\x0A\x28\x0A\x15x-envoy-peer-metadata\x12\x0F\x2A\x0D\x0A\x0B\x0A\x04NAME\x12\x03\x1A\x01p"
-    "\x0A\x1F\x0A\x18x-envoy-peer-metadata-id\x12\x03\x1A\x01i";
+static const char by_hand[] = "\x3D\x23\x04\x67\0\0\0\x79"
+                              "\x0A\x2Atype.googleapis.com/google.protobuf.Struct"
+                              "\x12\x4B"
+                              "\x0A\x28\x0A\x15x-envoy-peer-metadata\x12\x0F\x2A\x0D\x0A\x0B\x0A\x04NAME\x12\x03\x1A\x01p"
+                              "\x0A\x1F\x0A\x18x-envoy-peer-metadata-id\x12\x03\x1A\x01i";
 
 static void reads_what_others_write(void **state)
 {
@@ -55,11 +54,12 @@ static void reads_what_others_write(void **state)
 static void what_is_written_can_be_read(void **state)
 {
     (void)state;
-    static const char node_json[] =
-        "{\"id\": \"sidecar~10.0.0.1~a.ns~ns.svc\", \"metadata\": {\"NAME\": \"a-1\", \"NAMESPACE\": \"ns\", \"WORKLOAD_NAME\": \"a\", \"CLUSTER_ID\": \"k\","
-        " \"OWNER\": \"kubernetes://x\", \"SECRET\": \"not for peers\","
-        " \"LABELS\": {\"app\": \"A\", \"version\": \"v1\", \"service.istio.io/canonical-name\": \"cn\", \"service.istio.io/canonical-revision\": \"cr\","
-        " \"private\": \"x\"}}}";
+    static const char node_json[] = "{\"id\": \"sidecar~10.0.0.1~a.ns~ns.svc\", \"metadata\": {\"NAME\": \"a-1\", \"NAMESPACE\": \"ns\", "
+                                    "\"WORKLOAD_NAME\": \"a\", \"CLUSTER_ID\": \"k\","
+                                    " \"OWNER\": \"kubernetes://x\", \"SECRET\": \"not for peers\","
+                                    " \"LABELS\": {\"app\": \"A\", \"version\": \"v1\", \"service.istio.io/canonical-name\": \"cn\", "
+                                    "\"service.istio.io/canonical-revision\": \"cr\","
+                                    " \"private\": \"x\"}}}";
     ProtobufCMessage *m = NULL;
     struct err e = { 0 };
     assert_int_equal(pb_json_parse(str_c(node_json), &envoy__config__core__v3__node__descriptor, 0, &a, &m, &e), 0);
@@ -70,7 +70,8 @@ static void what_is_written_can_be_read(void **state)
     size_t n = 0;
     assert_int_equal(peer_exchange_parse(message, &a, &p, &n), PEER_EXCHANGE_FOUND);
     assert_int_equal(n, message.n);
-    assert_true(str_is(p.id, "sidecar~10.0.0.1~a.ns~ns.svc") && str_is(p.name, "a-1") && str_is(p.namespace, "ns") && str_is(p.workload, "a"));
+    assert_true(str_is(p.id, "sidecar~10.0.0.1~a.ns~ns.svc") && str_is(p.name, "a-1") && str_is(p.namespace, "ns") &&
+                str_is(p.workload, "a"));
     assert_true(str_is(p.cluster, "k") && str_is(p.owner, "kubernetes://x") && str_is(p.app, "A") && str_is(p.version, "v1"));
     assert_true(str_is(p.canonical_name, "cn") && str_is(p.canonical_revision, "cr"));
 }
@@ -98,7 +99,9 @@ static void others(void **state)
         { STR_INIT("\x3D\x23\x04\x67\0\0\0\0"), PEER_EXCHANGE_UNKNOWN },
         { STR_INIT("\x3D\x23\x04\x67\0\0\x40\1"), PEER_EXCHANGE_BAD },
         { STR_INIT("\x3D\x23\x04\x67\xff\xff\xff\xff"), PEER_EXCHANGE_BAD },
-        { STR_INIT("\x3D\x23\x04\x67\0\0\0\5\x0A\x03" "abc"), PEER_EXCHANGE_UNKNOWN },
+        { STR_INIT("\x3D\x23\x04\x67\0\0\0\5\x0A\x03"
+                   "abc"),
+          PEER_EXCHANGE_UNKNOWN },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct peer_info p;
