@@ -63,16 +63,53 @@ struct str an_full(struct analysis *x, struct str host, struct str ns)
     return arena_printf(x->a, "%.*s.%.*s.svc.cluster.local", STR_FMT(host), STR_FMT(ns));
 }
 
-const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns)
+static const struct an_host *find_named(const struct analysis *x, struct str name, struct str ns)
 {
-    struct str full = an_full(x, host, ns);
-    for (size_t i = 0; i < x->host_count; i++) {
-        const struct an_host *h = &x->hosts[i];
-        if ((cp_host_covers(h->name, full) || str_eq(h->name, host)) && cp_exported(&h->o->export, h->o->ns, ns)) {
-            return h;
+    for (size_t at = (size_t)(uintptr_t)map_get(&x->by_host, name); at; at = x->hosts[at - 1].next) {
+        if (cp_exported(&x->hosts[at - 1].o->export, x->hosts[at - 1].o->ns, ns)) {
+            return &x->hosts[at - 1];
         }
     }
     return NULL;
+}
+
+const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns)
+{
+    const struct an_host *h = find_named(x, host, ns);
+    for (struct str key = an_full(x, host, ns); !h && key.n; key = cp_wider_host(x->a, key)) { // a ServiceEntry can be for "*.example.com"
+        h = find_named(x, key, ns);
+    }
+    return h;
+}
+
+static void add_ref(struct analysis *x, struct map *m, struct an_ref **wild, struct str host, const struct an_object *o)
+{
+    struct an_ref *r = arena_new(x->a, struct an_ref), *head = map_get(m, host);
+    *r = (struct an_ref){ .o = o, .next = head };
+    map_put(m, host, r);
+    if (wild && str_starts(host, STR("*"))) {
+        struct an_ref *w = arena_new(x->a, struct an_ref);
+        *w = (struct an_ref){ .o = o, .next = *wild };
+        *wild = w;
+    }
+}
+
+// Backwards, so that lists are in the order of the files.
+static void index_objects(struct analysis *x)
+{
+    for (size_t i = x->n; i--;) {
+        const struct an_object *o = &x->v[i];
+        if (str_is(o->kind, "DestinationRule")) {
+            add_ref(x, &x->rules, NULL, an_full(x, json_str(o->spec, "host"), o->ns), o);
+        }
+        const struct json *hosts = str_is(o->kind, "VirtualService") ? json_get(o->spec, "hosts") : NULL;
+        for (const struct json *h = hosts && hosts->type == JSON_ARRAY ? hosts->first : NULL; h; h = h->next) {
+            add_ref(x, &x->virtual_services, &x->wild_virtual_services, an_full(x, h->text, o->ns), o);
+        }
+    }
+    for (size_t i = x->host_count; i--;) {
+        x->hosts[i].next = (size_t)(uintptr_t)map_put(&x->by_host, x->hosts[i].name, (void *)(uintptr_t)(i + 1));
+    }
 }
 
 static void take_export(struct analysis *x, struct an_object *o)
@@ -165,10 +202,14 @@ size_t cp_analyze(const struct cp_source *v, size_t n, struct arena *a, struct c
         take_hosts(&x, &x.v[i]);
         check_schema(&x, &x.v[i]);
     }
+    index_objects(&x);
     an_virtual_services(&x);
     an_conflicting_hosts(&x);
     an_rules(&x);
     an_service_entries(&x);
+    map_fini(&x.by_host);
+    map_fini(&x.rules);
+    map_fini(&x.virtual_services);
     if (x.found_count) {
         qsort(x.found, x.found_count, sizeof(*x.found), worse);
     }

@@ -6,6 +6,7 @@
 #include "control-plane/analyze.h"
 #include "control-plane/model.h"
 #include "lib/base/json.h"
+#include "lib/base/map.h"
 
 struct an_object {
     const struct json *doc, *spec; // spec may be NULL
@@ -13,10 +14,15 @@ struct an_object {
     struct str kind, ns, name;
     struct cp_export export;
 };
+struct an_ref { // of one name, in the order of the files
+    const struct an_object *o;
+    struct an_ref *next;
+};
 struct an_host { // of a ServiceEntry or Service
     struct str name;
     const struct an_object *o;
     const struct json *ports; // list with "number" or "port"
+    size_t next;              // of the same name: index + 1
 };
 struct analysis {
     struct arena *a;
@@ -24,6 +30,9 @@ struct analysis {
     size_t n, cap;
     struct an_host *hosts;
     size_t host_count, host_cap;
+    struct map by_host;            // name → index + 1 of the first in hosts
+    struct map rules, virtual_services; // full host → struct an_ref
+    struct an_ref *wild_virtual_services; // those with a host that begins with '*'
     struct cp_finding *found;
     size_t found_count, found_cap;
 };

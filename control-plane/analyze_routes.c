@@ -34,17 +34,23 @@ static void check_port(struct analysis *x, const struct an_object *o, const stru
     an_report(x, CP_ERROR, "IST0101", o, at, "host:port not found: \"%.*s:%llu\"", STR_FMT(host), (unsigned long long)port_number(want));
 }
 
-static bool has_subset(struct analysis *x, struct str host, struct str ns, struct str subset)
+static bool rule_has(const struct an_ref *r, struct str subset)
 {
-    const struct an_object *o;
-    for (size_t i = 0; (o = an_next(x, "DestinationRule", &i));) {
-        if (!cp_host_covers(an_full(x, json_str(o->spec, "host"), o->ns), an_full(x, host, ns))) {
-            continue;
-        }
-        for (const struct json *s = first(o->spec, "subsets"); s; s = s->next) {
+    for (; r; r = r->next) {
+        for (const struct json *s = first(r->o->spec, "subsets"); s; s = s->next) {
             if (str_eq(json_str(s, "name"), subset)) {
                 return true;
             }
+        }
+    }
+    return false;
+}
+
+static bool has_subset(struct analysis *x, struct str host, struct str ns, struct str subset)
+{
+    for (struct str key = an_full(x, host, ns); key.n; key = cp_wider_host(x->a, key)) {
+        if (rule_has(map_get(&x->rules, key), subset)) {
+            return true;
         }
     }
     return false;
@@ -221,40 +227,64 @@ static bool share_scope(const struct an_object *a, const struct an_object *b)
     return false;
 }
 
-// The host of a that b wants as well, or nothing.
-static struct str common_host(struct analysis *x, const struct an_object *a, const struct an_object *b)
+// Both want host a, or one of the two is a wildcard for the other.
+static bool meet(const struct an_object *a, struct str host, const struct an_object *b, struct str other)
 {
     bool all_a = to_all(a), all_b = to_all(b);
-    for (const struct json *h = first(a->spec, "hosts"); h; h = h->next) {
-        struct str full = an_full(x, h->text, a->ns);
-        for (const struct json *g = first(b->spec, "hosts"); g; g = g->next) {
-            struct str other = an_full(x, g->text, b->ns);
-            bool same = str_eq(full, other);
-            // where one is for some namespaces, the other's wildcards count as well
-            bool covered = all_a != all_b && (cp_host_covers(full, other) || cp_host_covers(other, full));
-            if ((same && (all_a == all_b ? all_a || share_scope(a, b) : true)) || covered) {
-                return full;
-            }
+    if (str_eq(host, other)) {
+        return all_a != all_b || all_a || share_scope(a, b);
+    }
+    // where one is for some namespaces, the other's wildcards count as well
+    return all_a != all_b && (cp_host_covers(host, other) || cp_host_covers(other, host));
+}
+
+struct conflict {
+    const struct an_object *o;
+    struct str host, names;
+};
+
+static void add_conflicts(struct analysis *x, struct conflict *c, struct str host, const struct an_ref *list)
+{
+    for (; list; list = list->next) {
+        const struct an_object *b = list->o;
+        struct str name = arena_printf(x->a, "%.*s/%.*s", STR_FMT(b->ns), STR_FMT(b->name));
+        bool found = false;
+        for (const struct json *g = b != c->o && in_mesh(b) ? first(b->spec, "hosts") : NULL; g && !found; g = g->next) {
+            found = meet(c->o, host, b, an_full(x, g->text, b->ns));
+        }
+        if (found && str_find_str(c->names, name) < 0) {
+            c->host = c->host.n ? c->host : host;
+            c->names = arena_printf(x->a, "%.*s%s%.*s", STR_FMT(c->names), c->names.n ? ", " : "", STR_FMT(name));
         }
     }
-    return str_n(NULL, 0);
+}
+
+// Those that a wildcard covers are found by looking at all; there are few wildcards.
+static void add_covered(struct analysis *x, struct conflict *c, struct str host)
+{
+    const struct an_object *o;
+    for (size_t i = 0; (o = an_next(x, "VirtualService", &i));) {
+        add_conflicts(x, c, host, &(struct an_ref){ .o = o });
+    }
 }
 
 void an_conflicting_hosts(struct analysis *x)
 {
-    const struct an_object *o, *other;
+    const struct an_object *o;
     for (size_t i = 0; (o = an_next(x, "VirtualService", &i));) {
-        struct str names = { 0 }, host = { 0 };
-        for (size_t k = 0; in_mesh(o) && (other = an_next(x, "VirtualService", &k));) {
-            struct str shared = other != o && in_mesh(other) ? common_host(x, o, other) : str_n(NULL, 0);
-            if (shared.n) {
-                host = host.n ? host : shared;
-                names = arena_printf(x->a, "%.*s%s%.*s/%.*s", STR_FMT(names), names.n ? ", " : "", STR_FMT(other->ns), STR_FMT(other->name));
+        struct conflict c = { .o = o };
+        for (const struct json *h = in_mesh(o) ? first(o->spec, "hosts") : NULL; h; h = h->next) {
+            struct str host = an_full(x, h->text, o->ns);
+            if (str_starts(host, STR("*"))) {
+                add_covered(x, &c, host);
+            } else {
+                add_conflicts(x, &c, host, map_get(&x->virtual_services, host));
+                add_conflicts(x, &c, host, x->wild_virtual_services);
             }
         }
-        if (host.n) {
+        if (c.host.n) {
             an_report(x, CP_ERROR, "IST0109", o, json_get(json_get(o->doc, "metadata"), "name"),
-                      "host %.*s is also one of %.*s: sidecars follow only one of them", STR_FMT(host), STR_FMT(names));
+                      "host %.*s is also one of %.*s: sidecars follow only one of them", STR_FMT(c.host), STR_FMT(c.names));
         }
     }
 }

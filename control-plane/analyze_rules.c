@@ -133,9 +133,10 @@ static void check_protocols(struct analysis *x, const struct an_host *h)
 {
     for (const struct json *p = h->ports && h->ports->type == JSON_ARRAY ? h->ports->first : NULL; p; p = p->next) {
         const struct json *number = json_get(p, "number");
-        for (size_t i = 0; number && i < x->host_count; i++) {
-            const struct an_host *g = &x->hosts[i];
-            if (g == h || g->o == h->o || !str_is(g->o->kind, "ServiceEntry") || !str_eq(g->name, h->name) || !exported_together(h->o, g->o)) {
+        size_t at = number ? (size_t)(uintptr_t)map_get(&x->by_host, h->name) : 0;
+        for (; at; at = x->hosts[at - 1].next) {
+            const struct an_host *g = &x->hosts[at - 1];
+            if (g == h || g->o == h->o || !str_is(g->o->kind, "ServiceEntry") || !exported_together(h->o, g->o)) {
                 continue;
             }
             for (const struct json *q = g->ports && g->ports->type == JSON_ARRAY ? g->ports->first : NULL; q; q = q->next) {
