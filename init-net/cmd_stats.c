@@ -14,8 +14,7 @@ static void show_text(const struct nft_state *s)
     buf_printf(&out, "%12s %14s  %-14s %s\n", "PACKETS", "BYTES", "CHAIN", "MEANING");
     for (size_t i = 0; i < s->n_rules; i++) {
         const struct state_rule *r = &s->rules[i];
-        buf_printf(&out, "%12llu %14llu  %-14s %s\n", (unsigned long long)r->packets, (unsigned long long)r->bytes,
-                   r->chain, r->comment);
+        buf_printf(&out, "%12llu %14llu  %-14s %s\n", (unsigned long long)r->packets, (unsigned long long)r->bytes, r->chain, r->comment);
     }
     report_write(STDOUT_FILENO, &out);
 }
@@ -42,40 +41,88 @@ static void show_json(const struct options *o, const struct nft_state *s, const 
     report_end(o, &w, &out);
 }
 
+// Reading the counters of one family.
+struct counting {
+    struct arena *a;
+    struct nft_state *s;
+    struct ipt_content plan[IPT_TABLES];  // what the flags make; empty when the rules are from other ones
+    size_t seen[IPT_TABLES][CHAIN_COUNT]; // rules met so far
+    size_t max;
+};
+
+// The same rule in the plan, for its meaning: the next one of that chain.
+static const struct rule *next_of_plan(struct counting *c, int table, struct str chain)
+{
+    const struct ipt_lines *l = &c->plan[table].rules;
+    struct str begin = arena_printf(c->a, "-A %.*s ", STR_FMT(chain));
+    int k = 0;
+    while (k < CHAIN_COUNT &&
+           !(strcmp(plan_chains[k].iptables_table, ipt_table_names[table]) == 0 && str_is(chain, plan_chains[k].iptables_name))) {
+        k++;
+    }
+    size_t skip = k < CHAIN_COUNT ? c->seen[table][k]++ : 0;
+    for (size_t i = 0; i < l->n && k < CHAIN_COUNT; i++) {
+        if (str_starts(l->v[i].text, begin) && skip-- == 0) {
+            return l->v[i].rule;
+        }
+    }
+    return NULL;
+}
+
 // "[12:720] -A REMORA_CAPTURE -d …": one of our rules with its counters.
-static void take_line(struct str line, struct arena *a, struct state_rule *v, size_t *n, size_t max)
+static void take_line(struct counting *c, int table, struct str line)
 {
     struct str counters = str_split(&line, ']');
     struct str rest = str_trim(line);
     uint64_t packets, bytes;
     counters = str_skip(counters, 1);
     struct str first = str_split(&counters, ':');
-    if (!str_starts(rest, STR("-A REMORA_")) || *n == max || !str_to_u64(first, UINT64_MAX, &packets) ||
+    if (!str_starts(rest, STR("-A REMORA_")) || c->s->n_rules == c->max || !str_to_u64(first, UINT64_MAX, &packets) ||
         !str_to_u64(counters, UINT64_MAX, &bytes)) {
         return;
     }
     rest = str_skip(rest, 3);
     struct str chain = str_split(&rest, ' ');
-    v[(*n)++] = (struct state_rule){ .chain = arena_str(a, chain).p, .comment = arena_str(a, rest).p, .packets = packets,
-                                     .bytes = bytes };
+    const struct rule *r = next_of_plan(c, table, chain);
+    // iptables keeps no comments: without the flags the rule itself stands for its meaning.
+    struct str meaning = r ? arena_printf(c->a, "%s%s%s", r->origin, r->origin[0] ? ": " : "", r->comment) : rest;
+    c->s->rules[c->s->n_rules++] =
+        (struct state_rule){ .chain = arena_str(c->a, chain).p, .comment = arena_str(c->a, meaning).p, .packets = packets, .bytes = bytes };
 }
 
-// iptables keeps no comments, so the rule itself stands for its meaning.
+static void take_family(struct counting *c, struct str text)
+{
+    int table = -1;
+    while (text.n) {
+        struct str line = str_split(&text, '\n');
+        for (int t = 0; line.n && line.p[0] == '*' && t < IPT_TABLES; t++) {
+            table = str_is(str_trim(str_skip(line, 1)), ipt_table_names[t]) ? t : table;
+        }
+        if (table >= 0) {
+            take_line(c, table, line);
+        }
+    }
+}
+
 static int read_iptables(struct install *in, struct nft_state *ret, struct err *err)
 {
-    struct str text;
-    struct nft_state s = { .comment = in->ipt.family[0].saved.marker.n ? "remora-init" : "" };
-    int r = ipt_counters(&in->ipt, &text, err);
+    static const uint8_t families[] = { AF_INET, AF_INET6 };
+    struct str texts[2];
+    struct plan p;
+    struct nft_state s = { .comment = "remora-init" };
+    int r = ipt_counters(&in->ipt, texts, err);
     if (r) {
         return r;
     }
-    size_t lines = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        lines += text.p[i] == '\n';
-    }
-    s.rules = arena_array(in->o->arena, struct state_rule, lines + 1);
-    while (text.n) {
-        take_line(str_split(&text, '\n'), in->o->arena, s.rules, &s.n_rules, lines);
+    size_t max = texts[0].n / 8 + texts[1].n / 8 + 1; // more lines than that cannot be in there
+    s.rules = arena_array(in->o->arena, struct state_rule, max);
+    plan_build(in->o, in->o->arena, &p);
+    for (int f = 0; f < 2; f++) {
+        struct counting c = { .a = in->o->arena, .s = &s, .max = max };
+        for (int t = 0; t < IPT_TABLES && ipt_is_from(&in->ipt, f, &p); t++) {
+            ipt_from_plan(&p, families[f], (enum ipt_table)t, &c.plan[t]);
+        }
+        take_family(&c, texts[f]);
     }
     *ret = s;
     return 0;

@@ -374,11 +374,11 @@ int ipt_check(struct ipt *t, const struct plan *p, struct err *err)
     return code;
 }
 
-int ipt_counters(struct ipt *t, struct str *ret, struct err *err)
+int ipt_counters(struct ipt *t, struct str ret[2], struct err *err)
 {
-    struct str texts[2] = { 0 };
     for (int f = 0; f < 2; f++) {
         struct spawn_result r;
+        ret[f] = str_n(NULL, 0);
         if (!t->family[f].save) {
             continue;
         }
@@ -386,8 +386,15 @@ int ipt_counters(struct ipt *t, struct str *ret, struct err *err)
         if (code) {
             return code;
         }
-        texts[f] = r.status == 0 ? r.out : str_n(NULL, 0);
+        ret[f] = r.status == 0 ? r.out : ret[f];
     }
-    *ret = arena_printf(t->a, "%.*s%.*s", STR_FMT(texts[V4]), STR_FMT(texts[V6]));
     return 0;
+}
+
+bool ipt_is_from(const struct ipt *t, int family, const struct plan *p)
+{
+    char marker[21];
+    const struct ipt_saved *s = &t->family[family].saved;
+    ipt_marker(plan_hash(p), s->digest, marker);
+    return str_is(s->marker, marker);
 }

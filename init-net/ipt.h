@@ -35,8 +35,10 @@ bool ipt_has_ours(const struct ipt *t);
 int ipt_replace(struct ipt *t, const struct plan *p, bool takeover, struct err *err);
 // Would the programs take the plan? Nothing is changed.
 int ipt_check(struct ipt *t, const struct plan *p, struct err *err);
-// Rules with their counters, as iptables-save -c writes them, one text for both families. Ours only.
-int ipt_counters(struct ipt *t, struct str *ret, struct err *err);
+// What iptables-save -c writes, IPv4 and IPv6; empty for a family without programs.
+int ipt_counters(struct ipt *t, struct str ret[2], struct err *err);
+// After ipt_read: were the rules of this family (0: IPv4, 1: IPv6) made from this plan?
+bool ipt_is_from(const struct ipt *t, int family, const struct plan *p);
 // "iptables-legacy" or "iptables-nft".
 const char *ipt_name(const struct ipt *t);
 

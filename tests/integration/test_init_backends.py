@@ -436,6 +436,9 @@ def test_stats_and_verify_know_the_backend():
         ask(POD, "tcp", ("8.8.8.8", 443), 1000, 1000)
         counted = json.loads(remora(["stats", "--output", "json"], check=0).stdout)
         assert counted["backend"] == BACKENDS[backend]
+        # iptables keeps no comments; with the flags the meaning is known all the same.
+        meant = {r["meaning"]: r["packets"] for r in result(["stats", *flags])["rules"]}
+        assert meant["-p: to the proxy's outbound port"] == 1 and meant["-u: traffic of the proxy itself"] == 0
         assert any(r["packets"] == 1 and ("15001" in r["meaning"] or "outbound port" in r["meaning"]) for r in counted["rules"])
         said = json.loads(remora(["verify", *flags, "--output", "json"], check=0).stdout)
         assert {c["name"]: c["result"] for c in said["checks"]}["rules"] == "ok"
