@@ -110,6 +110,7 @@ def build_place():
 def tear_down_place():
     for ns in (POD, NET, NET2, VM, BARE):
         subprocess.run(["ip", "netns", "del", ns], capture_output=True, check=False)
+    pathlib.Path(f"/tmp/{PREFIX}-resolv.conf").unlink(missing_ok=True)
 
 
 # --- the servers: they say who they are and what they see ---
@@ -363,7 +364,6 @@ def place():
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         tear_down_place()
-        pathlib.Path(f"/tmp/{PREFIX}-resolv.conf").unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True)
