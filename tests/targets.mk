@@ -88,6 +88,20 @@ interop-clients: ## curl, nghttp, h2load, Python, Node and Go as clients, over p
 	@REMORA_BIN="$(abspath $(B))/bin" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_clients.py
 .PHONY: interop-clients
 
+$(B)/interop/grpc/%:
+	@mkdir -p $(@D)/bin-$*
+	@command -v go >/dev/null && GOBIN="$(abspath $(@D))/bin-$*" go install google.golang.org/grpc/interop/$*@$(GRPC_INTEROP) && \
+		mv "$(@D)/bin-$*/$*" $@ || echo "interop-grpc: the interop $* could not be built; skipped"
+	@rm -rf $(@D)/bin-$*
+GRPC_INTEROP ?= latest
+interop-grpc: ## gRPC's interop client and server (Go module) through a proxy and a pair, and a soak of 10,000 calls
+	@tools/install-deps build test
+	@$(SUBMAKE) programs
+	@$(MAKE) --no-print-directory B="$(B)" "$(B)/interop/grpc/client" "$(B)/interop/grpc/server"
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_GRPC_INTEROP="$(abspath $(B))/interop/grpc" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_grpc_interop.py
+.PHONY: interop-grpc
+
 resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
 	@tools/install-deps build test
 	@$(SUBMAKE) programs bench-programs
