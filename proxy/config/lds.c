@@ -42,6 +42,9 @@ static int parse_ext(struct config_ctx *ctx, const struct ext_ops *ops, const Pr
     void *cfg = NULL;
     ret->ops = ops;
     ret->name = build_str(ctx->arena, name);
+    if (ops->config_parse && msg && msg->n_unknown_fields) { // filters that only observe have no config_parse
+        return cfg_fail(err, "typed_config", "field number %u of %s: not known here", (unsigned)msg->unknown_fields[0].tag, msg->descriptor->short_name);
+    }
     if (ops->config_parse && ops->config_parse(ctx, msg, ctx->arena, &cfg, err)) {
         return cfg_in(err, "typed_config");
     }

@@ -269,6 +269,17 @@ static void fields_that_we_have_no_name_for_are_refused(void **state)
     struct str more = arena_printf(&a, "%.*s%s", STR_FMT(good), "\xfa\xff\x3f\x01x"); // field 131071, one byte
     assert_int_not_equal(build(&s, XDS_CLUSTER, more, &err), 0);
     assert_string_equal(err.msg, "field number 131071 of Cluster: not known here");
+
+    // The same within a filter's configuration.
+    Envoy__Config__Listener__V3__Listener *l = NULL;
+    good = rig_pack(XDS_LISTENER, "{name: l, " RIG_ADDRESS ", filter_chains: [{filters: [" RIG_TCP "]}]}", &a);
+    assert_int_equal(build(&s, XDS_LISTENER, good, &err), 0);
+    assert_int_equal(pb_unpack_as(Envoy__Config__Listener__V3__Listener, envoy__config__listener__v3__listener, good, &a, &l, &err), 0);
+    ProtobufCBinaryData *v = &l->filter_chains[0]->filters[0]->typed_config->value;
+    more = arena_printf(&a, "%.*s%s", (int)v->len, (const char *)v->data, "\xfa\xff\x3f\x01x");
+    *v = (ProtobufCBinaryData){ .len = more.n, .data = (uint8_t *)more.p };
+    assert_int_not_equal(build(&s, XDS_LISTENER, pb_pack(&l->base, &a), &err), 0);
+    assert_string_equal(err.msg, "filter_chains[0].filters[0].typed_config: field number 131071 of TcpProxy: not known here");
     secret_store_fini(&s);
     arena_fini(&a);
 }
