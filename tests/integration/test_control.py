@@ -6,8 +6,11 @@ import os
 import pathlib
 import re
 import shutil
+import socket
+import ssl
 import sys
 import tempfile
+import threading
 
 import pytest
 
@@ -35,7 +38,7 @@ def world():
         rules.write_text(re.sub("mode: MUTUAL.*?sni:", "mode: SIMPLE, sni:", rules.read_text()).replace("    retryBudget:", "    # retryBudget:"))
         shutil.copy(ROOT / "tests/demo/apps.py", folder / "apps.py")
         (mesh.config / "plain.yaml").write_text(PLAIN)
-        place.build({"client": "10.7.0.9", "plain": "10.7.0.51"}, {"plain": "10.96.0.50"})
+        place.build({"client": "10.7.0.9", "plain": "10.7.0.51"}, {"plain": "10.96.0.50", "bytes": "10.96.0.60"})
         place.spawn("plain app", "plain", [interpreter(), folder / "apps.py", "web", "plain", "v1", "9080"], mesh.log("plain"))
         mesh.start_control()
         mesh.init("client")
@@ -101,6 +104,47 @@ spec:
     connectionPool: {tcp: {connectTimeout: 2s}, http: {http1MaxPendingRequests: 10, maxRequestsPerConnection: 1}}
     loadBalancer: {consistentHash: {httpCookie: {name: who, ttl: 60s}}}
     outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 1s}
+""" + "".join(f"""\
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: sni-{number}, namespace: default}}
+spec:
+  hosts: ["{host}"]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{number: 8444, name: tls, protocol: TLS}}]
+  endpoints: [{{address: 10.7.0.51, ports: {{tls: {port}}}}}]
+""" for number, host, port in ((1, "one.sni.example", 18441), (2, "two.sni.example", 18442), (3, "*.wild.sni.example", 18443))) + """\
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: sni, namespace: default}
+spec:
+  hosts: [two.sni.example]
+  tls:
+  - match: [{port: 8444, sniHosts: [two.sni.example]}]
+    route: [{destination: {host: one.sni.example}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: bytes, namespace: default}
+spec:
+  hosts: [bytes.example]
+  addresses: [10.96.0.60]
+  resolution: STATIC
+  ports: [{number: 5000, name: tcp, protocol: TCP}]
+  endpoints: [{address: 10.7.0.52}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bytes, namespace: default}
+spec:
+  hosts: [bytes.example]
+  tcp:
+  - match: [{sourceLabels: {app: nobody}}]
+    route: [{destination: {host: bytes.example}}]
+  - route: [{destination: {host: two.sni.example}}]
 """
 
 
@@ -118,6 +162,73 @@ def test_the_proxy_takes_all_that_is_compiled(world):
     names = {c["cluster"]["name"] for x in config["configs"] for c in x.get("dynamic_active_clusters", [])}
     assert {"outbound|9080|v3|reviews.default.svc.cluster.local", "outbound|6379||redis.default.svc.cluster.local",
             "outbound|8443||legacy.example.org"} <= names
+
+
+class Hearing:
+    """A TCP server in a namespace that keeps what each connection says first, and closes it."""
+
+    def __init__(self, place, name, port):
+        self.heard, self.sock = [], place.call(name, socket.create_server, ("0.0.0.0", port))
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                c, _ = self.sock.accept()
+            except OSError:
+                return
+            with c:
+                c.settimeout(5)
+                try:
+                    self.heard.append(c.recv(65536))
+                except OSError:
+                    self.heard.append(b"")
+
+    def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self.thread.join(5)
+
+
+def hello(place, port, name):
+    """A ClientHello for name to a port of no service's address; what comes back does not matter."""
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+    with place.connect("client", "10.7.0.51", port) as raw:
+        try:
+            with ctx.wrap_socket(raw, server_hostname=name):
+                pass
+        except OSError:
+            pass
+
+
+def test_tls_routes_by_server_name_and_tcp_routes(world):
+    servers = {port: Hearing(world.place, "plain", port) for port in (18441, 18442, 18443)}
+    try:
+        def heard(port, what):
+            return any(what in x for x in servers[port].heard)
+
+        def arrives(port, name, at):
+            def ask():
+                hello(world.place, port, name)
+                return heard(at, name.encode())
+            wait_for(f"a hello for {name} at {at}", ask, 10)
+        arrives(8444, "one.sni.example", 18441)      # the service itself, by its name
+        arrives(8444, "two.sni.example", 18441)      # sent elsewhere by a tls route
+        assert not heard(18442, b"two.sni.example")
+        arrives(8444, "a.wild.sni.example", 18443)   # a service with a wildcard name
+        assert not heard(18441, b"a.wild.sni.example")
+
+        def tcp():
+            with world.place.connect("client", "10.96.0.60", 5000) as s:
+                s.sendall(b"plain bytes")
+                s.recv(1)
+            return heard(18442, b"plain bytes")
+        wait_for("bytes at the destination of the tcp route", tcp, 10)
+    finally:
+        for s in servers.values():
+            s.close()
 
 
 def test_fault_redirect_and_direct_response(world):
