@@ -129,6 +129,10 @@ static bool take_retry(struct router *r, uint32_t *flags)
         stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT);
         return false;
     }
+    if (r->retrying) { // what the retry that failed now held is free again
+        r->retrying = false;
+        upstream_retry_done(r->cw, r->prio);
+    }
     if (!upstream_retry_begin(r->cw, r->prio)) {
         *flags |= RF(UPSTREAM_OVERFLOW);
         return false;
@@ -623,6 +627,23 @@ static void answer_local(struct router *r, int status, struct str body, const ch
     r->ops->local_reply(r, status, body, details, flags, &extra);
 }
 
+// As endpoint.v3 drop_overloads ask for. all: there is no chance that another request fares better.
+static void answer_dropped(struct router *r, bool all)
+{
+    struct headers extra;
+    headers_init(&extra, r->arena);
+    router_local_headers(r, 503, &extra);
+    if (!r->cfg->suppress_envoy_headers) {
+        headers_add(&extra, all ? STR("x-envoy-unconditional-drop-overload") : STR("x-envoy-drop-overload"), STR("true"));
+    }
+    r->info->attempts = 0;
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, 503, all ? STR("unconditional drop overload") : STR("drop overload"),
+                        all ? "unconditional_drop_overload" : "drop_overload",
+                        all ? RF(UNCONDITIONAL_DROP_OVERLOAD) : RF(DROP_OVERLOAD), &extra);
+}
+
 // What depends on the chosen host.
 static void set_for_host(struct router *r)
 {
@@ -656,8 +677,9 @@ void attempt_begin(struct router *r)
         answer_local(r, 503, str_n(NULL, 0), "cluster_not_found", RF(NO_CLUSTER));
         return;
     }
-    if (r->info->attempts == 1 && upstream_drop(cw, NULL)) {
-        answer_local(r, 503, STR("drop overload"), "drop_overload", RF(DROP_OVERLOAD));
+    enum upstream_drop drop = r->info->attempts == 1 ? upstream_drop(cw, NULL) : DROP_NONE;
+    if (drop != DROP_NONE) {
+        answer_dropped(r, drop == DROP_ALL);
         return;
     }
     if (!pick_host(r)) {

@@ -271,7 +271,7 @@ bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picke
     return true;
 }
 
-bool upstream_drop(struct cluster_worker *cw, struct str *ret_category)
+enum upstream_drop upstream_drop(struct cluster_worker *cw, struct str *ret_category)
 {
     const struct endpoint_policy *p = &cw->snap->endpoints->policy;
     for (size_t i = 0; i < p->drop_count; i++) {
@@ -280,10 +280,10 @@ bool upstream_drop(struct cluster_worker *cw, struct str *ret_category)
             if (ret_category) {
                 *ret_category = p->drops[i].category;
             }
-            return true;
+            return p->drops[i].per_million >= 1000000 ? DROP_ALL : DROP_SOME;
         }
     }
-    return false;
+    return DROP_NONE;
 }
 
 void picked_release(struct picked *p)

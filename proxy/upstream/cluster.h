@@ -65,9 +65,10 @@ struct picked {
 };
 bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picked *ret);
 void picked_release(struct picked *p);
-// Whether this request is to be dropped, by endpoint.v3.ClusterLoadAssignment.Policy.drop_overloads: answer 503 ("drop_overload"). Once for each
-// request, before its first pick. *ret_category (may be NULL) is borrowed from cw->snap.
-bool upstream_drop(struct cluster_worker *cw, struct str *ret_category);
+// Whether this request is to be dropped, by endpoint.v3.ClusterLoadAssignment.Policy.drop_overloads: answer 503. Once for each request, before
+// its first pick. *ret_category (may be NULL) is borrowed from cw->snap.
+enum upstream_drop { DROP_NONE, DROP_SOME, DROP_ALL /* each request of the cluster is dropped */ };
+enum upstream_drop upstream_drop(struct cluster_worker *cw, struct str *ret_category);
 // Where this process is, for zone-aware routing: the cluster whose endpoints are its own replicas (bootstrap.v3.ClusterManager.
 // local_cluster_name, empty = none) and the node's locality. The texts live as long as the process; once, before workers start.
 struct upstream_local {

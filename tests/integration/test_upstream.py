@@ -230,10 +230,10 @@ def test_drop_overload(tmp_path):
     port = free_port()
     with Backend(web("a")) as a:
         c = cluster("c", [a.port])
-        c["load_assignment"]["policy"] = {"drop_overloads": [{"category": "throttle", "drop_percentage": {"numerator": 100}}]}
+        c["load_assignment"]["policy"] = {"drop_overloads": [{"category": "throttle", "drop_percentage": {"numerator": 999999, "denominator": "MILLION"}}]}
         with Proxy(tmp_path, one_listener(port, [route("c")]), [c]) as p:
             answer = ask(port)
-            assert (answer.status, answer.body) == (503, b"drop overload")
+            assert (answer.status, answer.body, answer.headers["x-envoy-drop-overload"]) == (503, b"drop overload", "true")
             assert p.stat("cluster.c.upstream_rq_drop_overload") == 1
             assert not a.seen
 

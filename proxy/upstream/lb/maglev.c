@@ -9,6 +9,8 @@
 #include "proxy/upstream/lb/policies.h"
 
 struct filler {
+    struct str key;
+    uint32_t index;
     uint64_t offset, skip, next;
     double weight, due; // share of all; what the rounds so far must add up to for the next turn
 };
@@ -16,6 +18,14 @@ struct maglev {
     uint32_t *table; // owned
     uint32_t size;
 };
+
+// Turns go by name, not by the order of the assignment: an assignment in another order gives the same table.
+static int by_key(const void *a, const void *b)
+{
+    const struct filler *x = a, *y = b;
+    int order = str_cmp(x->key, y->key);
+    return order ? order : (x->index > y->index) - (x->index < y->index);
+}
 
 static size_t next_free(struct filler *f, const struct maglev *m)
 {
@@ -40,12 +50,14 @@ static void maglev_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
         sum += h->weight[i];
     }
     for (size_t i = 0; i < h->n; i++) {
-        struct str key = lb_hash_key(h, i);
+        struct str key = f[i].key = lb_hash_key(h, i);
+        f[i].index = (uint32_t)i;
         f[i].offset = hash_xx64(key.p, key.n, 0) % m->size;
         f[i].skip = hash_xx64(key.p, key.n, 1) % (m->size - 1) + 1;
         f[i].weight = h->weight[i] / sum;
         heaviest = f[i].weight > heaviest ? f[i].weight : heaviest;
     }
+    qsort(f, h->n, sizeof(*f), by_key);
     size_t filled = 0;
     for (uint32_t round = 1; filled < m->size; round++) {
         for (size_t i = 0; i < h->n && filled < m->size; i++) {
@@ -54,7 +66,7 @@ static void maglev_init(void *state, const struct lb_hosts *h, uint64_t now_ms)
                 continue;
             }
             f[i].due += heaviest;
-            m->table[next_free(&f[i], m)] = (uint32_t)i;
+            m->table[next_free(&f[i], m)] = f[i].index;
             filled++;
         }
     }

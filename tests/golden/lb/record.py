@@ -60,6 +60,13 @@ CASES = [  # name, lb_policy and options, common_lb_config, hosts
     ("table by locality weights", maglev(), WEIGHTED, ZONES),
     ("table by hash keys", maglev(), {}, KEYED),
     ("tables of two priorities", maglev(), {}, SICK),
+    # The smaller the table, the more the order counts in which hosts take their places.
+    ("small table of twelve", maglev(table_size=101), {}, TWELVE),
+    ("small table by hash keys", maglev(table_size=101), {}, KEYED),
+    ("small table by hash keys and weights", maglev(table_size=53), {}, [{"weight": w, "key": k} for w, k in (
+        (3, "pear"), (1, "apple"), (2, "Fig"), (5, "apple2"), (1, "10"), (2, "9"))]),
+    ("small table of twelve by weight", maglev(table_size=211), {}, hosts(5, 1, 4, 2, 3, 3, 2, 4, 1, 5, 7, 6)),
+    ("small ring of twelve", ring(minimum_ring_size=12, maximum_ring_size=60), {}, hosts(5, 1, 4, 2, 3, 3, 2, 4, 1, 5, 7, 6)),
 ]
 
 
