@@ -199,6 +199,8 @@ class Setup:
         for b in self.backends.values():
             b.close()
         self.dead.close()
+        if self.kind == "remora" and self.p.returncode != 0:  # also what a sanitizer found
+            raise harness.MeshError(f"{self.program} ended with status {self.p.returncode}:\n{self.out.read_text(errors='replace')[-4000:]}")
 
     # --- one case ---
 
