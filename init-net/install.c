@@ -302,16 +302,21 @@ static int write_nft_once(struct install *in, const struct plan *p, bool *ret_ot
 
 enum { ATTEMPTS = 5 };
 
-// What should go with the plan may have gone by another hand meanwhile, which the kernel answers with ENOENT.
+// ENOENT may mean the plan (the kernel lacks something) or what should go with it (gone by another hand meanwhile); the
+// kernel is asked for the plan alone.
 static int write_nft(struct install *in, const struct plan *p, struct err *err)
 {
     bool others = false;
     int r = write_nft_once(in, p, &others, err);
     for (int i = 0; i < ATTEMPTS && r == -ENOENT && others; i++) {
-        r = nft_state_read(&in->nft, in->o->arena, &in->state, err);
-        r = r ? r : write_nft_once(in, p, &others, err);
+        r = nft_apply(&in->nft, p, plan_hash(p), NFT_VALIDATE, NULL, in->deadline_ms, err);
+        r = r ? r : nft_state_read(&in->nft, in->o->arena, &in->state, err);
+        if (r) {
+            return r;
+        }
+        r = write_nft_once(in, p, &others, err);
     }
-    return r;
+    return r == -ENOENT && others ? -EBUSY : r;
 }
 
 // The footprint of the nf_tables backends, and foreign tables, when iptables holds the rules now.
