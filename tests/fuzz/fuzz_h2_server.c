@@ -16,7 +16,7 @@ enum { STREAMS_MAX = 512 };
 struct one {
     struct arena arena;
     struct codec_stream *s;
-    bool begun, ended, closed;
+    bool begun, ended, closed, upgrade;
 };
 static struct {
     struct loop *loop;
@@ -38,7 +38,7 @@ static void answer(struct one *o)
     if (!o->s || o->closed) {
         return;
     }
-    struct http_response q = { .status = 200, .content_length = -1 };
+    struct http_response q = { .status = o->upgrade ? 101 : 200, .content_length = -1 };
     headers_init(&q.headers, &o->arena);
     headers_add(&q.headers, STR("X-A"), STR("1"));
     codec_send_response(o->s, &q);
@@ -112,7 +112,9 @@ static void on_request(struct codec *c, struct codec_stream *s, struct http_requ
     struct one *o = r.v[r.n - 1];
     o->begun = true;
     o->s = s;
-    o->ended = q->end_stream;
+    o->upgrade = q->upgrade.n > 0;
+    CHECK(!o->upgrade || (str_is(q->method, "GET") && q->end_stream && (r.plan & 128)));
+    o->ended = q->end_stream && !o->upgrade && q->path.n; // tunnels go on behind the answer
     codec_stream_set(s, &stream_ops, o);
     CHECK(q->method.n && q->host.n && (q->path.n || str_is(q->method, "CONNECT")));
     check_clean(q->method);
@@ -170,7 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     struct addr none = { 0 };
     r.plan = data[0];
-    r.codec = codec_h2_server(conn_accepted(r.loop, fds[1], &none, &none, NULL, NULL), &ops, NULL, NULL);
+    const struct codec_opts o = { .allow_connect = r.plan & 128 };
+    r.codec = codec_h2_server(conn_accepted(r.loop, fds[1], &none, &none, NULL, NULL), &ops, NULL, &o);
     static const char start[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
     if (send(fds[0], start, sizeof(start) - 1, MSG_NOSIGNAL) < 0) {
         r.plan = 0;
