@@ -241,7 +241,7 @@ size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret)
                     continue;
                 }
                 mem_grow(&v, &cap, n + 1, sizeof(*v));
-                v[n++] = (struct cpc_inbound){ .port = port, .protocol = s->ports[p].protocol, .http2 = s->ports[p].http2, .service = s };
+                v[n++] = (struct cpc_inbound){ .port = port, .service_port = &s->ports[p], .protocol = s->ports[p].protocol, .service = s };
             }
         }
     }

@@ -14,18 +14,22 @@ static const char *cluster_type(const struct cp_service *s, const struct cp_poli
     return s->resolution == CP_DNS ? "STRICT_DNS" : "EDS";
 }
 
-static void write_cluster_metadata(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_subset *subset,
-                                   const struct cp_policy *policy)
+static void write_rule(struct compiler *k, struct buf *b, const struct cp_destination_rule *d)
 {
-    const struct cp_destination_rule *d = cpc_view(k, s)->rule;
-    buf_printf(b, ", metadata: {filter_metadata: {istio: {");
-    if (policy->tls && (policy->tls->mode == CP_TLS_SIMPLE || policy->tls->mode == CP_TLS_MUTUAL)) {
-        buf_printf(b, "alpn_override: 'false', ");
-    }
     if (d) {
         buf_printf(b, "config: %s, ", cpc_qf(k, "/apis/networking.istio.io/v1/namespaces/%.*s/destination-rule/%.*s", STR_FMT(d->meta.ns),
                                              STR_FMT(d->meta.name)));
     }
+}
+
+static void write_cluster_metadata(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_subset *subset,
+                                   const struct cp_policy *policy)
+{
+    buf_printf(b, ", metadata: {filter_metadata: {istio: {");
+    if (policy->tls && (policy->tls->mode == CP_TLS_SIMPLE || policy->tls->mode == CP_TLS_MUTUAL)) {
+        buf_printf(b, "alpn_override: 'false', ");
+    }
+    write_rule(k, b, cpc_view(k, s)->rule);
     if (s->external) {
         buf_printf(b, "external: true, ");
     }
@@ -95,8 +99,6 @@ static int each_outbound(struct compiler *k,
                      "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "                                              \
                      "common_http_protocol_options: {idle_timeout: 300s}, "                                                                                        \
                      "use_downstream_protocol_config: {http_protocol_options: {}, http2_protocol_options: {}}}}"
-#define H2_OPTIONS "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': "                         \
-                   "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}"
 #define NO_LIMITS "circuit_breakers: {thresholds: [{max_connections: 4294967295, max_pending_requests: 4294967295, max_requests: 4294967295, "    \
                   "max_retries: 4294967295}]}"
 
@@ -125,15 +127,26 @@ static int add_fixed(struct compiler *k)
     return cpc_add(k, CP_CDS, STR("InboundPassthroughCluster"), &b);
 }
 
+// Of a rule, only the connection pool holds on the server's side, and it never makes HTTP/1.1 into HTTP/2 there.
 static int add_inbound(struct compiler *k, const struct cpc_inbound *in)
 {
     struct buf b = { 0 };
     char name[64];
+    struct cp_policy policy = cpc_policy(cpc_view(k, in->service)->rule, NULL, in->service_port->number);
+    struct cp_pool pool = { 0 };
+    if (policy.pool) {
+        pool = *policy.pool;
+        pool.h2_upgrade = 0;
+    }
+    policy = (struct cp_policy){ .pool = &pool };
     snprintf(name, sizeof(name), "inbound|%u||", in->port);
-    buf_printf(&b, "{name: '%s', alt_stat_name: '%s;', type: ORIGINAL_DST, connect_timeout: 10s, lb_policy: CLUSTER_PROVIDED, " NO_LIMITS
-                   ", cleanup_interval: 60s, %supstream_bind_config: {source_address: {address: %s, port_value: 0}}, metadata: {filter_metadata: "
-                   "{istio: {services: [{host: %s, name: %s, namespace: %s}]}}}}",
-               name, name, in->http2 ? H2_OPTIONS ", " : "", bind_source(k), cpc_q(k, in->service->host), cpc_q(k, in->service->host), cpc_q(k, in->service->meta.ns));
+    buf_printf(&b, "{name: '%s', alt_stat_name: '%s;', type: ORIGINAL_DST, connect_timeout: %.*s, lb_policy: CLUSTER_PROVIDED, cleanup_interval: 60s",
+               name, name, (int)(pool.connect_timeout.n ? pool.connect_timeout.n : 3), pool.connect_timeout.n ? pool.connect_timeout.p : "10s");
+    cpc_limits(&b, &policy);
+    cpc_http_options(&b, in->service_port, &policy);
+    buf_printf(&b, ", upstream_bind_config: {source_address: {address: %s, port_value: 0}}, metadata: {filter_metadata: {istio: {", bind_source(k));
+    write_rule(k, &b, cpc_view(k, in->service)->rule);
+    buf_printf(&b, "services: [{host: %s, name: %s, namespace: %s}]}}}}", cpc_q(k, in->service->host), cpc_q(k, in->service->host), cpc_q(k, in->service->meta.ns));
     return cpc_add(k, CP_CDS, str_c(name), &b);
 }
 

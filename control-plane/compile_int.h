@@ -92,8 +92,8 @@ void cpc_access_log(struct compiler *k, struct buf *b); // ", access_log: […]"
 // Services and ports whose endpoints are this node: calls fn for each distinct target port.
 struct cpc_inbound {
     uint16_t port;         // on the pod
+    const struct cp_port *service_port;
     enum cp_protocol protocol;
-    bool http2;
     const struct cp_service *service;
 };
 size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret); // in scratch-lived arena of the set

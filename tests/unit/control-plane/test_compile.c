@@ -119,6 +119,24 @@ static void inbound_chains_follow_peer_authentication(void **state)
     }
 }
 
+// On the server's side a rule's connection pool holds, and nothing else of it.
+static void inbound_clusters_have_the_connection_pool(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: p}\nspec: {host: reviews, trafficPolicy: "
+                                    "{connectionPool: {tcp: {maxConnections: 7, connectTimeout: 4s}, http: {h2UpgradePolicy: UPGRADE, idleTimeout: 5s}}, "
+                                    "outlierDetection: {consecutive5xxErrors: 3}, tls: {mode: DISABLE}}}\n");
+    struct cp_set *s = compile(c, "10.7.0.11");
+    has(s, CP_CDS, "inbound|9080||", "\"max_connections\":7", true);
+    has(s, CP_CDS, "inbound|9080||", "\"connect_timeout\":\"4s\"", true);
+    has(s, CP_CDS, "inbound|9080||", "\"idle_timeout\":\"5s\"", true);
+    has(s, CP_CDS, "inbound|9080||", "outlier_detection", false);
+    has(s, CP_CDS, "inbound|9080||", "http2_protocol_options", false);
+    has(s, CP_CDS, "outbound|9080||reviews.default.svc.cluster.local", "http2_protocol_options", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
 // What a user writes into a match or a header must stay a value, whatever it looks like.
 static void values_cannot_break_out_of_their_quotes(void **state)
 {
@@ -276,6 +294,7 @@ static void a_service_is_seen_where_it_is_exported_to(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(inbound_clusters_have_the_connection_pool),
         cmocka_unit_test(the_closest_and_oldest_virtual_service_wins),
         cmocka_unit_test(the_nearest_destination_rule_wins),
         cmocka_unit_test(a_service_is_seen_where_it_is_exported_to),
