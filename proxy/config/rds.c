@@ -333,6 +333,10 @@ static int build_hash(const route_action *m, struct arena *a, struct route *r, s
             h->name = build_str(a, p->cookie->name);
             h->cookie_path = build_str(a, p->cookie->path);
             h->cookie_ttl_s = p->cookie->ttl ? p->cookie->ttl->seconds : -1;
+            for (size_t k = 0; k < p->cookie->n_attributes; k++) {
+                const Envoy__Config__Route__V3__RouteAction__HashPolicy__CookieAttribute *at = p->cookie->attributes[k];
+                h->cookie_attributes = arena_printf(a, "%.*s; %s%s%s", STR_FMT(h->cookie_attributes), at->name, at->value[0] ? "=" : "", at->value);
+            }
             break;
         case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES:
             h->kind = HASH_SOURCE_IP;

@@ -15,10 +15,20 @@ static void hold_data(struct stream *s, size_t from, struct buf *data, bool end)
 // In the place of a filter that the route has switched off.
 static const struct http_filter_ops passes_all = { .ext = { .name = "disabled" } };
 
+static bool weighted_per_filter(const struct route *rt)
+{
+    for (size_t i = 0; i < rt->weighted_count; i++) {
+        if (rt->weighted[i].per_filter_count) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Some level of the route has configuration for filters.
 static bool stream_per_route(const struct stream *s)
 {
-    return (s->route && (s->route->per_filter_count || s->route->weighted_count)) || (s->vhost && s->vhost->per_filter_count) ||
+    return (s->route && (s->route->per_filter_count || weighted_per_filter(s->route))) || (s->vhost && s->vhost->per_filter_count) ||
            (s->table && s->table->per_filter_count);
 }
 
@@ -26,13 +36,14 @@ static struct http_filter *filters_new(struct stream *s)
 {
     size_t n = s->cfg->filter_count;
     struct http_filter *v = arena_array(&s->arena, struct http_filter, n ? n : 1);
+    bool per_route = stream_per_route(s);
     for (size_t i = 0; i < n; i++) {
         const struct ext *e = &s->cfg->filters[i];
         v[i].ops = (const struct http_filter_ops *)(const void *)e->ops;
         v[i].cfg = e->cfg;
         v[i].stream = s;
         v[i].index = (uint16_t)i;
-        if (stream_per_route(s) || e->disabled) {
+        if (per_route || e->disabled) {
             if (!v[i].ops->terminal && stream_filter_disabled(s, e->name, e->disabled)) {
                 v[i].ops = &passes_all;
                 continue;

@@ -24,9 +24,12 @@ static int escape_at(struct str s, size_t i)
 }
 
 // Not a path's own characters (RFC 3986 §3.3), yet accepted by parsers: escaped, so that each path has one spelling.
+static const bool to_escape[256] = { ['"'] = true, ['<'] = true, ['>'] = true, ['^'] = true, ['`'] = true,
+                                     ['{'] = true, ['|'] = true, ['}'] = true };
+
 static bool must_escape(char c)
 {
-    return c == '"' || c == '<' || c == '>' || c == '^' || c == '`' || c == '{' || c == '|' || c == '}';
+    return to_escape[(unsigned char)c];
 }
 
 static size_t path_length(struct str pq)
@@ -114,7 +117,7 @@ enum path_verdict request_path_prepare(struct http_request *req, const struct ht
     if (!path.n || path.p[0] != '/') {
         return PATH_OK; // CONNECT and "*": nothing to spell differently
     }
-    bool escapes = has_escapes(path);
+    bool escapes = (cfg->normalize_path || cfg->escaped_slashes != ESC_KEEP) && has_escapes(path);
     bool redirect = false;
     if (escapes && cfg->escaped_slashes != ESC_KEEP && has_escaped_slash(path)) {
         if (cfg->escaped_slashes == ESC_REJECT) {

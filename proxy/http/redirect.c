@@ -4,6 +4,24 @@
 #include "proxy/access_log/access_log.h"
 #include "proxy/http/internal.h"
 
+struct stream_redirects {
+    struct stream *s;
+    struct loop_task restart;
+    struct buf body;           // for the next request
+    struct str followed[STREAM_REDIRECTS_MAX]; // routes that redirects led to
+    uint8_t count, followed_count;
+    bool restarting;
+};
+
+static struct stream_redirects *redirects_of(struct stream *s)
+{
+    if (!s->redirects) {
+        s->redirects = arena_new(&s->arena, struct stream_redirects);
+        s->redirects->s = s;
+    }
+    return s->redirects;
+}
+
 // "http://host[:port]/path?query" in parts; only absolute addresses are followed, as in Envoy.
 static bool split_location(struct str url, bool *ret_https, struct str *ret_host, struct str *ret_path, struct arena *a)
 {
@@ -52,10 +70,11 @@ static bool target_allowed(struct stream *s, const struct internal_redirect *p, 
         return false;
     }
     if (p->previous_routes) {
-        if (listed(s->followed, s->followed_count, name) || s->followed_count == STREAM_REDIRECTS_MAX) {
+        struct stream_redirects *x = redirects_of(s);
+        if (listed(x->followed, x->followed_count, name) || x->followed_count == STREAM_REDIRECTS_MAX) {
             return false;
         }
-        s->followed[s->followed_count++] = name;
+        x->followed[x->followed_count++] = name;
     }
     return true;
 }
@@ -72,8 +91,9 @@ static void log_first_part(struct stream *s)
 
 static void start_over(struct loop_task *t)
 {
-    struct stream *s = container_of(t, struct stream, restart);
-    s->restarting = false;
+    struct stream_redirects *x = container_of(t, struct stream_redirects, restart);
+    struct stream *s = x->s;
+    x->restarting = false;
     log_first_part(s);
     const struct stream_info old = s->info;
     chain_reset(s);
@@ -83,8 +103,8 @@ static void start_over(struct loop_task *t)
                                     .downstream_direct_remote = old.downstream_direct_remote, .downstream_local = old.downstream_local,
                                     .connection_id = old.connection_id, .requested_server_name = old.requested_server_name,
                                     .downstream_tls = old.downstream_tls, .bytes_received = old.bytes_received };
-    struct buf body = s->restart_body;
-    s->restart_body = (struct buf){ 0 };
+    struct buf body = x->body;
+    x->body = (struct buf){ 0 };
     stream_select_route(s);
     chain_start(s);
     if (!s->req.end_stream) {
@@ -118,7 +138,8 @@ bool stream_follow(struct stream *s, const struct http_response *resp, struct bu
     const struct internal_redirect *p = from->redirects;
     bool to_https, from_https = str_is(s->req.scheme, "https");
     struct str host, path, old_host = s->req.host, old_path = s->req.path;
-    if (s->redirects >= p->max || s->redirects >= STREAM_REDIRECTS_MAX || !s->down || s->response_started ||
+    unsigned count = s->redirects ? s->redirects->count : 0;
+    if (count >= p->max || count >= STREAM_REDIRECTS_MAX || !s->down || s->response_started ||
         !split_location(headers_value_id(&resp->headers, HDR_LOCATION), &to_https, &host, &path, &s->arena) ||
         (to_https != from_https && !p->cross_scheme)) {
         return false;
@@ -145,7 +166,8 @@ bool stream_follow(struct stream *s, const struct http_response *resp, struct bu
     s->route = from;
     retarget(s, resp, from_https, host, path);
     s->route = to;
-    s->redirects++;
+    struct stream_redirects *x = redirects_of(s);
+    x->count++;
     s->info.status = resp->status;
     s->req.end_stream = s->req.end_stream || body->len == 0;
     if (resp->status == 303 && !str_is(s->req.method, "GET") && !str_is(s->req.method, "HEAD")) { // RFC 9110 §15.4.4
@@ -154,18 +176,22 @@ bool stream_follow(struct stream *s, const struct http_response *resp, struct bu
         s->req.content_length = -1;
         buf_clear(body);
     }
-    buf_move(&s->restart_body, body, body->len);
-    s->restarting = true;
-    loop_task_init(&s->restart, start_over);
-    loop_defer(s->worker->loop, &s->restart);
+    buf_move(&x->body, body, body->len);
+    x->restarting = true;
+    loop_task_init(&x->restart, start_over);
+    loop_defer(s->worker->loop, &x->restart);
     return true;
 }
 
 void redirect_cancel(struct stream *s)
 {
-    if (s->restarting) {
-        s->restarting = false;
-        loop_task_cancel(&s->restart);
+    struct stream_redirects *x = s->redirects;
+    if (!x) {
+        return;
     }
-    buf_clear(&s->restart_body);
+    if (x->restarting) {
+        x->restarting = false;
+        loop_task_cancel(&x->restart);
+    }
+    buf_clear(&x->body);
 }

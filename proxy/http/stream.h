@@ -62,11 +62,7 @@ struct stream {
     bool paused_held, paused_router; // why reading the body is paused
     bool body_excused;               // it was paused in this window
     struct headers *held_trailers;   // in arena
-    struct loop_task restart;        // a redirect is followed
-    struct buf restart_body;
-    struct str followed[STREAM_REDIRECTS_MAX]; // routes that redirects led to
-    uint8_t redirects, followed_count;
-    bool restarting;
+    struct stream_redirects *redirects; // in arena; NULL = none was followed (redirect.c)
     struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX and one read
 };
 

@@ -78,6 +78,7 @@ struct hash_policy {
     bool terminal;
     struct str name, cookie_path;
     int64_t cookie_ttl_s; // -1 = do not generate
+    struct str cookie_attributes; // "; SameSite=Strict; Secure", for generated ones
     struct regex *rewrite;     // of a header's value; NULL = as it is
     struct str rewrite_sub;
 };

@@ -596,7 +596,7 @@ static bool pick_host(struct router *r)
             p.original_dst = a;
         }
     }
-    if (r->route->hash_count) {
+    if (r->route->hash_count && (cfg->lb == LB_RING_HASH || cfg->lb == LB_MAGLEV)) { // to others a hash means nothing, and no cookie is made
         p.has_hash = route_hash(r->route, r->req, &r->info->downstream_remote, r->random, r->arena, &p.hash, &r->set_cookie);
     }
     p.subset = r->weighted ? r->weighted->subset : r->route->subset;

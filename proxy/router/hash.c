@@ -82,8 +82,8 @@ static struct str make_cookie(const struct hash_policy *p, uint64_t random, stru
 {
     *ret_value = arena_printf(a, "%016llx", (unsigned long long)random);
     struct str age = p->cookie_ttl_s > 0 ? arena_printf(a, "; Max-Age=%lld", (long long)p->cookie_ttl_s) : STR("");
-    return arena_printf(a, "%.*s=\"%.*s\"%.*s%s%.*s; HttpOnly", STR_FMT(p->name), STR_FMT(*ret_value), STR_FMT(age),
-                        p->cookie_path.n ? "; Path=" : "", STR_FMT(p->cookie_path));
+    return arena_printf(a, "%.*s=\"%.*s\"%.*s%s%.*s%.*s; HttpOnly", STR_FMT(p->name), STR_FMT(*ret_value), STR_FMT(age),
+                        p->cookie_path.n ? "; Path=" : "", STR_FMT(p->cookie_path), STR_FMT(p->cookie_attributes));
 }
 
 bool route_hash(const struct route *rt, const struct http_request *req, const struct addr *source, uint64_t random, struct arena *a,

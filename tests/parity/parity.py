@@ -331,6 +331,8 @@ def tidy(headers, nth=0):
             v = "LEFT"  # of what the first attempt began with
         if k == "x-forwarded-for":  # a client on loopback: Envoy puts an address of the machine, remora the loopback one
             v = re.sub(rf"(^|,){OWN}$", r"\1OWN", v)
+        if k == "set-cookie":
+            v = re.sub(r'="[0-9a-f]{16}"', '="MADE"', v)  # a cookie for hashing
         if UUID.match(v):
             v = "UUID"
         if k.startswith("x-ms-"):  # a case's own header that holds milliseconds or a time
