@@ -16,8 +16,8 @@ struct loop;
 // "readable" and "writable" latches.
 struct loop_fd {
     int fd;             // not owned
-    struct loop *loop;  // set while registered
     bool level;         // private: level-triggered
+    struct loop *loop;  // set while registered
     // events: EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP as reported. May destroy its owner.
     void (*on_event)(struct loop_fd *f, uint32_t events);
 };

@@ -197,22 +197,25 @@ static void drain(struct codec *c)
     }
 }
 
-static const struct codec_impl impl = {
-    .version = HTTP_11,
-    .can_open = can_open,
-    .new_stream = new_stream,
-    .send_request = send_request,
-    .send_data = h1_send_data,
-    .send_trailers = h1_send_trailers,
-    .flush = h1_flush,
-    .reset = h1_stream_reset,
-    .pause = h1_pause,
-    .resume = h1_resume,
-    .drain = drain,
-    .destroy = h1_destroy,
+static const struct h1_impl impl = {
+    .base = {
+        .version = HTTP_11,
+        .can_open = can_open,
+        .new_stream = new_stream,
+        .send_request = send_request,
+        .send_data = h1_send_data,
+        .send_trailers = h1_send_trailers,
+        .flush = h1_flush,
+        .reset = h1_stream_reset,
+        .pause = h1_pause,
+        .resume = h1_resume,
+        .drain = drain,
+        .destroy = h1_destroy,
+    },
+    .side = &side,
 };
 
 struct codec *codec_h1_client(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o)
 {
-    return &h1_new(conn, &impl, &side, ops, owner, o)->c;
+    return &h1_new(conn, &impl, ops, owner, o)->c;
 }

@@ -6,6 +6,7 @@
 
 static void settle(struct h1 *h);
 static const struct conn_ops closing_ops;
+static void on_timer(struct timer *t);
 
 // ---- marks ----
 
@@ -60,7 +61,7 @@ void h1_gone(struct h1 *h, enum conn_close why)
 {
     if (!h->gone && !h->gone_due) {
         h->gone_due = true;
-        h->gone_why = why;
+        h->gone_why = (uint8_t)why;
     }
     h1_kick(h);
 }
@@ -85,7 +86,7 @@ static void release(struct h1 *h, struct h1_exchange *x)
 {
     h->x = NULL;
     h->exchanges++;
-    arena_fini(&h->scratch);
+    arena_fini(&x->scratch);
     loop_free_later(h->c.conn->loop, x); // callers up the stack may still look at its marks
 }
 
@@ -96,7 +97,8 @@ void h1_exchange_drop(struct h1 *h)
 
 void h1_detach(struct h1 *h, struct h1_exchange *x)
 {
-    x->p.arena = x->p.trailers.arena = &h->scratch;
+    (void)h;
+    x->p.arena = x->p.trailers.arena = &x->scratch;
 }
 
 // Tells the owner that the stream ended. The codec may be freed when this returns.
@@ -134,7 +136,7 @@ static void finish(struct h1 *h, struct h1_exchange *x)
     h1_resume_reading(h);
     release(h, x);
     if (!h->gone_due) {
-        h->side->finished(h, x);
+        h1_side_of(h)->finished(h, x);
     }
     h->rerun = true;
     if (was_open && !h->gone_due && !h->c.freed && h->c.ops->on_idle) {
@@ -173,7 +175,7 @@ static void run_data(struct h1 *h, struct h1_exchange *x)
     bool end = (ev == H1_END || ev == H1_TRAILERS) && x->p.trailers.count == 0;
     deliver(h, x, &body, end);
     if (end && !h->c.freed && !x->over) {
-        h->side->on_end(h, x);
+        h1_side_of(h)->on_end(h, x);
     }
 }
 
@@ -189,7 +191,7 @@ static void run_end(struct h1 *h, struct h1_exchange *x)
         deliver(h, x, &none, true);
     }
     if (!h->c.freed && !x->over) {
-        h->side->on_end(h, x);
+        h1_side_of(h)->on_end(h, x);
     }
 }
 
@@ -205,7 +207,7 @@ static void run_tunnel(struct h1 *h, struct h1_exchange *x)
     if (h->eof && !h->c.freed && !x->over && !x->s.paused && !x->s.remote_done) {
         deliver(h, x, &data, true);
         if (!h->c.freed && !x->over) {
-            h->side->on_end(h, x);
+            h1_side_of(h)->on_end(h, x);
         }
     }
 }
@@ -213,7 +215,7 @@ static void run_tunnel(struct h1 *h, struct h1_exchange *x)
 static void run_eof(struct h1 *h, struct h1_exchange *x)
 {
     if (h1_parser_idle(&x->p) || h1_parser_eof(&x->p) == H1_FAILED) {
-        h->side->on_failed(h, x);
+        h1_side_of(h)->on_failed(h, x);
     } else {
         run_end(h, x);
     }
@@ -236,7 +238,7 @@ static bool run_exchange(struct h1 *h, struct h1_exchange *x)
             conn_pause_read(h->c.conn, CONN_PAUSE_OWNER);
         }
         if (h->eof) {
-            h->side->on_eof(h);
+            h1_side_of(h)->on_eof(h);
         }
         return false;
     }
@@ -250,7 +252,7 @@ static bool run_exchange(struct h1 *h, struct h1_exchange *x)
         }
         return false;
     case H1_HEAD:
-        h->side->on_head(h, x);
+        h1_side_of(h)->on_head(h, x);
         return true;
     case H1_DATA:
         run_data(h, x);
@@ -260,7 +262,7 @@ static bool run_exchange(struct h1 *h, struct h1_exchange *x)
         run_end(h, x);
         return true;
     case H1_FAILED:
-        h->side->on_failed(h, x);
+        h1_side_of(h)->on_failed(h, x);
         return false;
     }
     return false;
@@ -280,12 +282,12 @@ static void run(struct h1 *h)
             }
         } else if (h->c.conn->in.len == 0) {
             if (h->eof) {
-                h->side->on_eof(h);
+                h1_side_of(h)->on_eof(h);
             } else if (h->draining) {
                 h1_close(h, H1_FATE_CLOSE);
             }
             return;
-        } else if (!h->side->begin(h)) {
+        } else if (!h1_side_of(h)->begin(h)) {
             return;
         }
     }
@@ -447,30 +449,33 @@ void h1_close(struct h1 *h, enum h1_fate fate)
     if (h->closing) {
         return;
     }
-    h->closing = true;
-    h->lingering = fate == H1_FATE_LINGER && !h->eof;
-    h->linger_left = H1_LINGER_MAX;
+    struct h1_closing *k = h->closing = mem_new(struct h1_closing);
+    k->h = h;
+    k->lingering = fate == H1_FATE_LINGER && !h->eof;
+    k->linger_left = H1_LINGER_MAX;
+    timer_init(&k->timer, on_timer);
     conn->ops = &closing_ops;
     buf_clear(&conn->in);
     h1_resume_reading(h);
     h1_flush(&h->c);
-    if (h->lingering) {
+    if (k->lingering) {
         conn_shutdown(conn);
     } else if (conn->out.len == 0) {
         h1_gone(h, CONN_CLOSE_LOCAL);
         return;
     }
-    h->progress = conn->bytes_out;
-    timer_set(conn->loop, &h->timer, conn->out.len ? H1_STALL_MS : H1_LINGER_MS);
+    k->progress = conn->bytes_out;
+    timer_set(conn->loop, &k->timer, conn->out.len ? H1_STALL_MS : H1_LINGER_MS);
 }
 
 static void on_timer(struct timer *t)
 {
-    struct h1 *h = container_of(t, struct h1, timer);
+    struct h1_closing *k = container_of(t, struct h1_closing, timer);
+    struct h1 *h = k->h;
     struct conn *conn = h->c.conn;
     enter(h);
-    if (conn->out.len && conn->bytes_out != h->progress) {
-        h->progress = conn->bytes_out;
+    if (conn->out.len && conn->bytes_out != k->progress) {
+        k->progress = conn->bytes_out;
         timer_set(conn->loop, t, H1_STALL_MS);
     } else {
         h1_gone(h, CONN_CLOSE_LOCAL);
@@ -481,8 +486,9 @@ static void on_timer(struct timer *t)
 static void closing_input(struct h1 *h)
 {
     struct buf *in = &h->c.conn->in;
-    bool too_much = in->len > h->linger_left;
-    h->linger_left -= too_much ? h->linger_left : in->len;
+    struct h1_closing *k = h->closing;
+    bool too_much = in->len > k->linger_left;
+    k->linger_left -= too_much ? k->linger_left : in->len;
     buf_clear(in);
     if (too_much || (h->eof && h->c.conn->out.len == 0)) {
         h1_gone(h, CONN_CLOSE_LOCAL);
@@ -506,12 +512,14 @@ void h1_destroy(struct codec *c)
     struct loop *l = c->conn->loop;
     c->freed = true;
     loop_task_cancel(&h->task);
-    timer_cancel(&h->timer);
+    if (h->closing) {
+        timer_cancel(&h->closing->timer);
+        loop_free_later(l, h->closing);
+    }
     if (h->x) {
         h->x->over = h->x->told = true;
         release(h, h->x);
     }
-    arena_fini(&h->scratch);
     if (h->reset_on_free) {
         conn_free_reset(c->conn);
     } else {
@@ -526,7 +534,9 @@ static void tell_gone(struct h1 *h)
 {
     h->gone_due = false;
     h->gone = true;
-    timer_cancel(&h->timer);
+    if (h->closing) {
+        timer_cancel(&h->closing->timer);
+    }
     if (h->x) { // the streams first
         h->x->over = true;
         tell_close(h, h->x);
@@ -536,7 +546,7 @@ static void tell_gone(struct h1 *h)
         release(h, h->x);
     }
     if (h->c.ops->on_conn_close) {
-        h->c.ops->on_conn_close(&h->c, h->gone_why);
+        h->c.ops->on_conn_close(&h->c, (enum conn_close)h->gone_why);
     }
 }
 
@@ -558,7 +568,7 @@ static void settle(struct h1 *h)
         } else if (x && ended_early(x)) {
             tell_close(h, x);
             if (!h->c.freed) {
-                h->side->on_early(h, x);
+                h1_side_of(h)->on_early(h, x);
             }
             if (!h->c.freed && h->c.ops->on_idle) {
                 h->c.ops->on_idle(&h->c);
@@ -618,10 +628,10 @@ static void on_conn_drained(struct conn *c)
 {
     struct h1 *h = h1_of_conn(c);
     enter(h);
-    if (!h->lingering) {
+    if (!h->closing->lingering) {
         h1_gone(h, CONN_CLOSE_LOCAL);
     } else {
-        timer_set(c->loop, &h->timer, H1_LINGER_MS);
+        timer_set(c->loop, &h->closing->timer, H1_LINGER_MS);
         closing_input(h);
     }
     leave(h);
@@ -639,7 +649,7 @@ static void on_conn_close(struct conn *c, enum conn_close why)
     }
     if (!h->c.freed) {
         h->gone_due = true;
-        h->gone_why = why;
+        h->gone_why = (uint8_t)why;
     }
     leave(h);
 }
@@ -663,18 +673,15 @@ static const struct conn_ops closing_ops = {
     .on_close = on_conn_close,
 };
 
-struct h1 *h1_new(struct conn *conn, const struct codec_impl *impl, const struct h1_side *side, const struct codec_ops *ops,
-                  void *owner, const struct codec_opts *o)
+struct h1 *h1_new(struct conn *conn, const struct h1_impl *impl, const struct codec_ops *ops, void *owner, const struct codec_opts *o)
 {
     struct h1 *h = mem_new(struct h1);
-    h->c = (struct codec){ .impl = impl, .ops = ops, .owner = owner, .conn = conn };
-    h->side = side;
+    h->c = (struct codec){ .impl = &impl->base, .ops = ops, .owner = owner, .conn = conn };
     h->limits = o && o->h1 ? o->h1 : &h1_limits_default;
     h->names = o ? (uint8_t)o->h1_names : H1_NAMES_PLAIN;
     h->half_close_ok = o && o->half_close_ok;
     h->eof = conn->eof_in;
     loop_task_init(&h->task, on_task);
-    timer_init(&h->timer, on_timer);
     conn->ops = &conn_ops;
     conn->owner = h;
     if (conn->in.len || h->eof) {

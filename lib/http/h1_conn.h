@@ -42,6 +42,7 @@ struct h1_exchange {
     struct codec_stream s;
     struct h1_parser p;
     struct arena *arena;   // owner's
+    struct arena scratch;  // trailers that are read away
     uint64_t out_left;     // H1_OUT_LENGTH
     size_t discard_left;   // bytes that may still be read away when told
     uint8_t out;           // enum h1_out
@@ -72,29 +73,41 @@ struct h1_side {
     void (*finished)(struct h1 *h, struct h1_exchange *x);
 };
 
-struct h1 {
-    struct codec c;
+struct h1_impl {
+    struct codec_impl base; // first
     const struct h1_side *side;
+};
+
+struct h1_closing {        // no exchange any more; waiting for the flush
+    struct h1 *h;
+    struct timer timer;
+    uint64_t progress;     // conn->bytes_out at the last tick
+    size_t linger_left;
+    bool lingering;
+};
+
+struct h1 { // small: an idle connection has one; what an exchange needs is in h1_exchange
+    struct codec c;
     const struct h1_limits *limits;
     struct h1_exchange *x; // owned; NULL when idle
+    struct h1_closing *closing; // owned; NULL = not closing
     struct loop_task task;
-    struct timer timer;    // only while closing
-    struct arena scratch;  // trailers that are read away
-    uint64_t exchanges;    // finished ones
-    uint64_t progress;     // conn->bytes_out at the last tick while closing
-    size_t linger_left;
-    unsigned depth;        // callbacks of conn or task under way
-    enum conn_close gone_why;
+    uint32_t exchanges;    // finished ones
+    uint16_t depth;        // callbacks of conn or task under way
+    uint8_t gone_why;      // enum conn_close
     uint8_t names;         // enum h1_names
-    bool eof, draining, half_close_ok;
-    bool above_high;
-    bool read_paused;      // CONN_PAUSE_OWNER set by us
-    bool rerun;            // h1_run is due
-    bool closing;          // no exchange any more; waiting for the flush
-    bool lingering;
-    bool gone_due, gone;   // on_conn_close is due / was called
-    bool reset_on_free;
+    bool eof : 1, draining : 1, half_close_ok : 1;
+    bool above_high : 1;
+    bool read_paused : 1;  // CONN_PAUSE_OWNER set by us
+    bool rerun : 1;        // h1_run is due
+    bool gone_due : 1, gone : 1; // on_conn_close is due / was called
+    bool reset_on_free : 1;
 };
+
+static inline const struct h1_side *h1_side_of(const struct h1 *h)
+{
+    return ((const struct h1_impl *)(const void *)h->c.impl)->side;
+}
 
 static inline struct h1 *h1_of(struct codec *c)
 {
@@ -106,8 +119,7 @@ static inline struct h1_exchange *h1_exchange_of(struct codec_stream *s)
 }
 
 // Takes conn.
-struct h1 *h1_new(struct conn *conn, const struct codec_impl *impl, const struct h1_side *side, const struct codec_ops *ops,
-                  void *owner, const struct codec_opts *o);
+struct h1 *h1_new(struct conn *conn, const struct h1_impl *impl, const struct codec_ops *ops, void *owner, const struct codec_opts *o);
 struct h1_exchange *h1_exchange_new(struct h1 *h, bool is_request, struct arena *arena);
 // Frees an exchange that the owner never heard of.
 void h1_exchange_drop(struct h1 *h);

@@ -226,20 +226,23 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
     h1_sent(h, x, n);
 }
 
-static const struct codec_impl impl = {
-    .version = HTTP_11,
-    .send_response = send_response,
-    .send_data = h1_send_data,
-    .send_trailers = h1_send_trailers,
-    .flush = h1_flush,
-    .reset = h1_stream_reset,
-    .pause = h1_pause,
-    .resume = h1_resume,
-    .drain = h1_drain,
-    .destroy = h1_destroy,
+static const struct h1_impl impl = {
+    .base = {
+        .version = HTTP_11,
+        .send_response = send_response,
+        .send_data = h1_send_data,
+        .send_trailers = h1_send_trailers,
+        .flush = h1_flush,
+        .reset = h1_stream_reset,
+        .pause = h1_pause,
+        .resume = h1_resume,
+        .drain = h1_drain,
+        .destroy = h1_destroy,
+    },
+    .side = &side,
 };
 
 struct codec *codec_h1_server(struct conn *conn, const struct codec_ops *ops, void *owner, const struct codec_opts *o)
 {
-    return &h1_new(conn, &impl, &side, ops, owner, o)->c;
+    return &h1_new(conn, &impl, ops, owner, o)->c;
 }

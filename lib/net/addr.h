@@ -12,8 +12,10 @@ struct addr {
     uint16_t family; // AF_INET, AF_INET6, AF_UNIX; 0 = none
     uint16_t port;   // host order
     uint32_t scope;  // IPv6 scope id
-    uint8_t ip[16];  // network order; IPv4 in the first four bytes
-    const char *path; // AF_UNIX: borrowed, '@' first = abstract
+    union {
+        uint8_t ip[16];   // AF_INET, AF_INET6: network order; IPv4 in the first four bytes
+        const char *path; // AF_UNIX: borrowed, '@' first = abstract
+    };
 };
 
 enum { ADDR_TEXT_MAX = 128 };

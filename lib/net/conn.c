@@ -34,11 +34,48 @@ static struct conn *conn_new(struct loop *l, int fd, const struct conn_ops *ops,
     c->low = CONN_HIGH_DEFAULT / 2;
     c->loop = l;
     c->id = atomic_fetch_add_explicit(&ids, 1, memory_order_relaxed);
-    c->opened_ms = c->active_ms = loop_now_ms(l);
+    c->active_ms = loop_now_ms(l);
     c->fd = (struct loop_fd){ .fd = fd, .on_event = on_event };
     loop_task_init(&c->task, on_task);
-    timer_init(&c->timer, on_timer);
     return c;
+}
+
+struct conn_timer {
+    struct timer timer;
+    struct conn *conn;
+};
+
+static void set_timer(struct conn *c, uint64_t ms)
+{
+    if (!c->timer) {
+        c->timer = mem_new(struct conn_timer);
+        c->timer->conn = c;
+        timer_init(&c->timer->timer, on_timer);
+    }
+    timer_set(c->loop, &c->timer->timer, ms);
+}
+
+static void cancel_timer(struct conn *c)
+{
+    if (c->timer) {
+        timer_cancel(&c->timer->timer);
+        free(c->timer);
+        c->timer = NULL;
+    }
+}
+
+static size_t raw_waiting(const struct conn *c)
+{
+    return c->raw_in ? c->raw_in->len : 0;
+}
+
+static void raw_drop(struct conn *c)
+{
+    if (c->raw_in) {
+        buf_clear(c->raw_in);
+        free(c->raw_in);
+        c->raw_in = NULL;
+    }
 }
 
 // The next task closes for this reason.
@@ -46,7 +83,7 @@ static void break_later(struct conn *c, enum conn_close why, int errno_value)
 {
     if (c->broken == CONN_CLOSE_NONE) {
         c->broken = (uint8_t)why;
-        c->connect_errno = errno_value ? errno_value : c->connect_errno;
+        c->connect_errno = errno_value ? (short)errno_value : c->connect_errno;
         // A failed write: the peer may have answered before it reset, so reading is tried once more (read_rest).
         c->readable = c->hup = c->readable || why == CONN_CLOSE_RESET;
     }
@@ -86,7 +123,7 @@ struct conn *conn_connect(struct loop *l, const struct addr *to, const struct so
         return c;
     }
     if (timeout_ms) {
-        timer_set(l, &c->timer, timeout_ms);
+        set_timer(c, timeout_ms);
     }
     watch(c); // when done already, the first event is EPOLLOUT
     return c;
@@ -119,7 +156,7 @@ struct conn *conn_connect_any(struct loop *l, const struct race_target *v, size_
     c->peer = v[0].to;
     c->race = race_start(l, v, n, race_over, c);
     if (timeout_ms) {
-        timer_set(l, &c->timer, timeout_ms);
+        set_timer(c, timeout_ms);
     }
     return c;
 }
@@ -129,13 +166,16 @@ void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms
     CHECK(!c->transport);
     c->transport = t;
     t->conn = c;
-    if (timeout_ms && !timer_pending(&c->timer)) {
-        timer_set(c->loop, &c->timer, timeout_ms);
+    if (timeout_ms && !c->timer) {
+        set_timer(c, timeout_ms);
     }
     if (c->state == CONN_OPEN) {
         c->state = CONN_HANDSHAKING;
         c->bytes_in -= c->in.len; // they were not plain bytes
-        buf_move(&c->raw_in, &c->in, c->in.len);
+        if (c->in.len) {
+            c->raw_in = mem_new(struct buf);
+            buf_move(c->raw_in, &c->in, c->in.len);
+        }
         loop_defer(c->loop, &c->task); // bytes may be here already, then no edge follows
     }
 }
@@ -149,7 +189,7 @@ static void close_now(struct conn *c, enum conn_close why)
     c->state = CONN_CLOSED;
     c->close_reason = c->closing ? CONN_CLOSE_LOCAL : why;
     c->readable = c->writable = false;
-    timer_cancel(&c->timer);
+    cancel_timer(c);
     loop_task_cancel(&c->task);
     race_free(c->race);
     c->race = NULL;
@@ -376,7 +416,7 @@ static bool can_read(const struct conn *c)
         return false;
     }
     struct transport *t = c->transport;
-    return c->readable || (t && (c->raw_in.len || (t->ops->pending && t->ops->pending(t))));
+    return c->readable || (t && (raw_waiting(c) || (t->ops->pending && t->ops->pending(t))));
 }
 
 static void handle_eof(struct conn *c)
@@ -474,7 +514,7 @@ static void opened(struct conn *c)
 {
     c->state = CONN_OPEN;
     if (!c->closing) {
-        timer_cancel(&c->timer);
+        cancel_timer(c);
     }
     if (c->ops->on_open) {
         c->ops->on_open(c);
@@ -623,7 +663,7 @@ static void on_task(struct loop_task *t)
 
 static void on_timer(struct timer *t)
 {
-    struct conn *c = container_of(t, struct conn, timer);
+    struct conn *c = container_of(t, struct conn_timer, timer)->conn;
     close_now(c, c->closing ? CONN_CLOSE_LOCAL : CONN_CLOSE_CONNECT_TIMEOUT);
 }
 
@@ -643,7 +683,7 @@ void conn_close_after_flush(struct conn *c, uint64_t linger_ms)
         return;
     }
     if (linger_ms) {
-        timer_set(c->loop, &c->timer, linger_ms);
+        set_timer(c, linger_ms);
     }
     c->eof_out = true;
     if (c->fin_sent) {
@@ -664,7 +704,7 @@ static void destroy(struct loop_task *t)
     }
     buf_clear(&c->in);
     buf_clear(&c->out);
-    buf_clear(&c->raw_in);
+    raw_drop(c);
     free(c->preface);
     free(c);
 }
@@ -690,7 +730,7 @@ static void free_conn(struct conn *c, bool reset)
     race_free(c->race);
     c->race = NULL;
     loop_close_fd(c->loop, &c->fd);
-    timer_cancel(&c->timer);
+    cancel_timer(c);
     // The memory, bytes that a caller up the stack still looks at included, goes at the end of the turn.
     loop_task_cancel(&c->task);
     c->task.fn = destroy;
@@ -711,9 +751,12 @@ void conn_free_reset(struct conn *c)
 
 ssize_t conn_raw_read(struct conn *c, void *p, size_t n)
 {
-    if (c->raw_in.len) {
-        size_t k = buf_peek(&c->raw_in, 0, p, n);
-        buf_drain(&c->raw_in, k);
+    if (raw_waiting(c)) {
+        size_t k = buf_peek(c->raw_in, 0, p, n);
+        buf_drain(c->raw_in, k);
+        if (c->raw_in->len == 0) {
+            raw_drop(c);
+        }
         return (ssize_t)k;
     }
     if (!c->readable || n == 0) {

@@ -57,37 +57,38 @@ struct conn {
     uint32_t high, low;      // watermarks of out in bytes; defaults CONN_HIGH_DEFAULT, high/2
     // read by the owner
     struct loop *loop;
-    enum conn_state state;
-    enum conn_close close_reason;
+    enum conn_state state : 8;
+    enum conn_close close_reason : 8;
+    short connect_errno;      // positive errno of a failed connect or of a reset
+    bool eof_in : 1;          // peer sent its end
+    bool eof_out : 1;         // we asked for our end (conn_shutdown)
+    // private; an idle connection is small (docs/performance.md), so what only some need is on the heap
+    bool readable : 1, writable : 1; // latches: the kernel may have bytes, may take bytes
+    bool hup : 1;             // end or error was signalled: a short read does not mean that nothing follows
+    bool bulk : 1;            // the last read filled its slice
+    bool above_high : 1, owe_low : 1, owe_drained : 1;
+    bool writing_blocked : 1; // the transport holds bytes for the socket
+    bool closing : 1;         // conn_close_after_flush
+    bool linger : 1;          // wait for the peer's end behind our FIN
+    bool fin_sent : 1, freed : 1;
+    uint8_t pause;            // enum conn_pause bits
+    uint8_t broken;           // enum conn_close: why the next task closes, NONE = it does not
+    // read by the owner
     const char *close_detail; // static or owned by the transport; NULL when none. For logs: %UPSTREAM_TRANSPORT_FAILURE_REASON%
-    int connect_errno;        // positive errno of a failed connect or of a reset
     struct buf in;            // plain bytes read, not yet consumed
     struct buf out;           // plain bytes to write
     struct addr peer, local;
     struct transport *transport; // owned; NULL = raw
     uint64_t id;              // unique in the process
     uint64_t bytes_in, bytes_out; // plain bytes since the start
-    uint64_t opened_ms;       // loop time of creation
     uint64_t active_ms;       // loop time of the last byte in or out
-    bool eof_in;              // peer sent its end
-    bool eof_out;             // we asked for our end (conn_shutdown)
     // private
     struct loop_fd fd;
     struct loop_task task; // callbacks owed, reading to go on, destruction
-    struct timer timer;    // connect + handshake time-out, then linger time-out
-    struct buf raw_in;     // raw bytes put back for the transport
+    struct conn_timer *timer; // owned, NULL = not set: connect + handshake time-out, then linger time-out
+    struct buf *raw_in;    // owned, NULL = none: raw bytes put back for the transport
     struct race *race;     // owned; while one of several addresses is looked for
     struct conn_preface *preface; // owned; see conn_set_preface
-    uint8_t pause;         // enum conn_pause bits
-    uint8_t broken;        // enum conn_close: why the next task closes, NONE = it does not
-    bool readable, writable; // latches: the kernel may have bytes, may take bytes
-    bool hup;              // end or error was signalled: a short read does not mean that nothing follows
-    bool bulk;             // the last read filled its slice
-    bool above_high, owe_low, owe_drained;
-    bool writing_blocked;  // the transport holds bytes for the socket
-    bool closing;          // conn_close_after_flush
-    bool linger;           // wait for the peer's end behind our FIN
-    bool fin_sent, freed;
 };
 
 enum { CONN_HIGH_DEFAULT = 256 * 1024, CONN_READ_BUDGET = 256 * 1024 /* bytes per turn before others get their turn */ };

@@ -32,13 +32,12 @@ struct http_worker {             // SLOT_HTTP
 struct http_conn {
     struct downstream *ds;
     const struct http_manager_cfg *cfg;
-    struct worker *worker;
     struct codec *codec;         // owned; NULL until the first bytes have told the protocol
     struct stat_block *stats;
     struct list streams;         // open ones
     struct stream *next;         // its head is being read
     struct timer timer;          // set to the earliest moment at which some limit may have been reached; looked at only then
-    uint64_t started_ms, idle_since_ms, head_since_ms, drain_at_ms; // 0 = does not apply
+    uint64_t idle_since_ms, head_since_ms, drain_at_ms; // 0 = does not apply
     uint64_t bytes_in_seen, bytes_out_seen; // of conn, already counted
     uint64_t snap_version;       // table belongs to this snapshot
     struct route_table *table;   // borrowed from the snapshot; NULL = none

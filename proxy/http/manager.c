@@ -14,7 +14,12 @@
 
 static uint64_t now_ms(const struct http_conn *hc)
 {
-    return loop_now_ms(hc->worker->loop);
+    return loop_now_ms(hc->ds->worker->loop);
+}
+
+static uint64_t started_ms(const struct http_conn *hc)
+{
+    return hc->ds->start_ns / 1000000;
 }
 
 // ---- the worker ----
@@ -61,7 +66,7 @@ void http_conn_arm(struct http_conn *hc, uint64_t at_ms)
         return;
     }
     uint64_t now = now_ms(hc);
-    timer_set(hc->worker->loop, &hc->timer, at_ms > now ? at_ms - now : 0);
+    timer_set(hc->ds->worker->loop, &hc->timer, at_ms > now ? at_ms - now : 0);
 }
 
 static void lower(uint64_t *at, uint64_t candidate)
@@ -200,7 +205,7 @@ static void on_timer(struct timer *t)
         }
     }
     if (cfg->max_connection_ms && !hc->draining) {
-        uint64_t end = hc->started_ms + cfg->max_connection_ms;
+        uint64_t end = started_ms(hc) + cfg->max_connection_ms;
         if (now >= end) {
             stat_inc(hc->stats, STAT_ID_HTTP_CX_MAX_DURATION);
             begin_drain(hc);
@@ -267,7 +272,7 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
         return;
     }
     const struct downstream *d = hc->ds;
-    struct loop *l = hc->worker->loop;
+    struct loop *l = hc->ds->worker->loop;
     const struct stream_info info = {
         .start_wall_ms = loop_wall_ms(l), .start_ns = loop_now_ns(l), .end_ns = loop_now_ns(l), .status = (uint16_t)status,
         .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = codec_version(c),
@@ -275,7 +280,7 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
         .connection_id = codec_conn(c)->id, .requested_server_name = d->server_name, .downstream_tls = downstream_tls(d),
     };
     const struct format_ctx ctx = { .info = &info };
-    access_log_write(hc->worker, hc->cfg->access_logs, hc->cfg->access_log_count, &ctx);
+    access_log_write(hc->ds->worker, hc->cfg->access_logs, hc->cfg->access_log_count, &ctx);
 }
 
 static void on_idle(struct codec *c)
@@ -331,7 +336,7 @@ static void conn_end(struct http_conn *hc)
     codec_free(hc->codec); // and the connection: downstream_close frees it a second time, which is harmless
     d->terminal = NULL;
     d->on_drain = d->on_abort = NULL;
-    loop_free_later(hc->worker->loop, hc);
+    loop_free_later(hc->ds->worker->loop, hc);
     downstream_close(d);
 }
 
@@ -441,7 +446,6 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     struct http_conn *hc = mem_new(struct http_conn);
     hc->ds = d;
     hc->cfg = cfg;
-    hc->worker = d->worker;
     hc->stats = stats_scope_get(d->worker->stats, STAT_HTTP, cfg->stat_prefix);
     if (!d->listener->buffer_limit) {
         d->conn->high = DOWNSTREAM_HIGH;
@@ -449,7 +453,7 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     }
     list_init(&hc->streams);
     timer_init(&hc->timer, on_timer);
-    hc->started_ms = hc->idle_since_ms = now_ms(hc);
+    hc->idle_since_ms = now_ms(hc);
     hc->bytes_in_seen = hc->bytes_out_seen = 0;
     stat_inc(hc->stats, STAT_ID_HTTP_CX_TOTAL);
     stat_gauge_add(hc->stats, STAT_ID_HTTP_CX_ACTIVE, 1);
@@ -461,7 +465,7 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
         http_conn_arm(hc, hc->idle_since_ms + cfg->idle_ms);
     }
     if (cfg->max_connection_ms) {
-        http_conn_arm(hc, hc->started_ms + cfg->max_connection_ms);
+        http_conn_arm(hc, started_ms(hc) + cfg->max_connection_ms);
     }
     if (d->worker->draining && (!d->worker->drain_inbound_only || d->listener->direction == DIRECTION_INBOUND)) {
         on_drain(d);

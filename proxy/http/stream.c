@@ -20,7 +20,7 @@
 
 struct stream *stream_take(struct http_conn *hc)
 {
-    struct http_worker *hw = http_worker_of(hc->worker);
+    struct http_worker *hw = http_worker_of(hc->ds->worker);
     struct stream *s = hw->free_streams;
     if (s) {
         hw->free_streams = (struct stream *)(void *)s->link.next;
@@ -32,7 +32,7 @@ struct stream *stream_take(struct http_conn *hc)
     memset((char *)s + sizeof(s->arena), 0, sizeof(*s) - sizeof(s->arena));
     list_init(&s->link);
     s->hc = hc;
-    s->worker = hc->worker;
+    s->worker = hc->ds->worker;
     s->ds = hc->ds;
     s->cfg = hc->cfg;
     return s;

@@ -113,7 +113,7 @@ void downstream_close(struct downstream *d)
     struct listener_set *set = listener_set_of(d->worker);
     stat_gauge_add(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_ACTIVE, -1);
     stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_DESTROY);
-    stat_record(d->stats, STAT_ID_LISTENER_CX_LENGTH_MS, loop_now_ms(d->worker->loop) - d->conn->opened_ms);
+    stat_record(d->stats, STAT_ID_LISTENER_CX_LENGTH_MS, (loop_now_ns(d->worker->loop) - d->start_ns) / 1000000);
     chain_progress_free(d);
     conn_free(d->conn); // memory stays until the end of the turn
     list_del(&d->link);

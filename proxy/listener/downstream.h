@@ -26,11 +26,12 @@ struct downstream {
     struct addr remote, local;   // local = original destination once restored; the socket's own address is conn->local
     const struct upstream_hints *hints; // arena; what filters want of upstream connections, NULL = nothing
     const struct connection_fact *facts; // dynamic metadata; arena
-    bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
     struct str transport_protocol; // "raw_buffer" / "tls"
     struct str server_name;      // arena
     struct str *alpn;            // arena, at most DOWNSTREAM_ALPN_MAX; NULL when none
-    size_t alpn_count;
+    uint32_t alpn_count;
+    bool restored;               // local came from SO_ORIGINAL_DST or TPROXY
+    bool closed;
     struct arena arena;          // dies with the connection
     uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
     const char *termination;     // why a network filter closed it, for logs; static or in arena
@@ -42,7 +43,6 @@ struct downstream {
     void (*on_abort)(struct downstream *d);
     // Listener filter progress, private to proxy/listener.
     void *pre;
-    bool closed;
 };
 
 // The terminal filter is done: access logs of the connection are its own business. Closes the connection (flushing was done before),
