@@ -21,10 +21,11 @@ bool lb_usable(const struct endpoint *e)
     return upstream_host_usable(e->host);
 }
 
-// New hosts that are to be ignored until their first check are no part of anything.
-static bool counts(const struct lb *lb, const struct endpoint *e)
+static uint8_t state_of(const struct lb *lb, const struct endpoint *e)
 {
-    return !lb->cfg->ignore_new_until_checked || !(atomic_load_explicit(&e->host->flags, memory_order_relaxed) & HOST_PENDING_HC);
+    unsigned flags = atomic_load_explicit(&e->host->flags, memory_order_relaxed);
+    bool ignored = lb->cfg->ignore_new_until_checked && (flags & HOST_PENDING_HC);
+    return (uint8_t)((lb_usable(e) ? MEMBER_USABLE : 0) | (ignored ? 0 : MEMBER_COUNTS));
 }
 
 void lb_free(struct lb *lb)
@@ -38,7 +39,7 @@ void lb_free(struct lb *lb)
     }
     free(lb->levels);
     free(lb->members);
-    free(lb->usable);
+    free(lb->state);
     endpoint_set_unref(lb->set);
     cluster_cfg_unref(lb->cfg);
     free(lb);
@@ -103,15 +104,15 @@ static void count_member(struct lb *lb, size_t i)
 {
     const struct endpoint *e = lb->members[i];
     struct level *l = level_for(lb, e->priority);
-    lb->usable[i] = lb_usable(e);
-    if (!counts(lb, e)) {
+    bool usable = (lb->state[i] = state_of(lb, e)) & MEMBER_USABLE;
+    if (!(lb->state[i] & MEMBER_COUNTS)) {
         return;
     }
     size_t n = lb->set->policy.weighted_priority_health ? e->weight : 1;
     l->total += n;
     l->total_hosts++;
-    l->healthy += lb->usable[i] ? n : 0;
-    l->healthy_hosts += lb->usable[i];
+    l->healthy += usable ? n : 0;
+    l->healthy_hosts += usable;
 }
 
 struct lb *lb_build(struct cluster_worker *cw, struct cluster_cfg *cfg, struct endpoint_set *set, const struct endpoint **members, size_t n,
@@ -126,7 +127,7 @@ struct lb *lb_build(struct cluster_worker *cw, struct cluster_cfg *cfg, struct e
     CHECK(lb->ops); // proxy/config refuses others
     lb->members = members;
     lb->member_count = n;
-    lb->usable = mem_zalloc(n ? n : 1);
+    lb->state = mem_zalloc(n ? n : 1);
     for (size_t i = 0; i < n; i++) {
         count_member(lb, i);
     }
@@ -154,7 +155,7 @@ bool lb_any(const struct lb *lb)
 static bool health_unchanged(const struct lb *lb)
 {
     for (size_t i = 0; i < lb->member_count; i++) {
-        if (lb->usable[i] != lb_usable(lb->members[i])) {
+        if (lb->state[i] != state_of(lb, lb->members[i])) {
             return false;
         }
     }

@@ -43,13 +43,18 @@ struct level { // one priority
     uint64_t *room;       // owned; SPREAD_RESIDUAL: sums of what the other groups can take, up to and with i
 };
 
+enum member_state {
+    MEMBER_USABLE = 1,
+    MEMBER_COUNTS = 2, // a part of percentages and panic: not while it is new, unchecked, and to be ignored for that
+};
+
 struct lb {
     struct endpoint_set *set; // ref
     struct cluster_cfg *cfg;  // ref
     unsigned epoch;
     const struct lb_ops *ops;
     const struct endpoint **members; // owned, into set: who may be chosen, healthy or not
-    bool *usable;                    // owned, beside members: as of the build
+    uint8_t *state;                  // owned, beside members: enum member_state bits as of the build
     size_t member_count;
     struct level *levels;            // owned, ascending priority
     size_t level_count;

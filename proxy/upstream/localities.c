@@ -73,7 +73,8 @@ void level_fini(const struct lb *lb, struct level *l)
 
 static bool takes_part(const struct lb *lb, const struct level *l, size_t i)
 {
-    return lb->members[i]->priority == l->priority && (l->panic || lb->usable[i]);
+    uint8_t wanted = l->panic ? MEMBER_COUNTS : MEMBER_USABLE;
+    return lb->members[i]->priority == l->priority && (lb->state[i] & wanted);
 }
 
 static struct group *group_of(struct level *l, const struct endpoint *e)
@@ -125,7 +126,7 @@ static struct tally tally_of(const struct lb *lb, const struct level *l, const s
     for (size_t i = 0; i < lb->member_count; i++) {
         if (lb->members[i]->priority == l->priority && same_locality(lb->members[i], g->locality)) {
             t.members++;
-            t.usable += lb->usable[i];
+            t.usable += (lb->state[i] & MEMBER_USABLE) != 0;
         }
     }
     for (size_t i = 0; i < lb->set->count; i++) {

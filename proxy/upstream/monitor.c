@@ -12,6 +12,8 @@
 #include "proxy/upstream/outlier.h"
 #include "proxy/upstream/probe.h"
 
+enum { STALE_MS = 100 };
+
 struct member { // a host of the present set
     struct cluster_monitor *m;
     struct host *host;            // ref
@@ -30,6 +32,7 @@ struct cluster_monitor {
     struct timer interval;        // outlier detection
     struct stat_block *outlier_stats, *health_stats; // NULL while not needed
     size_t waiting;               // members without a first result
+    bool stale;                   // set was made for a former cfg: its indexes mean other transports
     bool told_ready;
 };
 
@@ -325,6 +328,10 @@ static const struct transport_cfg *transport_for(const struct cluster_cfg *cfg, 
 static void probe_now(struct timer *t)
 {
     struct member *x = container_of(t, struct member, timer);
+    if (x->m->stale) { // a probe over the wrong transport would say nothing, and might say it in the clear
+        timer_set(x->m->o.loop, t, STALE_MS);
+        return;
+    }
     const struct cluster_cfg *cfg = x->m->cfg;
     const struct health_cfg *c = check_of(x->m);
     const struct endpoint_more *own = x->e->more;
@@ -437,6 +444,7 @@ struct endpoint_set *cluster_monitor_set(struct cluster_monitor *m, struct endpo
     keep_healthy(m, set);
     struct endpoint_set *old = m->set;
     m->set = endpoint_set_ref(set);
+    m->stale = false;
     struct map_entry *e;
     for (size_t i = 0; (e = map_next(&m->members, &i));) {
         ((struct member *)e->val)->seen = false;
@@ -480,6 +488,7 @@ void cluster_monitor_use(struct cluster_monitor *m, struct cluster_cfg *cfg)
 {
     struct cluster_cfg *old = m->cfg;
     m->cfg = cluster_cfg_ref(cfg);
+    m->stale = old != NULL;
     hold_stats(m, &m->outlier_stats, STAT_CLUSTER_OUTLIER, cfg->outlier.enabled);
     hold_stats(m, &m->health_stats, STAT_CLUSTER_HEALTH, cfg->check_count > 0);
     struct map_entry *e;

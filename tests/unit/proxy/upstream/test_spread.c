@@ -123,6 +123,29 @@ static void priorities_by_weight_of_what_is_healthy(void **state)
     assert_in_range(hits[1], 1250, 1550);
 }
 
+static void ignore_new(struct cluster_cfg *c)
+{
+    c->ignore_new_until_checked = true;
+    c->healthy_panic_threshold = 50;
+}
+
+static void new_hosts_are_ignored_until_they_were_checked(void **state)
+{
+    (void)state;
+    endpoints(4);
+    e[3].priority = 1;
+    struct cluster_worker *cw = put(LB_ROUND_ROBIN, 4, ignore_new);
+    for (size_t i = 1; i < 3; i++) { // two of three are new
+        host_set_flag(host(cw, i), HOST_FAILED_ACTIVE_HC, true);
+        host_set_flag(host(cw, i), HOST_PENDING_HC, true);
+    }
+    draw(cw, 1000); // one of one is healthy: no panic, and nothing for the next priority
+    assert_int_equal(hits[0], 1000);
+    host_set_flag(host(cw, 1), HOST_PENDING_HC, false); // checked, and bad: one of two × 1.4
+    draw(cw, 10000);
+    assert_in_range(hits[0], 6800, 7200);
+}
+
 // ---- localities ----
 
 static void weighted(struct cluster_cfg *c)
@@ -515,7 +538,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(overprovisioning_factor_counts), T(priorities_by_weight_of_what_is_healthy), T(sick_localities_lose_their_share),
-        T(localities_without_a_weight_get_nothing), T(the_own_zone_is_preferred), T(what_does_not_fit_goes_where_there_is_room),
+        T(new_hosts_are_ignored_until_they_were_checked), T(localities_without_a_weight_get_nothing), T(the_own_zone_is_preferred), T(what_does_not_fit_goes_where_there_is_room),
         T(zones_do_not_matter_without_enough_hosts_or_a_place), T(new_hosts_start_slowly), T(active_requests_weigh_as_configured),
         T(choices_are_as_many_as_configured), T(overloaded_hosts_pass_requests_on), T(hash_keys_stand_for_addresses),
         T(hosts_that_refuse_are_passed_over), T(the_last_host_is_used_whatever_it_did), T(drops_are_counted_out),
