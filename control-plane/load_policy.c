@@ -198,6 +198,11 @@ static int load_locality(struct loader *l, const struct json *n, struct cp_lb *l
             return ld_fail(l, list, "from and to must be two different regions");
         }
     }
+    for (size_t i = 0; lo->failover_count && i < lo->priority_count; i++) {
+        if (str_starts(lo->priority[i], STR("topology.kubernetes.io/")) || str_starts(lo->priority[i], STR("topology.istio.io/subzone"))) {
+            return ld_fail(l, json_get(m, "failoverPriority"), "\"%.*s\" says by itself what failover says", STR_FMT(lo->priority[i]));
+        }
+    }
     if (lo->distribute_count && (lo->failover_count || lo->priority_count)) {
         return ld_fail(l, m, "distribute goes with neither failover nor failoverPriority");
     }

@@ -119,6 +119,29 @@ static void inbound_chains_follow_peer_authentication(void **state)
     }
 }
 
+// As a real istiod answered: labels from the first on; topology labels that nobody carries come from the locality.
+static void failover_priorities_follow_labels(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: z}\nspec: {host: reviews, trafficPolicy: "
+                                    "{outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [version=v2, topology.kubernetes.io/region]}}}}\n"
+                                    "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: r3}\nspec: {address: 10.7.0.13, "
+                                    "locality: eu/a, labels: {app: reviews, version: v2}}\n"
+                                    "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: me}\nspec: {address: 10.7.0.99, locality: eu/b}\n");
+    struct cp_set *s = compile(c, "10.7.0.99");
+    char *text = text_of(s, CP_EDS, "outbound|9080||reviews.default.svc.cluster.local");
+    const char *v1 = strstr(text, "10.7.0.11"), *v2 = strstr(text, "10.7.0.12"), *near = strstr(text, "10.7.0.13");
+    const char *one = strstr(text, "\"priority\":1"), *two = strstr(text, "\"priority\":2");
+    assert_true(v1 && v2 && near && one && two);
+    assert_null(strstr(text, "\"priority\":3"));
+    assert_true(v1 < two && two < v2);     // wrong version: last
+    assert_true(v2 < one && one < near);   // right version, elsewhere
+    assert_null(strstr(near, "priority")); // right version, same region: first
+    free(text);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
 // On the server's side a rule's connection pool holds, and nothing else of it.
 static void inbound_clusters_have_the_connection_pool(void **state)
 {
@@ -294,6 +317,7 @@ static void a_service_is_seen_where_it_is_exported_to(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(failover_priorities_follow_labels),
         cmocka_unit_test(inbound_clusters_have_the_connection_pool),
         cmocka_unit_test(the_closest_and_oldest_virtual_service_wins),
         cmocka_unit_test(the_nearest_destination_rule_wins),

@@ -86,6 +86,8 @@ static const struct {
     { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, trafficPolicy: {portLevelSettings: [{loadBalancer: {simple: RANDOM}}]}}\n", "port.number: missing" },
     { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, trafficPolicy: {proxyProtocol: {version: V3}}}\n", "\"V3\" is not one of: V1 V2" },
     { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, exportTo: [\"a b\"]}\n", "\"a b\" is not a name" },
+    { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, trafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/region]}}}}\n", "says by itself what failover says" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x.y], tls: [{match: [{sniHosts: [z.y]}], route: [{destination: {host: redis}}]}]}\n", "\"z.y\" is none of this VirtualService's hosts" },
     { "---\nkind: ServiceEntry\n  bad: [\n", "mesh.yaml" },
 };
 
