@@ -249,6 +249,32 @@ def test_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
     eventually(lambda: memory_kib(p) < before + 4096, 20, what="the memory to come back")  # 2 s by design
 
 
+def test_idle_clients_cost_little(proxy, backend):
+    """848 bytes each when this was written; the bound leaves room for the heap's own book-keeping."""
+    def ask_on(s):
+        s.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        got = b""
+        while not got.endswith(b"\r\n\r\na"):
+            part = s.recv(4096)
+            assert part
+            got += part
+    b = backend(web())
+    port = free_port()
+    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port])])
+    socks = []
+    try:
+        for count in (100, 500):  # the first ones pay for what is made once
+            before = memory_kib(p)
+            for _ in range(count):
+                socks.append(connect(port))
+                ask_on(socks[-1])
+        each = (memory_kib(p) - before) * 1024 / 500
+        assert each < 1400, f"{each:.0f} bytes for each"
+    finally:
+        for s in socks:
+            s.close()
+
+
 BODY = int(os.environ.get("REMORA_BODY_MIB", "64")) << 20  # 1024 for the figure in the goals
 
 
