@@ -506,7 +506,7 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
 {
     static const int codes[] = { 301, 302, 303, 307, 308 };
     if (CFG_KNOWN(m, err, "https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
-                  "regex_rewrite", "response_code", "strip_query")) {
+                  "regex_rewrite", "path_rewrite", "response_code", "strip_query")) {
         return cfg_in(err, "redirect");
     }
     r->kind = ROUTE_REDIRECT;
@@ -526,6 +526,13 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
         }
         r->redirect_path = build_str(a, m->path_redirect);
         break;
+    case ENVOY__CONFIG__ROUTE__V3__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PATH_REWRITE: {
+        struct err e = { 0 };
+        if (format_compile(build_str(a, m->path_rewrite), a, &r->redirect_format, &e)) {
+            return cfg_fail(err, "redirect.path_rewrite", "%.900s", e.msg);
+        }
+        break;
+    }
     case ENVOY__CONFIG__ROUTE__V3__REDIRECT_ACTION__PATH_REWRITE_SPECIFIER_PREFIX_REWRITE:
         r->redirect_prefix = build_str(a, m->prefix_rewrite);
         break;

@@ -175,6 +175,7 @@ struct route {
     // redirect
     int redirect_status;
     struct str redirect_scheme, redirect_host, redirect_path, redirect_prefix;
+    struct format *redirect_format;     // path_rewrite: makes redirect_path; NULL = none
     uint32_t redirect_port;
     bool redirect_https, redirect_strip_query;
     // direct response

@@ -20,7 +20,12 @@ static void redirect(struct router *r)
 {
     struct http_response resp = { .status = (uint16_t)(r->route->redirect_status ? r->route->redirect_status : 301) };
     headers_init(&resp.headers, r->arena);
-    headers_add_id(&resp.headers, HDR_LOCATION, redirect_location(r->route, r->req, r->arena));
+    struct route rt = *r->route;
+    if (rt.redirect_format) {
+        struct str path = r->ops->format(r, rt.redirect_format, NULL);
+        rt.redirect_path = path.n && path.p[0] == '/' ? path : arena_printf(r->arena, "/%.*s", STR_FMT(path));
+    }
+    headers_add_id(&resp.headers, HDR_LOCATION, redirect_location(&rt, r->req, r->arena));
     header_ops_response(r, &resp);
     stat_inc(r->http_stats, STAT_ID_HTTP_RQ_REDIRECT);
     local(r, resp.status, str_n(NULL, 0), "direct_response", 0, &resp.headers);

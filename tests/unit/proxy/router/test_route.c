@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "lib/base/hash.h"
+#include "lib/regex/regex.h"
 #include "proxy/router/router.h"
 
 static struct arena arena;
@@ -264,10 +265,74 @@ static void hashes(void **state)
     assert_true(got == hash_xx64("10.0.0.1", 8, 0));
 }
 
+static void answers_say_when_to_come_back(void **state)
+{
+    (void)state;
+    struct reset_header names[] = { { .name = STR("retry-after") }, { .name = STR("x-reset"), .unix_time = true } };
+    const struct retry_policy p = { .reset_headers = names, .reset_header_count = 2, .reset_max_ms = 10000 };
+    static const struct {
+        const char *name, *value;
+        uint64_t from, to; // expected wait
+    } cases[] = {
+        { "retry-after", "2", 2000, 3000 }, { "retry-after", "10", 10000, 15000 }, { "retry-after", "11", 0, 0 }, { "retry-after", "soon", 0, 0 },
+        { "retry-after", "0", 0, 0 },       { "x-reset", "1005", 5000, 7500 },     { "x-reset", "999", 0, 0 },    { "x-reset", "9999999999", 0, 0 },
+        { "x-other", "1", 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct headers h;
+        headers_init(&h, &arena);
+        headers_add(&h, str_c(cases[i].name), str_c(cases[i].value));
+        for (uint64_t random = 0; random < 20000; random += 1999) {
+            assert_in_range(retry_reset_wait_ms(&p, &h, 1000 * 1000, random), cases[i].from, cases[i].to);
+        }
+    }
+}
+
+static void answers_with_a_header_are_tried_again(void **state)
+{
+    (void)state;
+    struct header_matcher m[] = { { .kind = HM_STRING, .name = STR("x-again"), .string = { .value = STR("yes") } },
+                                  { .kind = HM_PRESENT, .name = STR("x-more"), .present = true } };
+    struct retry_policy p = { .on = RETRY_HEADERS, .headers = m, .header_count = 2 };
+    struct headers h;
+    headers_init(&h, &arena);
+    assert_false(retry_wanted(&p, RETRY_EV_RESPONSE, 200, &h));
+    headers_add(&h, STR("X-Again"), STR("no"));
+    assert_false(retry_wanted(&p, RETRY_EV_RESPONSE, 200, &h));
+    headers_add(&h, STR("X-More"), STR(""));
+    assert_true(retry_wanted(&p, RETRY_EV_RESPONSE, 200, &h));
+    p.on = RETRY_5XX;
+    assert_false(retry_wanted(&p, RETRY_EV_RESPONSE, 200, &h));
+    p.on = RETRY_HEADERS;
+    headers_add(&h, STR("x-envoy-ratelimited"), STR("true"));
+    assert_false(retry_wanted(&p, RETRY_EV_RESPONSE, 200, &h));
+}
+
+static void hash_of_a_rewritten_header(void **state)
+{
+    (void)state;
+    struct err err = { 0 };
+    struct regex *re = regex_new(STR("^([a-z]+)-.*$"), &err);
+    struct hash_policy p = { .kind = HASH_HEADER, .name = STR("x-user"), .rewrite = re, .rewrite_sub = STR("\\1") };
+    uint64_t a = 0, b = 1;
+    route.hash = &p;
+    route.hash_count = 1;
+    headers_add(&req.headers, STR("x-user"), STR("anna-1"));
+    assert_true(route_hash(&route, &req, &(struct addr){ 0 }, 0, &arena, &a, NULL));
+    headers_set(&req.headers, STR("x-user"), STR("anna-2"));
+    assert_true(route_hash(&route, &req, &(struct addr){ 0 }, 0, &arena, &b, NULL));
+    assert_int_equal(a, b);
+    assert_int_equal(a, hash_xx64("anna", 4, 0));
+    regex_free(re);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(answers_say_when_to_come_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(answers_with_a_header_are_tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(hash_of_a_rewritten_header, setup, teardown),
         T(retry_conditions), T(backoff_grows_to_its_limit), T(header_operations), T(levels_in_order), T(rewrites), T(redirects), T(hashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
