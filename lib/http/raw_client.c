@@ -87,6 +87,9 @@ static void end(struct raw *r)
         return;
     }
     r->gone = true;
+    if (r->given_up) {
+        conn_free_reset(r->c.conn); // no orderly end; its memory stays to the end of the turn
+    }
     if (r->c.ops->on_conn_close) {
         r->c.ops->on_conn_close(&r->c, r->gone_why ? r->gone_why : CONN_CLOSE_LOCAL);
     }
@@ -221,7 +224,6 @@ static void reset(struct codec_stream *s, enum codec_reset why)
     struct raw *r = raw_of(s->codec);
     if (!r->told && !r->given_up) {
         r->given_up = true;
-        conn_free_reset(s->codec->conn); // not an orderly end
         kick(r);
     }
 }
