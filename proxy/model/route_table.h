@@ -25,7 +25,6 @@ struct header_ops { // request or response side; removals first? No: Envoy adds 
     size_t remove_count;
 };
 
-struct json;
 
 enum retry_on {
     RETRY_5XX = 1 << 0, RETRY_GATEWAY_ERROR = 1 << 1, RETRY_RESET = 1 << 2, RETRY_CONNECT_FAILURE = 1 << 3,
@@ -162,7 +161,6 @@ struct route {
     struct internal_redirect *redirects; // NULL = answers with redirects are the client's
     struct subset_key *subset;          // metadata_match
     size_t subset_count;
-    struct json *metadata;              // filter_metadata, for operators; NULL = none
     struct hash_policy *hash;
     size_t hash_count;
     struct mirror *mirrors;
