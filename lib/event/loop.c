@@ -10,6 +10,7 @@
 #include "lib/base/check.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/recycle.h"
 #include "lib/event/mailbox.h"
 #include "lib/event/wheel.h"
 
@@ -93,7 +94,7 @@ static void bind_thread(struct loop *l)
 static void collect_garbage(struct loop *l)
 {
     while (l->garbage_count) {
-        free(l->garbage[--l->garbage_count]);
+        recycle_free(l->garbage[--l->garbage_count]); // most are of a kind that the next turn wants again
     }
 }
 

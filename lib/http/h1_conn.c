@@ -3,6 +3,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/mem.h"
+#include "lib/base/recycle.h"
 
 static void settle(struct h1 *h);
 static const struct conn_ops closing_ops;
@@ -70,7 +71,8 @@ void h1_gone(struct h1 *h, enum conn_close why)
 
 struct h1_exchange *h1_exchange_new(struct h1 *h, bool is_request, struct arena *arena)
 {
-    struct h1_exchange *x = mem_alloc(sizeof(*x));
+    struct h1_exchange *x = recycle_malloc(sizeof(*x)); // the one before this one, as a rule
+    CHECK(x);
     memset(x, 0, offsetof(struct h1_exchange, p));
     memset((char *)x + offsetof(struct h1_exchange, arena), 0, sizeof(*x) - offsetof(struct h1_exchange, arena));
     x->s.codec = &h->c;
