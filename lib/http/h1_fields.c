@@ -163,39 +163,10 @@ static enum h1_error take_field(struct h1_parser *p, struct fields *f, struct he
     return H1_OK;
 }
 
-// Framing, routing, authentication and proxy-owned fields mean nothing good behind a body (RFC 9110 §6.5.1).
 static enum h1_error take_trailer(struct headers *h, struct str name, struct str v)
 {
     enum hdr_id id = hdr_id_of(name);
-    switch (id) {
-    case HDR_HOST:
-    case HDR_CONTENT_LENGTH:
-    case HDR_TRANSFER_ENCODING:
-    case HDR_CONNECTION:
-    case HDR_KEEP_ALIVE:
-    case HDR_PROXY_CONNECTION:
-    case HDR_TE:
-    case HDR_TRAILER:
-    case HDR_UPGRADE:
-    case HDR_EXPECT:
-    case HDR_HTTP2_SETTINGS:
-    case HDR_CONTENT_TYPE:
-    case HDR_CACHE_CONTROL:
-    case HDR_AUTHORIZATION:
-    case HDR_COOKIE:
-    case HDR_SET_COOKIE:
-    case HDR_LOCATION:
-    case HDR_X_FORWARDED_FOR:
-    case HDR_X_FORWARDED_PROTO:
-    case HDR_X_FORWARDED_HOST:
-    case HDR_X_FORWARDED_PORT:
-    case HDR_X_FORWARDED_CLIENT_CERT:
-    case HDR_X_REQUEST_ID:
-        return H1_ERR_TRAILER;
-    default:
-        break;
-    }
-    if (name.n >= 8 && str_eq_nocase(str_n(name.p, 8), STR("x-envoy-"))) {
+    if (hdr_is_connection_specific(id) || hdr_is_bad_trailer(id, name)) {
         return H1_ERR_TRAILER;
     }
     headers_add_known(h, id, name, v);

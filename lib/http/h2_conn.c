@@ -139,9 +139,8 @@ void h2_drop_input(struct h2 *h, struct h2_stream *x)
     consume(h, x, n);
 }
 
-static void release(struct h2 *h, struct h2_stream *x)
+static void drop_output(struct h2_stream *x)
 {
-    h2_drop_input(h, x);
     buf_clear(&x->out);
     free(x->trailers_out);
     x->trailers_out = NULL;
@@ -149,6 +148,12 @@ static void release(struct h2 *h, struct h2_stream *x)
     x->later = NULL;
     free(x->empty);
     x->empty = NULL;
+}
+
+static void release(struct h2 *h, struct h2_stream *x)
+{
+    h2_drop_input(h, x);
+    drop_output(x);
     list_del(&x->dirty);
     list_del(&x->link);
     h->n_streams--;
@@ -825,13 +830,7 @@ static void free_streams(struct h2 *h, struct list *list)
         x->s.ops = &codec_no_stream_ops;
         x->told = true;
         buf_clear(&x->in);
-        buf_clear(&x->out);
-        free(x->trailers_out);
-        x->trailers_out = NULL;
-        free(x->later);
-        x->later = NULL;
-        free(x->empty);
-        x->empty = NULL;
+        drop_output(x);
         list_del(&x->link);
         loop_free_later(h->c.conn->loop, x);
     }

@@ -375,32 +375,6 @@ const char *h2_block_response(struct h2 *h, struct arena *a, struct http_respons
     return NULL;
 }
 
-static bool trailer_means_nothing(enum hdr_id id, struct str name)
-{
-    switch (id) {
-    case HDR_HOST:
-    case HDR_CONTENT_LENGTH:
-    case HDR_TRAILER:
-    case HDR_TE:
-    case HDR_EXPECT:
-    case HDR_CONTENT_TYPE:
-    case HDR_CACHE_CONTROL:
-    case HDR_AUTHORIZATION:
-    case HDR_COOKIE:
-    case HDR_SET_COOKIE:
-    case HDR_LOCATION:
-    case HDR_X_FORWARDED_FOR:
-    case HDR_X_FORWARDED_PROTO:
-    case HDR_X_FORWARDED_HOST:
-    case HDR_X_FORWARDED_PORT:
-    case HDR_X_FORWARDED_CLIENT_CERT:
-    case HDR_X_REQUEST_ID:
-        return true;
-    default:
-        return name.n >= 8 && str_eq_nocase(str_n(name.p, 8), STR("x-envoy-"));
-    }
-}
-
 const char *h2_block_trailers(struct h2 *h, struct arena *a, struct headers *ret)
 {
     headers_init(ret, a);
@@ -408,11 +382,10 @@ const char *h2_block_trailers(struct h2 *h, struct arena *a, struct headers *ret
     for (uint32_t i = 0; i < h->block.n; i++) {
         struct str name = view(h->block.v[i].name), value = view(h->block.v[i].value);
         enum hdr_id id = hdr_id_of(name);
-        if (!name_ok(name) || !value_ok(value) || id == HDR_CONNECTION || id == HDR_TRANSFER_ENCODING || id == HDR_UPGRADE ||
-            id == HDR_KEEP_ALIVE || id == HDR_PROXY_CONNECTION || id == HDR_HTTP2_SETTINGS) {
+        if (!name_ok(name) || !value_ok(value) || hdr_is_connection_specific(id)) {
             return "http2.invalid_trailer";
         }
-        if (!trailer_means_nothing(id, name)) {
+        if (!hdr_is_bad_trailer(id, name)) {
             add_field(&m, id, name, value);
         }
     }
@@ -470,21 +443,7 @@ static struct str clean_value(struct str s, struct arena *a)
 
 static bool own_field(enum hdr_id id)
 {
-    switch (id) {
-    case HDR_HOST:
-    case HDR_CONTENT_LENGTH:
-    case HDR_TRANSFER_ENCODING:
-    case HDR_CONNECTION:
-    case HDR_KEEP_ALIVE:
-    case HDR_PROXY_CONNECTION:
-    case HDR_TE:
-    case HDR_TRAILER:
-    case HDR_UPGRADE:
-    case HDR_HTTP2_SETTINGS:
-        return true;
-    default:
-        return false;
-    }
+    return hdr_is_connection_specific(id) || id == HDR_HOST || id == HDR_CONTENT_LENGTH || id == HDR_TE || id == HDR_TRAILER;
 }
 
 // Another value in every message: not worth a place in the peer's table (RFC 7541 §6.2.3), which costs both ends more than it saves.

@@ -78,6 +78,47 @@ struct str hdr_name_of(enum hdr_id id)
     return names[id];
 }
 
+bool hdr_is_connection_specific(enum hdr_id id)
+{
+    switch (id) {
+    case HDR_CONNECTION:
+    case HDR_KEEP_ALIVE:
+    case HDR_PROXY_CONNECTION:
+    case HDR_TRANSFER_ENCODING:
+    case HDR_UPGRADE:
+    case HDR_HTTP2_SETTINGS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool hdr_is_bad_trailer(enum hdr_id id, struct str name)
+{
+    switch (id) {
+    case HDR_HOST:
+    case HDR_CONTENT_LENGTH:
+    case HDR_TRAILER:
+    case HDR_TE:
+    case HDR_EXPECT:
+    case HDR_CONTENT_TYPE:
+    case HDR_CACHE_CONTROL:
+    case HDR_AUTHORIZATION:
+    case HDR_COOKIE:
+    case HDR_SET_COOKIE:
+    case HDR_LOCATION:
+    case HDR_X_FORWARDED_FOR:
+    case HDR_X_FORWARDED_PROTO:
+    case HDR_X_FORWARDED_HOST:
+    case HDR_X_FORWARDED_PORT:
+    case HDR_X_FORWARDED_CLIENT_CERT:
+    case HDR_X_REQUEST_ID:
+        return true;
+    default:
+        return name.n >= 8 && str_eq_nocase(str_n(name.p, 8), STR("x-envoy-"));
+    }
+}
+
 void headers_init(struct headers *h, struct arena *a)
 {
     *h = (struct headers){ .arena = a };

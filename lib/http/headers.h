@@ -33,6 +33,10 @@ struct headers {
 void headers_init(struct headers *h, struct arena *a);
 enum hdr_id hdr_id_of(struct str name);  // case-insensitive; HDR_OTHER when not well-known
 struct str hdr_name_of(enum hdr_id id);  // lower case
+bool hdr_is_connection_specific(enum hdr_id id); // RFC 9113 §8.2.2: no field of HTTP/2
+// Framing, routing, authentication and proxy-owned fields mean nothing good behind a body (RFC 9110 §6.5.1). name: in any case. Not among
+// them: connection-specific ones.
+bool hdr_is_bad_trailer(enum hdr_id id, struct str name);
 // Appends; views must live as long as the arena (use arena_str first otherwise).
 void headers_add(struct headers *h, struct str name, struct str value);
 void headers_add_id(struct headers *h, enum hdr_id id, struct str value);

@@ -78,9 +78,9 @@ def listener_text(port):
 class Churn:
     def __init__(self, server, ports):
         self.server, self.sent = server, 0
-        self.clusters = [[encode(TYPES["cds"], cluster_text(i, v)) for v in range(VARIANTS)] for i in range(2)]
+        self.clusters = [encode(TYPES["cds"], cluster_text(0, v)) for v in range(VARIANTS)]
         self.routes = [encode(TYPES["rds"], routes_text(v)) for v in range(VARIANTS)]
-        self.endpoints = [[encode(TYPES["eds"], endpoints_text(i, v, ports)) for v in range(VARIANTS)] for i in range(2)]
+        self.endpoints = [encode(TYPES["eds"], endpoints_text(0, v, ports)) for v in range(VARIANTS)]
 
     def first(self, port):
         """Everything once, so that the proxy is ready."""
@@ -92,7 +92,7 @@ class Churn:
         self.push("rds", 0, 0)
 
     def named(self, body, i):
-        """The message of service 0 or 1 with another name of the same or another length; both have their name first."""
+        """The message of service 0 with another name; the name is its first field."""
         name = f"c{i}".encode()
         old = body[2:2 + body[1]]
         assert body[1] < 128 and old.startswith(b"c")
@@ -103,7 +103,7 @@ class Churn:
         if kind == "rds":
             body, name = self.routes[variant], "r"
         else:
-            body, name = self.named((self.clusters if kind == "cds" else self.endpoints)[0][variant], i), f"c{i}"
+            body, name = self.named((self.clusters if kind == "cds" else self.endpoints)[variant], i), f"c{i}"
         self.server.send(response(kind, name, body, self.sent + 10))
 
     def run(self, seconds, rate):

@@ -229,12 +229,12 @@ def test_one_slow_upload_does_not_starve_others(proxy, backend):
             w.headers(n, request("POST", f"/{n}"), end=False)
             win = Windows(w, n)
             win.seen, win.left[0] = len(w.window_updates), conn
-            todo = 1_000_000
-            while todo:
-                k = min(win.wait(WAIT), 16384, todo)
-                assert k > 0, (n, todo, win.left)
+            unsent = 1_000_000
+            while unsent:
+                k = min(win.wait(WAIT), 16384, unsent)
+                assert k > 0, (n, unsent, win.left)
                 win.send(b"y" * k)
-                todo -= k
+                unsent -= k
             w.send(DATA, 1, n)
             conn = win.left[0]
             assert w.answer(n)[2] == b"1000000"
