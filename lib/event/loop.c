@@ -292,7 +292,7 @@ static int add_fd(struct loop *l, struct loop_fd *f, uint32_t events, bool level
     if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, f->fd, &e) < 0) {
         return -errno;
     }
-    f->loop = l;
+    f->watched = true;
     f->level = level;
     return 0;
 }
@@ -321,23 +321,23 @@ static void forget(struct loop *l, struct loop_fd *f)
             l->events[i].data.ptr = NULL;
         }
     }
-    f->loop = NULL;
+    f->watched = false;
 }
 
 void loop_del_fd(struct loop *l, struct loop_fd *f)
 {
-    if (!f->loop) {
+    if (!f->watched) {
         return;
     }
-    DCHECK(f->loop == l && loop_is_current(l));
+    DCHECK(loop_is_current(l));
     epoll_ctl(l->epfd, EPOLL_CTL_DEL, f->fd, NULL);
     forget(l, f);
 }
 
 void loop_close_fd(struct loop *l, struct loop_fd *f)
 {
-    if (f->loop) {
-        DCHECK(f->loop == l && loop_is_current(l));
+    if (f->watched) {
+        DCHECK(loop_is_current(l));
         forget(l, f);
     }
     if (f->fd >= 0) {

@@ -17,7 +17,7 @@ struct loop;
 struct loop_fd {
     int fd;             // not owned
     bool level;         // private: level-triggered
-    struct loop *loop;  // set while registered
+    bool watched;       // registered
     // events: EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP as reported. May destroy its owner.
     void (*on_event)(struct loop_fd *f, uint32_t events);
 };

@@ -42,6 +42,7 @@ int signal_watch_start(struct signal_watch *w, struct loop *l, const int *signal
         return err_errno(err, errno, "cannot watch signals (signalfd)");
     }
     w->fd = (struct loop_fd){ .fd = fd, .on_event = on_readable };
+    w->loop = l;
     int r = loop_add_fd_level(l, &w->fd, EPOLLIN);
     if (r < 0) {
         close(fd);
@@ -53,7 +54,7 @@ int signal_watch_start(struct signal_watch *w, struct loop *l, const int *signal
 
 void signal_watch_stop(struct signal_watch *w)
 {
-    if (w->fd.loop) {
-        loop_close_fd(w->fd.loop, &w->fd);
+    if (w->fd.watched) {
+        loop_close_fd(w->loop, &w->fd);
     }
 }

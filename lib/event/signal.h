@@ -7,6 +7,7 @@
 
 struct signal_watch {
     struct loop_fd fd;
+    struct loop *loop; // while it watches
     void (*on_signal)(struct signal_watch *w, int signo);
 };
 

@@ -40,42 +40,65 @@ static struct conn *conn_new(struct loop *l, int fd, const struct conn_ops *ops,
     return c;
 }
 
-struct conn_timer {
-    struct timer timer;
-    struct conn *conn;
+struct conn_preface {
+    size_t n;
+    char bytes[];
 };
+
+struct conn_rare {
+    struct conn *conn;
+    struct timer timer;           // connect + handshake time-out, then linger time-out
+    struct buf raw_in;            // raw bytes put back for the transport
+    struct race *race;            // owned; while one of several addresses is looked for
+    struct conn_preface *preface; // owned; see conn_set_preface
+};
+
+static struct conn_rare *rare_of(struct conn *c)
+{
+    if (!c->rare) {
+        c->rare = mem_new(struct conn_rare);
+        c->rare->conn = c;
+        timer_init(&c->rare->timer, on_timer);
+    }
+    return c->rare;
+}
+
+// Frees it when nothing in it is in use.
+static void rare_settle(struct conn *c)
+{
+    struct conn_rare *r = c->rare;
+    if (r && !timer_pending(&r->timer) && !r->raw_in.len && !r->race && !r->preface) {
+        buf_clear(&r->raw_in);
+        free(r);
+        c->rare = NULL;
+    }
+}
 
 static void set_timer(struct conn *c, uint64_t ms)
 {
-    if (!c->timer) {
-        c->timer = mem_new(struct conn_timer);
-        c->timer->conn = c;
-        timer_init(&c->timer->timer, on_timer);
-    }
-    timer_set(c->loop, &c->timer->timer, ms);
+    timer_set(c->loop, &rare_of(c)->timer, ms);
 }
 
 static void cancel_timer(struct conn *c)
 {
-    if (c->timer) {
-        timer_cancel(&c->timer->timer);
-        free(c->timer);
-        c->timer = NULL;
+    if (c->rare) {
+        timer_cancel(&c->rare->timer);
+        rare_settle(c);
+    }
+}
+
+static void end_race(struct conn *c)
+{
+    if (c->rare) {
+        race_free(c->rare->race);
+        c->rare->race = NULL;
+        rare_settle(c);
     }
 }
 
 static size_t raw_waiting(const struct conn *c)
 {
-    return c->raw_in ? c->raw_in->len : 0;
-}
-
-static void raw_drop(struct conn *c)
-{
-    if (c->raw_in) {
-        buf_clear(c->raw_in);
-        free(c->raw_in);
-        c->raw_in = NULL;
-    }
+    return c->rare ? c->rare->raw_in.len : 0;
 }
 
 // The next task closes for this reason.
@@ -133,8 +156,7 @@ static void race_over(void *arg, int fd, size_t i)
 {
     struct conn *c = arg;
     (void)i;
-    race_free(c->race);
-    c->race = NULL;
+    end_race(c);
     if (fd < 0) {
         c->connect_errno = -fd;
         close_now(c, CONN_CLOSE_CONNECT_FAIL);
@@ -154,7 +176,7 @@ struct conn *conn_connect_any(struct loop *l, const struct race_target *v, size_
     struct conn *c = conn_new(l, -1, ops, owner);
     c->state = CONN_CONNECTING;
     c->peer = v[0].to;
-    c->race = race_start(l, v, n, race_over, c);
+    rare_of(c)->race = race_start(l, v, n, race_over, c);
     if (timeout_ms) {
         set_timer(c, timeout_ms);
     }
@@ -166,15 +188,14 @@ void conn_set_transport(struct conn *c, struct transport *t, uint64_t timeout_ms
     CHECK(!c->transport);
     c->transport = t;
     t->conn = c;
-    if (timeout_ms && !c->timer) {
+    if (timeout_ms && !(c->rare && timer_pending(&c->rare->timer))) {
         set_timer(c, timeout_ms);
     }
     if (c->state == CONN_OPEN) {
         c->state = CONN_HANDSHAKING;
         c->bytes_in -= c->in.len; // they were not plain bytes
         if (c->in.len) {
-            c->raw_in = mem_new(struct buf);
-            buf_move(c->raw_in, &c->in, c->in.len);
+            buf_move(&rare_of(c)->raw_in, &c->in, c->in.len);
         }
         loop_defer(c->loop, &c->task); // bytes may be here already, then no edge follows
     }
@@ -191,8 +212,7 @@ static void close_now(struct conn *c, enum conn_close why)
     c->readable = c->writable = false;
     cancel_timer(c);
     loop_task_cancel(&c->task);
-    race_free(c->race);
-    c->race = NULL;
+    end_race(c);
     loop_close_fd(c->loop, &c->fd);
     if (c->ops->on_close) {
         c->ops->on_close(c, c->close_reason);
@@ -531,32 +551,36 @@ static void handshake(struct conn *c)
     }
 }
 
-struct conn_preface {
-    size_t n;
-    char bytes[];
-};
+static void drop_preface(struct conn *c)
+{
+    if (c->rare) {
+        free(c->rare->preface);
+        c->rare->preface = NULL;
+        rare_settle(c);
+    }
+}
 
 void conn_set_preface(struct conn *c, const void *p, size_t n)
 {
     CHECK(c->state == CONN_CONNECTING && n <= CONN_PREFACE_MAX);
-    free(c->preface);
-    c->preface = n ? mem_alloc(sizeof(*c->preface) + n) : NULL;
+    drop_preface(c);
     if (n) {
-        c->preface->n = n;
-        memcpy(c->preface->bytes, p, n);
+        struct conn_preface *f = rare_of(c)->preface = mem_alloc(sizeof(*f) + n);
+        f->n = n;
+        memcpy(f->bytes, p, n);
     }
 }
 
 static bool send_preface(struct conn *c)
 {
-    if (c->preface) {
-        ssize_t n = send(c->fd.fd, c->preface->bytes, c->preface->n, MSG_NOSIGNAL);
+    const struct conn_preface *f = c->rare ? c->rare->preface : NULL;
+    if (f) {
+        ssize_t n = send(c->fd.fd, f->bytes, f->n, MSG_NOSIGNAL);
         c->connect_errno = n < 0 ? errno : 0;
-        if (n != (ssize_t)c->preface->n) {
+        if (n != (ssize_t)f->n) {
             return false;
         }
-        free(c->preface);
-        c->preface = NULL;
+        drop_preface(c);
     }
     return true;
 }
@@ -663,7 +687,7 @@ static void on_task(struct loop_task *t)
 
 static void on_timer(struct timer *t)
 {
-    struct conn *c = container_of(t, struct conn_timer, timer)->conn;
+    struct conn *c = container_of(t, struct conn_rare, timer)->conn;
     close_now(c, c->closing ? CONN_CLOSE_LOCAL : CONN_CLOSE_CONNECT_TIMEOUT);
 }
 
@@ -704,8 +728,11 @@ static void destroy(struct loop_task *t)
     }
     buf_clear(&c->in);
     buf_clear(&c->out);
-    raw_drop(c);
-    free(c->preface);
+    if (c->rare) {
+        buf_clear(&c->rare->raw_in);
+        free(c->rare->preface);
+        free(c->rare);
+    }
     free(c);
 }
 
@@ -727,8 +754,7 @@ static void free_conn(struct conn *c, bool reset)
         c->close_reason = CONN_CLOSE_LOCAL;
         c->state = CONN_CLOSED;
     }
-    race_free(c->race);
-    c->race = NULL;
+    end_race(c);
     loop_close_fd(c->loop, &c->fd);
     cancel_timer(c);
     // The memory, bytes that a caller up the stack still looks at included, goes at the end of the turn.
@@ -752,11 +778,9 @@ void conn_free_reset(struct conn *c)
 ssize_t conn_raw_read(struct conn *c, void *p, size_t n)
 {
     if (raw_waiting(c)) {
-        size_t k = buf_peek(c->raw_in, 0, p, n);
-        buf_drain(c->raw_in, k);
-        if (c->raw_in->len == 0) {
-            raw_drop(c);
-        }
+        size_t k = buf_peek(&c->rare->raw_in, 0, p, n);
+        buf_drain(&c->rare->raw_in, k);
+        rare_settle(c);
         return (ssize_t)k;
     }
     if (!c->readable || n == 0) {

@@ -85,10 +85,7 @@ struct conn {
     // private
     struct loop_fd fd;
     struct loop_task task; // callbacks owed, reading to go on, destruction
-    struct conn_timer *timer; // owned, NULL = not set: connect + handshake time-out, then linger time-out
-    struct buf *raw_in;    // owned, NULL = none: raw bytes put back for the transport
-    struct race *race;     // owned; while one of several addresses is looked for
-    struct conn_preface *preface; // owned; see conn_set_preface
+    struct conn_rare *rare; // owned; what is needed on the way to OPEN and at the end; NULL = nothing of it
 };
 
 enum { CONN_HIGH_DEFAULT = 256 * 1024, CONN_READ_BUDGET = 256 * 1024 /* bytes per turn before others get their turn */ };

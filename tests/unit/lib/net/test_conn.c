@@ -612,7 +612,7 @@ static void test_connect(void **state)
     conn_write_bytes(e.c, "early", 5); // kept until it is open
     UNTIL(e.opens == 1);
     assert_int_equal(e.c->state, CONN_OPEN);
-    assert_false(e.c->timer != NULL);
+    assert_false(e.c->rare != NULL);
     assert_true(addr_is_loopback(&e.c->local));
     int s = socket_accept(l, &peer);
     assert_true(s >= 0);
@@ -814,7 +814,7 @@ static void test_transport(void **state)
     conn_set_transport(b.c, xor_new(), 1000);
     assert_int_equal(b.c->in.len, 0);
     UNTIL(a.opens == 1 && b.opens == 1);
-    assert_false(a.c->timer != NULL);
+    assert_false(a.c->rare != NULL);
     UNTIL(b.got.len == N);
     assert_memory_equal(buf_pullup(&b.got, N).p, p, N);
     assert_int_equal(b.c->bytes_in, N);
