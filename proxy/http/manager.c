@@ -276,8 +276,8 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
     const struct stream_info info = {
         .start_wall_ms = loop_wall_ms(l), .start_ns = loop_now_ns(l), .end_ns = loop_now_ns(l), .status = (uint16_t)status,
         .flags = RF(DOWNSTREAM_PROTOCOL_ERROR), .details = detail, .is_http = true, .protocol = codec_version(c),
-        .downstream_remote = d->remote, .downstream_direct_remote = d->conn->peer, .downstream_local = d->local,
-        .connection_id = codec_conn(c)->id, .requested_server_name = d->server_name, .downstream_tls = downstream_tls(d),
+        .downstream_remote = *downstream_remote(d), .downstream_direct_remote = d->conn->peer, .downstream_local = *downstream_local(d),
+        .connection_id = codec_conn(c)->id, .requested_server_name = downstream_server_name(d), .downstream_tls = downstream_tls(d),
     };
     const struct format_ctx ctx = { .info = &info };
     access_log_write(hc->ds->worker, hc->cfg->access_logs, hc->cfg->access_log_count, &ctx);
@@ -335,7 +335,7 @@ static void conn_end(struct http_conn *hc)
     stat_inc(hc->stats, STAT_ID_HTTP_CX_DESTROY);
     codec_free(hc->codec); // and the connection: downstream_close frees it a second time, which is harmless
     d->terminal = NULL;
-    d->on_drain = d->on_abort = NULL;
+    d->ops = NULL;
     loop_free_later(hc->ds->worker->loop, hc);
     downstream_close(d);
 }
@@ -363,6 +363,8 @@ static void on_abort(struct downstream *d)
         conn_end(d->terminal);
     }
 }
+
+static const struct downstream_ops ds_ops = { .on_drain = on_drain, .on_abort = on_abort };
 
 // ---- which protocol ----
 
@@ -458,8 +460,7 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     stat_inc(hc->stats, STAT_ID_HTTP_CX_TOTAL);
     stat_gauge_add(hc->stats, STAT_ID_HTTP_CX_ACTIVE, 1);
     d->terminal = hc;
-    d->on_drain = on_drain;
-    d->on_abort = on_abort;
+    d->ops = &ds_ops;
     choose_codec(hc);
     if (cfg->idle_ms) {
         http_conn_arm(hc, hc->idle_since_ms + cfg->idle_ms);

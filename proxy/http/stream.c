@@ -207,12 +207,12 @@ static void info_begin(struct stream *s)
     i->protocol = s->req.version;
     i->start_wall_ms = loop_wall_ms(l);
     i->start_ns = loop_now_ns(l);
-    i->downstream_remote = d->remote;
+    i->downstream_remote = *downstream_remote(d);
     i->downstream_direct_remote = d->conn->peer; // a PROXY header does not change it
-    i->downstream_local = d->local;
+    i->downstream_local = *downstream_local(d);
     i->connection_id = d->conn->id;
-    i->facts = d->facts;
-    i->requested_server_name = d->server_name;
+    i->facts = downstream_facts(d);
+    i->requested_server_name = downstream_server_name(d);
     i->downstream_tls = downstream_tls(d);
     s->active_ms = loop_now_ms(l);
     s->random = rand_u64();
@@ -250,7 +250,7 @@ static struct str connection_xfcc(struct stream *s)
 {
     struct http_conn *hc = s->hc;
     if (!hc->xfcc_made && s->cfg->forward_client_cert != FCC_SANITIZE && s->info.downstream_tls) {
-        hc->xfcc = xfcc_element(s->cfg, s->info.downstream_tls, &s->ds->arena);
+        hc->xfcc = xfcc_element(s->cfg, s->info.downstream_tls, downstream_arena(s->ds));
     }
     hc->xfcc_made = true;
     return hc->xfcc;
@@ -284,7 +284,7 @@ static bool prepare(struct stream *s)
     }
     request_host_prepare(req, s->cfg, s->info.downstream_local.port);
     const struct tls_info *tls = s->info.downstream_tls;
-    const struct request_peer peer = { .remote = s->ds->remote, .local = s->ds->local, .tls = tls != NULL,
+    const struct request_peer peer = { .remote = *downstream_remote(s->ds), .local = *downstream_local(s->ds), .tls = tls != NULL,
                                        .mtls = tls && tls->peer_cert, .xfcc = connection_xfcc(s) };
     struct request_trust trust;
     if (!request_headers_prepare(req, s->cfg, &peer, &s->info.downstream_remote, &trust)) {

@@ -112,10 +112,10 @@ static void no_chain(struct downstream *d)
 const struct filter_chain *chain_find(const struct downstream *d)
 {
     const struct listener_cfg *l = d->listener;
-    struct chain_input in = { .destination = d->local,
-                              .source = d->remote,
-                              .server_name = d->server_name,
-                              .transport_protocol = d->transport_protocol,
+    struct chain_input in = { .destination = *downstream_local(d),
+                              .source = *downstream_remote(d),
+                              .server_name = downstream_server_name(d),
+                              .transport_protocol = d->tls_hello ? STR("tls") : STR("raw_buffer"),
                               .application_protocols = d->alpn,
                               .application_protocol_count = d->alpn_count };
     const struct filter_chain *c = l->chains ? chain_matcher_find(l->chains, &in) : NULL;
@@ -152,7 +152,7 @@ static const struct listener_filter_ops *filter_ops(const struct listener_filter
 
 bool chain_filter_disabled(const struct downstream *d, const struct listener_filter_cfg *f)
 {
-    return f->disabled && port_predicate_match(f->disabled, d->local.port);
+    return f->disabled && port_predicate_match(f->disabled, downstream_local(d)->port);
 }
 
 // Filters from `from` on that are done with the socket alone. Returns the index of the first that needs bytes, or the count when all are

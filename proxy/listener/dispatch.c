@@ -19,11 +19,9 @@ static struct downstream *downstream_new(struct worker *w, struct listener_cfg *
     struct downstream *d = mem_new(struct downstream);
     d->worker = w;
     d->accepted_by = listener_cfg_ref(accepted_by);
-    d->remote = addr_unmap(*peer);
-    d->local = addr_unmap(*local);
-    d->transport_protocol = STR("raw_buffer");
-    arena_init(&d->arena, ARENA_BLOCK_BYTES, 0);
-    d->conn = conn_accepted(w->loop, fd, &d->remote, &d->local, &no_ops, d);
+    const struct addr remote = addr_unmap(*peer), own = addr_unmap(*local);
+    d->conn = conn_accepted(w->loop, fd, &remote, &own, &no_ops, d);
+    timer_init(&d->timer, NULL);
     list_add_tail(&set->conns, &d->link);
     set->conn_count++;
     return d;
@@ -39,9 +37,8 @@ static struct listener_cfg *responsible(struct downstream *d)
     }
     struct addr dst;
     if (origdst_get(d->conn->fd.fd, d->conn->local.family, l->transparent, &dst) == 0) {
-        d->local = addr_unmap(dst);
-        d->restored = true;
-        struct listener_cfg *v = snapshot_virtual_listener(d->worker->snap, &d->local);
+        downstream_restore(d, addr_unmap(dst));
+        struct listener_cfg *v = snapshot_virtual_listener(d->worker->snap, downstream_local(d));
         return v ? v : l;
     }
     return l;
@@ -68,19 +65,29 @@ void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int f
 
 bool downstream_original_dst(const struct downstream *d, struct addr *ret)
 {
-    if (!d->restored && addr_eq(&d->local, &d->conn->local)) {
+    if (!d->restored) {
         return false; // the client dialled us: connecting there would be a loop
     }
-    *ret = d->local;
+    *ret = d->conn->local;
     return true;
+}
+
+struct downstream_found *downstream_found(struct downstream *d)
+{
+    if (!d->found) {
+        d->found = mem_new(struct downstream_found);
+        arena_init(&d->found->arena, ARENA_BLOCK_BYTES, 0);
+    }
+    return d->found;
 }
 
 struct upstream_hints *downstream_hints(struct downstream *d)
 {
-    if (!d->hints) {
-        d->hints = arena_new(&d->arena, struct upstream_hints);
+    struct downstream_found *f = downstream_found(d);
+    if (!f->hints) {
+        f->hints = arena_new(&f->arena, struct upstream_hints);
     }
-    return (struct upstream_hints *)d->hints;
+    return (struct upstream_hints *)f->hints;
 }
 
 void downstream_info(const struct downstream *d, struct stream_info *ret)
@@ -89,13 +96,13 @@ void downstream_info(const struct downstream *d, struct stream_info *ret)
         .start_wall_ms = d->start_wall_ms,
         .start_ns = d->start_ns,
         .connection_id = d->conn->id,
-        .downstream_remote = d->remote,
+        .downstream_remote = *downstream_remote(d),
         .downstream_direct_remote = d->conn->peer,
-        .downstream_local = d->local,
-        .requested_server_name = d->server_name,
-        .facts = d->facts,
+        .downstream_local = *downstream_local(d),
+        .requested_server_name = downstream_server_name(d),
+        .facts = downstream_facts(d),
         .downstream_tls = downstream_tls(d),
-        .connection_termination = str_c(d->termination),
+        .connection_termination = str_c(d->found ? d->found->termination : NULL),
     };
 }
 
@@ -115,6 +122,7 @@ void downstream_close(struct downstream *d)
     stat_inc(d->stats, STAT_ID_LISTENER_DOWNSTREAM_CX_DESTROY);
     stat_record(d->stats, STAT_ID_LISTENER_CX_LENGTH_MS, (loop_now_ns(d->worker->loop) - d->start_ns) / 1000000);
     chain_progress_free(d);
+    timer_cancel(&d->timer);
     conn_free(d->conn); // memory stays until the end of the turn
     list_del(&d->link);
     set->conn_count--;

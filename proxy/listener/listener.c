@@ -222,7 +222,10 @@ static void bury(struct loop_task *t)
     while (!list_empty(&set->dead)) {
         struct downstream *d = list_entry(set->dead.next, struct downstream, link);
         list_del(&d->link);
-        arena_fini(&d->arena);
+        if (d->found) {
+            arena_fini(&d->found->arena);
+            free(d->found);
+        }
         listener_cfg_unref(d->listener);
         listener_cfg_unref(d->accepted_by);
         free(d);
@@ -252,8 +255,8 @@ void listener_worker_fini(struct worker *w)
     }
     while (!list_empty(&set->conns)) {
         struct downstream *d = list_entry(set->conns.next, struct downstream, link);
-        if (d->on_abort) {
-            d->on_abort(d);
+        if (d->ops && d->ops->on_abort) {
+            d->ops->on_abort(d);
         }
         downstream_close(d);
     }
@@ -276,8 +279,8 @@ size_t listener_connections(const struct worker *w)
 
 static void drain_conn(struct downstream *d)
 {
-    if (d->on_drain) {
-        d->on_drain(d);
+    if (d->ops && d->ops->on_drain) {
+        d->ops->on_drain(d);
     }
 }
 

@@ -10,7 +10,7 @@ enum listener_verdict { LF_DONE, LF_NEED_BYTES, LF_CLOSE };
 
 struct listener_filter_ops {
     struct ext_ops ext; // first
-    // On accept. LF_DONE when bytes are not needed. May change d->local (original_dst, proxy_protocol).
+    // On accept. LF_DONE when bytes are not needed. May call downstream_restore (original_dst, proxy_protocol).
     enum listener_verdict (*on_accept)(struct downstream *d, const void *cfg);
     // bytes: all that has come so far, not consumed; may consume leading bytes by setting *ret_consumed (PROXY protocol). eof: no more will come.
     enum listener_verdict (*on_bytes)(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed);

@@ -19,7 +19,7 @@ enum probe_event {
 struct network_filter_ops {
     struct ext_ops ext; // first
     bool terminal;
-    // Non-terminal: FILTER_CLOSE ends the connection (set d->termination). Unset = continue.
+    // Non-terminal: FILTER_CLOSE ends the connection (set termination in downstream_found). Unset = continue.
     enum filter_verdict (*on_connection)(struct downstream *d, const void *cfg);
     // Non-terminal, for probes: what on_connection would say of a connection without TLS, without an effect of any kind. Unset: a chain with
     // this filter is not probed, unless `observes`.

@@ -22,7 +22,7 @@ static uint64_t now_ms(const struct downstream *d)
 
 static enum speaker known_speaker(const struct downstream *d)
 {
-    return speaker_get(listener_set_of(d->worker)->speakers, &d->local, now_ms(d));
+    return speaker_get(listener_set_of(d->worker)->speakers, downstream_local(d), now_ms(d));
 }
 
 static void learn(struct downstream *d, enum speaker who)
@@ -31,7 +31,7 @@ static void learn(struct downstream *d, enum speaker who)
     if (!set->speakers) {
         set->speakers = speaker_table_new();
     }
-    speaker_learn(set->speakers, &d->local, who, now_ms(d));
+    speaker_learn(set->speakers, downstream_local(d), who, now_ms(d));
 }
 
 static const struct network_filter_ops *ops_at(const struct filter_chain *c, size_t i)

@@ -111,9 +111,9 @@ static enum http_filter_status on_request(struct http_filter *f, struct http_req
     r->random = s->random;
     r->envoy_fields = s->envoy_fields;
     (void)downstream_original_dst(s->ds, &r->original_dst);
-    r->hints = s->ds->hints;
-    r->client = &s->ds->remote;
-    r->client_dst = &s->ds->local;
+    r->hints = downstream_hints_get(s->ds);
+    r->client = downstream_remote(s->ds);
+    r->client_dst = downstream_local(s->ds);
     r->http_stats = stream_stats(s);
     r->alpn_override = s->alpn_override;
     r->alpn_override_count = s->alpn_override_count;

@@ -6,13 +6,14 @@
 static enum listener_verdict on_accept(struct downstream *d, const void *cfg)
 {
     (void)cfg;
-    return str_is(d->transport_protocol, "raw_buffer") ? LF_NEED_BYTES : LF_DONE;
+    return d->tls_hello ? LF_DONE : LF_NEED_BYTES;
 }
 
-static enum listener_verdict found(struct downstream *d, struct str protocol)
+static const struct str http_10 = STR_INIT("http/1.0"), http_11 = STR_INIT("http/1.1"), h2c = STR_INIT("h2c");
+
+static enum listener_verdict found(struct downstream *d, const struct str *protocol)
 {
-    d->alpn = arena_new(&d->arena, struct str);
-    d->alpn[0] = protocol;
+    d->alpn = protocol;
     d->alpn_count = 1;
     return LF_DONE;
 }
@@ -24,11 +25,11 @@ static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, str
     case HTTP_PEEK_MORE:
         return LF_NEED_BYTES;
     case HTTP_PEEK_10:
-        return found(d, STR("http/1.0"));
+        return found(d, &http_10);
     case HTTP_PEEK_11:
-        return found(d, STR("http/1.1"));
+        return found(d, &http_11);
     case HTTP_PEEK_2:
-        return found(d, STR("h2c"));
+        return found(d, &h2c);
     case HTTP_PEEK_NOT_HTTP:
         break;
     }

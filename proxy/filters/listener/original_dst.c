@@ -9,8 +9,7 @@ static enum listener_verdict on_accept(struct downstream *d, const void *cfg)
     (void)cfg;
     struct addr dst;
     if (!d->restored && origdst_get(d->conn->fd.fd, d->conn->local.family, d->listener->transparent, &dst) == 0) {
-        d->local = addr_unmap(dst);
-        d->restored = true;
+        downstream_restore(d, addr_unmap(dst));
     }
     return LF_DONE;
 }

@@ -27,10 +27,11 @@ static int original_src_config_parse(struct config_ctx *ctx, const void *msg, st
 static enum listener_verdict on_accept(struct downstream *d, const void *cfg)
 {
     const struct original_src_cfg *c = cfg;
-    if (d->remote.family == AF_INET || d->remote.family == AF_INET6) {
+    const struct addr *remote = downstream_remote(d);
+    if (remote->family == AF_INET || remote->family == AF_INET6) {
         struct upstream_hints *h = downstream_hints(d);
-        h->source = d->remote;
-        h->source.port = c->bind_port ? d->remote.port : 0;
+        h->source = *remote;
+        h->source.port = c->bind_port ? remote->port : 0;
         h->mark = c->mark;
     }
     return LF_DONE;

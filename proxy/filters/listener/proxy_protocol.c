@@ -120,10 +120,11 @@ static void apply_rules(struct downstream *d, const struct proxy_protocol_cfg *c
     for (size_t i = 0; i < c->rule_count; i++) {
         const struct tlv_rule *r = &c->rules[i];
         if (r->type == type) {
-            struct connection_fact *f = arena_new(&d->arena, struct connection_fact);
-            *f = (struct connection_fact){ .space = r->space, .key = r->key, .next = d->facts };
-            f->value = r->base64 ? base64_encode(&d->arena, value) : text_of(&d->arena, value);
-            d->facts = f;
+            struct downstream_found *found = downstream_found(d);
+            struct connection_fact *f = arena_new(&found->arena, struct connection_fact);
+            *f = (struct connection_fact){ .space = r->space, .key = r->key, .next = found->facts };
+            f->value = r->base64 ? base64_encode(&found->arena, value) : text_of(&found->arena, value);
+            found->facts = f;
         }
     }
 }
@@ -133,7 +134,7 @@ static bool keep_tlvs(struct downstream *d, const struct proxy_protocol_cfg *c, 
 {
     struct str rest = tlvs, value;
     uint8_t type;
-    char *out = c->keep_tlvs && tlvs.n ? arena_alloc(&d->arena, tlvs.n) : NULL;
+    char *out = c->keep_tlvs && tlvs.n ? arena_alloc(downstream_arena(d), tlvs.n) : NULL;
     size_t n = 0, facts = 0;
     for (const char *at = rest.p; proxy_tlv_next(&rest, &type, &value); at = rest.p) {
         if (facts++ < TLV_FACTS_MAX) { // a header may hold twenty thousand
@@ -171,9 +172,8 @@ static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, str
         return refuse(d, "its TLVs are malformed");
     }
     if (!h.local) {
-        d->remote = h.source;
-        d->local = h.destination;
-        d->restored = true;
+        downstream_found(d)->remote = h.source;
+        downstream_restore(d, h.destination);
     }
     *ret_consumed = h.length;
     d->conn->bytes_in -= h.length; // no payload

@@ -46,15 +46,16 @@ static struct str lower_copy(struct arena *a, struct str s)
 
 static void keep(struct downstream *d, const struct tls_hello *h)
 {
-    d->transport_protocol = STR("tls");
+    d->tls_hello = true;
     if (h->server_name.n) {
-        d->server_name = lower_copy(&d->arena, h->server_name);
+        downstream_found(d)->server_name = lower_copy(downstream_arena(d), h->server_name);
     }
-    d->alpn_count = h->alpn_count < DOWNSTREAM_ALPN_MAX ? h->alpn_count : DOWNSTREAM_ALPN_MAX;
-    d->alpn = d->alpn_count ? arena_array(&d->arena, struct str, d->alpn_count) : NULL;
+    d->alpn_count = (uint8_t)(h->alpn_count < DOWNSTREAM_ALPN_MAX ? h->alpn_count : DOWNSTREAM_ALPN_MAX);
+    struct str *alpn = d->alpn_count ? arena_array(downstream_arena(d), struct str, d->alpn_count) : NULL;
     for (size_t i = 0; i < d->alpn_count; i++) {
-        d->alpn[i] = arena_str(&d->arena, h->alpn[i]);
+        alpn[i] = arena_str(downstream_arena(d), h->alpn[i]);
     }
+    d->alpn = alpn;
 }
 
 static enum listener_verdict on_bytes(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed)

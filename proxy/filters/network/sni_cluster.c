@@ -6,8 +6,8 @@
 static enum filter_verdict on_connection(struct downstream *d, const void *cfg)
 {
     (void)cfg;
-    if (d->server_name.n) {
-        downstream_hints(d)->cluster = d->server_name;
+    if (downstream_server_name(d).n) {
+        downstream_hints(d)->cluster = downstream_server_name(d);
     }
     return FILTER_CONTINUE;
 }

@@ -144,8 +144,7 @@ static void session_end(struct session *s, uint32_t flags, bool reset)
     write_log(s, flags);
     let_go(s, reset);
     d->terminal = NULL;
-    d->on_drain = NULL;
-    d->on_abort = NULL;
+    d->ops = NULL;
     if (reset) {
         conn_free_reset(d->conn);
     }
@@ -193,7 +192,7 @@ static bool exchange_read(struct session *s, struct conn *c, bool eof)
     size_t length = 0, have = c->in.len;
     struct str head = buf_pullup(&c->in, have < PEER_EXCHANGE_HEADER ? have : PEER_EXCHANGE_HEADER);
     size_t want = peer_exchange_wants(head);
-    switch (have ? peer_exchange_parse(buf_pullup(&c->in, have < want ? have : want), &s->d->arena, &p, &length) : PEER_EXCHANGE_MORE) {
+    switch (have ? peer_exchange_parse(buf_pullup(&c->in, have < want ? have : want), downstream_arena(s->d), &p, &length) : PEER_EXCHANGE_MORE) {
     case PEER_EXCHANGE_MORE:
         return eof; // an end within: payload after all, as far as anybody can tell
     case PEER_EXCHANGE_NONE:
@@ -208,7 +207,7 @@ static bool exchange_read(struct session *s, struct conn *c, bool eof)
         stat_inc(s->stats, STAT_ID_TCP_MX_BAD_HEADER);
         break;
     case PEER_EXCHANGE_FOUND: {
-        struct peer_info *keep = arena_new(&s->d->arena, struct peer_info);
+        struct peer_info *keep = arena_new(downstream_arena(s->d), struct peer_info);
         *keep = p;
         *(c == s->d->conn ? &s->down_peer : &s->up_peer) = keep;
         stat_inc(s->stats, STAT_ID_TCP_MX_ADDED);
@@ -299,7 +298,7 @@ static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const cha
     struct session *s = container_of(r, struct session, up);
     s->search->failure = why;
     if (detail) {
-        s->search->detail = arena_str(&s->d->arena, str_c(detail));
+        s->search->detail = arena_str(downstream_arena(s->d), str_c(detail));
     }
     if (s->search->in_get) {
         s->search->failed_in_get = true;
@@ -319,7 +318,7 @@ static void remember_tried(struct search *x, struct host *h)
 
 static void connect_next(struct session *s)
 {
-    const struct pool_opts opts = { .downstream = HTTP_11, .hints = s->d->hints, .client = &s->d->remote, .client_dst = &s->d->local };
+    const struct pool_opts opts = { .downstream = HTTP_11, .hints = downstream_hints_get(s->d), .client = downstream_remote(s->d), .client_dst = downstream_local(s->d) };
     struct search *x = s->search;
     do {
         struct picked p;
@@ -364,8 +363,9 @@ static bool choose_cluster(struct session *s)
 {
     const struct tcp_proxy_cfg *cfg = s->cfg;
     struct pick *p = &s->search->pick;
-    bool named = s->d->hints && s->d->hints->cluster.n;
-    struct str name = named ? s->d->hints->cluster : cfg->cluster;
+    const struct upstream_hints *hints = downstream_hints_get(s->d);
+    bool named = hints && hints->cluster.n;
+    struct str name = named ? hints->cluster : cfg->cluster;
     p->subset = cfg->subset;
     p->subset_count = cfg->subset_count;
     if (cfg->weighted_count && !named) {
@@ -403,6 +403,8 @@ static void abort_now(struct downstream *d)
     session_end(d->terminal, 0, false);
 }
 
+static const struct downstream_ops ds_ops = { .on_drain = drain, .on_abort = abort_now };
+
 static struct session *session_new(struct downstream *d, const struct tcp_proxy_cfg *cfg)
 {
     struct session *s = mem_new(struct session);
@@ -420,7 +422,7 @@ static struct session *session_new(struct downstream *d, const struct tcp_proxy_
     }
     if (cfg->hash_source_ip) {
         p->has_hash = true; // the same on every proxy: no seed
-        p->hash = hash_xx64(d->remote.ip, sizeof(d->remote.ip), 0);
+        p->hash = hash_xx64(downstream_remote(d)->ip, sizeof(downstream_remote(d)->ip), 0);
     }
     return s;
 }
@@ -431,8 +433,7 @@ static void take_downstream(struct session *s)
     struct downstream *d = s->d;
     stat_inc(s->stats, STAT_ID_TCP_CX_TOTAL);
     d->terminal = s;
-    d->on_drain = drain;
-    d->on_abort = abort_now;
+    d->ops = &ds_ops;
     d->conn->ops = &waiting_ops;
     d->conn->owner = d;
     conn_pause_read(d->conn, CONN_PAUSE_FLOW);

@@ -29,13 +29,14 @@ static void on_abort(struct downstream *d)
     aborted++;
 }
 
+static const struct downstream_ops downstream_ops = { .on_drain = on_drain, .on_abort = on_abort };
+
 static void hold(struct downstream *d, const void *cfg)
 {
     (void)cfg;
     d->conn->ops = &held_ops;
     d->conn->owner = d;
-    d->on_drain = on_drain;
-    d->on_abort = on_abort;
+    d->ops = &downstream_ops;
     if (cfg) {
         conn_write_bytes(d->conn, cfg, strlen(cfg));
     }

@@ -254,7 +254,7 @@ static void hello_reaches_the_chain(void **state)
     assert_int_equal(send(fd, hello, sizeof(hello), MSG_NOSIGNAL), sizeof(hello));
     world_turn_until(&x, taken[0]);
     assert_memory_equal(taken, "istio:", 6);
-    assert_true(str_is(last->transport_protocol, "tls"));
+    assert_true(last->tls_hello);
     close(fd);
 }
 

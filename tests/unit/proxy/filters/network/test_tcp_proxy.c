@@ -409,7 +409,7 @@ static enum listener_verdict looks_at_bytes(struct downstream *d, const void *cf
     (void)cfg, (void)eof, (void)ret_consumed;
     static struct str istio[] = { STR_INIT("istio") };
     if (bytes.p[0] == 22) {
-        d->transport_protocol = STR("tls");
+        d->tls_hello = true;
         d->alpn = istio;
         d->alpn_count = 1;
     }
