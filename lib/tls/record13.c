@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lib/tls/record13.h"
 
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/params.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "lib/base/check.h"
 
-enum { HASH_MAX = 48, HASH_BLOCK_MAX = 128, LABEL_MAX = 64 };
+enum {
+    HASH_MAX = 48,
+    HASH_BLOCK_MAX = 128,
+    LABEL_MAX = 64,
+    GATHER_MAX = 2048, // up to here copying the pieces together costs less than a call into OpenSSL for each
+};
 
 struct record13_suite {
     unsigned id;
     const char *cipher_name, *hash_name;
     uint8_t key_len, hash_len, hash_block;
+    bool gcm;
     EVP_CIPHER *cipher; // fetched once; NULL = not available
     EVP_MD *hash;
 };
 
 // RFC 8446 §B.4
 static struct record13_suite suites[] = {
-    { .id = 0x1301, .cipher_name = "AES-128-GCM", .hash_name = "SHA256", .key_len = 16, .hash_len = 32, .hash_block = 64 },
-    { .id = 0x1302, .cipher_name = "AES-256-GCM", .hash_name = "SHA384", .key_len = 32, .hash_len = 48, .hash_block = 128 },
+    { .id = 0x1301, .cipher_name = "AES-128-GCM", .hash_name = "SHA256", .key_len = 16, .hash_len = 32, .hash_block = 64, .gcm = true },
+    { .id = 0x1302, .cipher_name = "AES-256-GCM", .hash_name = "SHA384", .key_len = 32, .hash_len = 48, .hash_block = 128, .gcm = true },
     { .id = 0x1303, .cipher_name = "ChaCha20-Poly1305", .hash_name = "SHA256", .key_len = 32, .hash_len = 32, .hash_block = 64 },
 };
 
@@ -150,6 +158,28 @@ static void next_nonce(struct record13_dir *d, uint8_t *nonce)
     d->seq++;
 }
 
+// Gives the cipher its nonce and, when opening, the tag to expect (NULL when sealing).
+//
+// OpenSSL 3.0's EVP_CipherInit_ex asks the cipher for the length of its nonce by name, which costs as much as encrypting a short
+// record. AES-GCM also takes a whole nonce as the parameter "tlsivfixed" with the length -1, what EVP_CTRL_GCM_SET_IV_FIXED sends.
+static bool start(const struct record13_suite *s, struct record13_dir *d, uint8_t *tag, bool sealing)
+{
+    uint8_t nonce[12];
+    next_nonce(d, nonce);
+    OSSL_PARAM p[3];
+    int n = 0;
+    if (s->gcm) {
+        p[n++] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, nonce, (size_t)-1);
+    } else if (EVP_CipherInit_ex(d->aead, NULL, NULL, NULL, nonce, sealing) != 1) {
+        return false;
+    }
+    if (tag) {
+        p[n++] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, RECORD13_TAG);
+    }
+    p[n] = OSSL_PARAM_construct_end();
+    return n == 0 || EVP_CIPHER_CTX_set_params(d->aead, p) == 1;
+}
+
 // ---- records ----
 
 size_t record13_length(const char *p, size_t n, enum record13_result *ret_result)
@@ -179,37 +209,48 @@ static void put_header(uint8_t *h, size_t body)
     h[4] = (uint8_t)body;
 }
 
+static bool encrypt(EVP_CIPHER_CTX *c, uint8_t *to, const void *from, size_t len)
+{
+    int k = 0;
+    return len == 0 || (EVP_EncryptUpdate(c, to, &k, from, (int)len) == 1 && (size_t)k == len);
+}
+
+// The content and its type, RFC 8446 §5.2 TLSInnerPlaintext, to w.
+static bool seal_content(EVP_CIPHER_CTX *c, enum record13_type type, const struct iovec *iov, int n, size_t len, uint8_t *w)
+{
+    const uint8_t kind = (uint8_t)type;
+    bool gather = len <= GATHER_MAX, ok = true;
+    size_t at = 0;
+    for (int i = 0; i < n && at < len && ok; i++) {
+        size_t piece = iov[i].iov_len < len - at ? iov[i].iov_len : len - at;
+        if (gather && piece) {
+            memcpy(w + at, iov[i].iov_base, piece);
+        } else {
+            ok = encrypt(c, w + at, iov[i].iov_base, piece);
+        }
+        at += piece;
+    }
+    CHECK(!ok || at == len);
+    if (!gather) {
+        return ok && encrypt(c, w + len, &kind, 1);
+    }
+    w[len] = kind;
+    return encrypt(c, w, w, len + 1);
+}
+
 size_t record13_seal(struct record13 *r, enum record13_type type, const struct iovec *iov, int n, size_t len, char *out)
 {
     CHECK(len <= RECORD13_PLAIN_MAX);
-    uint8_t nonce[12], *w = (uint8_t *)out;
-    const uint8_t kind = (uint8_t)type;
+    uint8_t *w = (uint8_t *)out, *content = w + RECORD13_HEADER, *tag = content + len + 1;
     EVP_CIPHER_CTX *c = r->out.aead;
     int k = 0;
     put_header(w, len + 1 + RECORD13_TAG);
-    next_nonce(&r->out, nonce);
-    if (EVP_EncryptInit_ex(c, NULL, NULL, NULL, nonce) != 1 || EVP_EncryptUpdate(c, NULL, &k, w, RECORD13_HEADER) != 1) {
-        return 0;
-    }
-    w += RECORD13_HEADER;
-    size_t left = len;
-    for (int i = 0; i < n && left; i++) {
-        size_t piece = iov[i].iov_len < left ? iov[i].iov_len : left;
-        if (piece && (EVP_EncryptUpdate(c, w, &k, iov[i].iov_base, (int)piece) != 1 || (size_t)k != piece)) {
-            return 0;
-        }
-        w += piece;
-        left -= piece;
-    }
-    CHECK(left == 0);
-    if (EVP_EncryptUpdate(c, w, &k, &kind, 1) != 1 || k != 1) {
-        return 0;
-    }
-    w++;
-    if (EVP_EncryptFinal_ex(c, w, &k) != 1 || EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, RECORD13_TAG, w) != 1) {
-        return 0;
-    }
-    return len + RECORD13_OVERHEAD;
+    OSSL_PARAM get[] = { OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, RECORD13_TAG),
+                         OSSL_PARAM_construct_end() };
+    bool ok = start(r->suite, &r->out, NULL, true) && EVP_EncryptUpdate(c, NULL, &k, w, RECORD13_HEADER) == 1 &&
+              seal_content(c, type, iov, n, len, content) && EVP_EncryptFinal_ex(c, tag, &k) == 1 &&
+              EVP_CIPHER_CTX_get_params(c, get) == 1;
+    return ok ? len + RECORD13_OVERHEAD : 0;
 }
 
 // Finds the content's type behind the padding (§5.4). Returns the content's length; SIZE_MAX when all is zeros.
@@ -240,13 +281,10 @@ enum record13_result record13_open(struct record13 *r, const char *record, size_
     size_t left = record13_open_room(len), total = left;
     const uint8_t *p = (const uint8_t *)record + RECORD13_HEADER;
     EVP_CIPHER_CTX *c = r->in.aead;
-    uint8_t nonce[12], tag[RECORD13_TAG];
+    uint8_t tag[RECORD13_TAG];
     int k = 0;
-    next_nonce(&r->in, nonce);
     memcpy(tag, p + left, sizeof(tag));
-    if (EVP_DecryptInit_ex(c, NULL, NULL, NULL, nonce) != 1 ||
-        EVP_DecryptUpdate(c, NULL, &k, (const uint8_t *)record, RECORD13_HEADER) != 1 ||
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, RECORD13_TAG, tag) != 1) {
+    if (!start(r->suite, &r->in, tag, false) || EVP_DecryptUpdate(c, NULL, &k, (const uint8_t *)record, RECORD13_HEADER) != 1) {
         return RECORD13_INTERNAL;
     }
     for (int i = 0; i < n && left; i++) {
