@@ -47,21 +47,20 @@ static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct
     return 0;
 }
 
-static int build_http_filters(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+static int build_http_filters(struct config_ctx *ctx, size_t n, filter_msg *const *m, const char *field, struct http_chain *ret, struct err *err)
 {
-    if (m->n_http_filters == 0 || m->n_http_filters > HTTP_FILTERS_MAX) {
-        return cfg_fail(err, "http_filters", "%zu filters; 1 to %d are needed", m->n_http_filters, HTTP_FILTERS_MAX);
+    if (n == 0 || n > HTTP_FILTERS_MAX) {
+        return cfg_fail(err, field, "%zu filters; 1 to %d are needed", n, HTTP_FILTERS_MAX);
     }
-    h->filters = arena_array(ctx->arena, struct ext, m->n_http_filters);
-    for (size_t i = 0; i < m->n_http_filters; i++) {
-        if (build_http_filter(ctx, m->http_filters[i], &h->filters[i], err)) {
-            return cfg_in(err, "http_filters[%zu]", i);
+    ret->filters = arena_array(ctx->arena, struct ext, n);
+    for (size_t i = 0; i < n; i++) {
+        if (build_http_filter(ctx, m[i], &ret->filters[i], err)) {
+            return cfg_in(err, "%s[%zu]", field, i);
         }
-        h->filter_count++;
-        bool terminal = ((const struct http_filter_ops *)(const void *)h->filters[i].ops)->terminal;
-        if (terminal != (i + 1 == m->n_http_filters)) {
-            return cfg_fail(err, "http_filters", terminal ? "\"%s\" must be the last filter" : "\"%s\" is last, but does not end a chain",
-                            m->http_filters[i]->name);
+        ret->count++;
+        bool terminal = ((const struct http_filter_ops *)(const void *)ret->filters[i].ops)->terminal;
+        if (terminal != (i + 1 == n)) {
+            return cfg_fail(err, field, terminal ? "\"%s\" must be the last filter" : "\"%s\" is last, but does not end a chain", m[i]->name);
         }
     }
     return 0;
@@ -345,19 +344,20 @@ static void take_times(const hcm_msg *m, struct http_manager_cfg *h)
     h->drain_ms = (uint64_t)pb_duration_ms(m->drain_timeout, 5000);
 }
 
-static int take_upgrades(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
+static int build_upgrades(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
 {
-    h->upgrades = m->n_upgrade_configs ? arena_array(ctx->arena, struct str, m->n_upgrade_configs) : NULL;
+    h->upgrades = m->n_upgrade_configs ? arena_array(ctx->arena, struct http_upgrade, m->n_upgrade_configs) : NULL;
     for (size_t i = 0; i < m->n_upgrade_configs; i++) {
-        if (m->upgrade_configs[i]->n_filters) {
-            return cfg_fail(err, "upgrade_configs", "entry %zu: filters of its own are not supported", i);
-        }
-        if (pb_bool_or(m->upgrade_configs[i]->enabled, true)) {
-            struct str t = build_str(ctx->arena, m->upgrade_configs[i]->upgrade_type);
-            for (size_t k = 0; k < t.n; k++) {
-                ((char *)t.p)[k] = t.p[k] >= 'A' && t.p[k] <= 'Z' ? (char)(t.p[k] | 0x20) : t.p[k];
+        const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager__UpgradeConfig *u = m->upgrade_configs[i];
+        struct http_upgrade *x = &h->upgrades[h->upgrade_count++];
+        *x = (struct http_upgrade){ .type = build_str(ctx->arena, u->upgrade_type), .enabled = pb_bool_or(u->enabled, true) };
+        for (size_t k = 0; k < i; k++) {
+            if (str_eq_nocase(h->upgrades[k].type, x->type)) {
+                return cfg_fail(err, "upgrade_configs", "\"%s\" stands there twice", u->upgrade_type);
             }
-            h->upgrades[h->upgrade_count++] = t;
+        }
+        if (u->n_filters && build_http_filters(ctx, u->n_filters, u->filters, "filters", &x->chain, err)) {
+            return cfg_in(err, "upgrade_configs[%zu]", i);
         }
     }
     return 0;
@@ -430,8 +430,8 @@ int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_man
     h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
     take_identity(ctx, m, h);
     take_times(m, h);
-    if (build_trust(ctx, m, h, err) || take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || take_upgrades(ctx, m, h, err) ||
-        build_routes(ctx, m, h, err) || build_http_filters(ctx, m, h, err) || build_access_logs(ctx, m, h, err)) {
+    if (build_trust(ctx, m, h, err) || take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || build_upgrades(ctx, m, h, err) ||
+        build_routes(ctx, m, h, err) || build_http_filters(ctx, m->n_http_filters, m->http_filters, "http_filters", &h->chain, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }
     *ret = h;

@@ -34,13 +34,14 @@ static bool stream_per_route(const struct stream *s)
 
 static struct http_filter *filters_new(struct stream *s)
 {
-    size_t n = s->cfg->filter_count;
+    size_t n = s->chain->count;
     struct http_filter *v = arena_array(&s->arena, struct http_filter, n ? n : 1);
     bool per_route = stream_per_route(s);
     for (size_t i = 0; i < n; i++) {
-        const struct ext *e = &s->cfg->filters[i];
+        const struct ext *e = &s->chain->filters[i];
         v[i].ops = (const struct http_filter_ops *)(const void *)e->ops;
         v[i].cfg = e->cfg;
+        v[i].ext = e;
         v[i].stream = s;
         v[i].index = (uint16_t)i;
         if (per_route || e->disabled) {
@@ -56,6 +57,7 @@ static struct http_filter *filters_new(struct stream *s)
 
 void chain_start(struct stream *s)
 {
+    s->chain = upgrade_chain(&s->req, s->cfg);
     s->filters = filters_new(s);
     s->chain_started = true;
     run_heads(s);
@@ -64,7 +66,7 @@ void chain_start(struct stream *s)
 // Body from filter `from` on; all of these have seen the head and none of them holds the request.
 static void pass_data(struct stream *s, size_t from, struct buf *data, bool end)
 {
-    for (size_t i = from; i < s->cfg->filter_count && alive(s); i++) {
+    for (size_t i = from; i < s->chain->count && alive(s); i++) {
         struct http_filter *f = &s->filters[i];
         if (f->ops->on_request_data && f->ops->on_request_data(f, data, end) == HF_STOP && !f->ops->terminal) {
             // A filter that wants to see more before it decides: what it left in data waits behind it.
@@ -80,7 +82,7 @@ static void pass_data(struct stream *s, size_t from, struct buf *data, bool end)
 
 static void pass_trailers(struct stream *s, size_t from, struct headers *trailers)
 {
-    for (size_t i = from; i < s->cfg->filter_count && alive(s); i++) {
+    for (size_t i = from; i < s->chain->count && alive(s); i++) {
         struct http_filter *f = &s->filters[i];
         if (f->ops->on_request_trailers) {
             f->ops->on_request_trailers(f, trailers);
@@ -120,7 +122,7 @@ static void release_held(struct stream *s, size_t from)
 
 static void run_heads(struct stream *s)
 {
-    size_t n = s->cfg->filter_count;
+    size_t n = s->chain->count;
     while (s->next_filter < n && alive(s)) {
         struct http_filter *f = &s->filters[s->next_filter++];
         if (f->ops->on_request && f->ops->on_request(f, &s->req) == HF_STOP && !f->ops->terminal) {
@@ -140,7 +142,7 @@ void stream_continue_request(struct stream *s, struct http_filter *f)
     }
     s->stopped = false;
     size_t from = (size_t)f->index + 1;
-    bool heads_left = s->next_filter < s->cfg->filter_count && s->filters[s->cfg->filter_count - 1].ops->terminal;
+    bool heads_left = s->next_filter < s->chain->count && s->filters[s->chain->count - 1].ops->terminal;
     if (heads_left) {
         run_heads(s);
     }
@@ -225,7 +227,7 @@ void chain_destroy(struct stream *s)
     }
     s->destroyed = true;
     if (s->chain_started) {
-        for (size_t i = 0; i < s->cfg->filter_count; i++) {
+        for (size_t i = 0; i < s->chain->count; i++) {
             struct http_filter *f = &s->filters[i];
             if (f->ops->on_destroy) {
                 f->ops->on_destroy(f);
@@ -248,7 +250,7 @@ void chain_reset(struct stream *s)
 
 void chain_response(struct stream *s, struct http_response *resp)
 {
-    for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
+    for (size_t i = s->chain_started ? s->chain->count : 0; i > 0; i--) {
         struct http_filter *f = &s->filters[i - 1];
         if (f->ops->on_response) {
             f->ops->on_response(f, resp);

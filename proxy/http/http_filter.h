@@ -15,6 +15,7 @@ enum http_filter_status {
 struct http_filter { // one instance on one stream, in the stream's arena
     const struct http_filter_ops *ops;
     const void *cfg;        // listener's
+    const struct ext *ext;  // as configured
     struct stream *stream;
     uint16_t index;         // position in the chain
     void *state;            // ops->state_size bytes, zeroed

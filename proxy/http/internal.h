@@ -111,6 +111,8 @@ struct str http_date(struct http_worker *hw, uint64_t wall_ms);
 void upgrade_prepare(struct http_request *req);
 // Whether the upgrade that req asks for (if any) may go to the upstream. route: NULL = none.
 bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route);
+// The filters that req goes through (UpgradeConfig.filters).
+const struct http_chain *upgrade_chain(const struct http_request *req, const struct http_manager_cfg *cfg);
 // Whether an answer with this status makes the exchange a tunnel.
 bool upgrade_switches(const struct http_request *req, int status);
 

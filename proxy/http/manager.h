@@ -17,13 +17,23 @@ enum forward_client_cert { FCC_SANITIZE, FCC_FORWARD_ONLY, FCC_APPEND_FORWARD, F
 enum server_header { SERVER_OVERWRITE, SERVER_APPEND_IF_ABSENT, SERVER_PASS_THROUGH };
 enum escaped_slashes { ESC_KEEP, ESC_REJECT, ESC_UNESCAPE_REDIRECT, ESC_UNESCAPE_FORWARD };
 
+struct http_chain {
+    struct ext *filters;            // ops are struct http_filter_ops; last is terminal
+    size_t count;
+};
+
+struct http_upgrade {               // UpgradeConfig
+    struct str type;                // "websocket"
+    bool enabled;                   // a route may say otherwise
+    struct http_chain chain;        // in place of the connection manager's; count 0 = that
+};
+
 struct http_manager_cfg { // in the listener's arena
     enum codec_type codec;
     struct str stat_prefix;
     struct str rds_name;            // empty = inline
     struct route_table *inline_routes; // ref by the listener's arena
-    struct ext *filters;            // ops are struct http_filter_ops; last is terminal
-    size_t filter_count;
+    struct http_chain chain;        // http_filters
     struct h1_limits h1;            // sizes count for HTTP/2 too
     enum h1_names h1_names;         // header_key_format
     struct str http10_host;         // default_host_for_http_10; empty = a request of HTTP/1.0 without Host is refused
@@ -66,7 +76,7 @@ struct http_manager_cfg { // in the listener's arena
     uint64_t max_stream_ms;         // 0 = none
     uint64_t drain_ms;              // default 5000
     uint32_t max_requests_per_connection; // 0 = none
-    struct str *upgrades;           // lower case, "websocket"; enabled ones
+    struct http_upgrade *upgrades;
     size_t upgrade_count;
     bool strip_any_host_port, strip_matching_host_port, strip_trailing_host_dot;
     bool headers_with_underscores_reject, headers_with_underscores_drop;

@@ -408,7 +408,7 @@ static void on_trailers(struct codec_stream *cs, struct headers *trailers)
 
 static struct http_filter *terminal(struct stream *s)
 {
-    return s->chain_started && !s->destroyed && s->cfg->filter_count ? &s->filters[s->cfg->filter_count - 1] : NULL;
+    return s->chain_started && !s->destroyed && s->chain->count ? &s->filters[s->chain->count - 1] : NULL;
 }
 
 static void on_high(struct codec_stream *cs)
@@ -523,7 +523,7 @@ void stream_send_data(struct stream *s, struct buf *data, bool end)
         return;
     }
     s->active_ms = loop_now_ms(s->worker->loop);
-    send_data_from(s, s->chain_started ? s->cfg->filter_count : 0, data, end);
+    send_data_from(s, s->chain_started ? s->chain->count : 0, data, end);
 }
 
 void stream_send_trailers(struct stream *s, struct headers *trailers)
@@ -533,7 +533,7 @@ void stream_send_trailers(struct stream *s, struct headers *trailers)
     }
     s->resp_trailers = arena_new(&s->arena, struct headers);
     *s->resp_trailers = *trailers;
-    for (size_t i = s->chain_started ? s->cfg->filter_count : 0; i > 0; i--) {
+    for (size_t i = s->chain_started ? s->chain->count : 0; i > 0; i--) {
         struct http_filter *f = &s->filters[i - 1];
         struct buf data = { 0 };
         if (f->ops->response_trailers_as_data && f->ops->response_trailers_as_data(f, trailers, &data)) {
@@ -558,10 +558,11 @@ void stream_reset(struct stream *s, const char *details, uint32_t flags)
     s->info.flags |= flags;
     s->info.details = details;
     s->response_complete = true; // nothing more may follow
-    s->tunnel = false;
     codec_flush(s->hc->codec);   // but what was sent so far is the client's
     stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TX_RESET);
-    codec_stream_reset(s->down, CODEC_RESET_LOCAL);
+    // RFC 9113 §8.5: a tunnel whose other connection broke.
+    codec_stream_reset(s->down, s->tunnel && (flags & RF(UPSTREAM_TERMINATION)) ? CODEC_RESET_CONNECTION : CODEC_RESET_LOCAL);
+    s->tunnel = false;
 }
 
 // ---- end ----

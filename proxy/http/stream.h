@@ -9,6 +9,7 @@
 #include "proxy/listener/downstream.h"
 #include "proxy/model/route_table.h"
 
+struct http_chain;
 struct http_manager_cfg;
 struct http_conn;   // manager's connection state
 struct http_filter;
@@ -32,7 +33,8 @@ struct stream {
     const struct virtual_host *vhost; // in table
     const struct route *route;   // in table; NULL = none
     struct str path_original;    // before rewrites
-    struct http_filter *filters; // instances, cfg->filter_count
+    const struct http_chain *chain; // which filters: the listener's, or those of the upgrade that is asked for; NULL = not known yet
+    struct http_filter *filters; // instances, chain->count
     uint64_t random;             // one draw per request
     uint64_t id;
     bool request_complete;       // last byte of the request has come

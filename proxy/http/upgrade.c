@@ -23,16 +23,40 @@ void upgrade_prepare(struct http_request *req)
     }
 }
 
+// What req wants to switch to; CONNECT is one of the types (RFC 9110 §9.3.6). Empty: nothing.
+static struct str wanted(const struct http_request *req)
+{
+    return req->upgrade.n || req->path.n ? req->upgrade : STR("connect");
+}
+
+static const struct http_upgrade *configured(const struct http_manager_cfg *cfg, struct str what)
+{
+    for (size_t i = 0; i < cfg->upgrade_count; i++) {
+        if (str_eq_nocase(cfg->upgrades[i].type, what)) {
+            return &cfg->upgrades[i];
+        }
+    }
+    return NULL;
+}
+
 bool upgrade_allowed(const struct http_request *req, const struct http_manager_cfg *cfg, const struct route *route)
 {
-    struct str what = req->upgrade.n ? req->upgrade : req->path.n ? req->upgrade : STR("connect"); // RFC 9110 §9.3.6
+    struct str what = wanted(req);
     if (!what.n) {
         return true;
     }
     if (route && (named(route->upgrades, route->upgrade_count, what) || named(route->upgrades_off, route->upgrade_off_count, what))) {
         return named(route->upgrades, route->upgrade_count, what); // the route's word counts
     }
-    return named(cfg->upgrades, cfg->upgrade_count, what);
+    const struct http_upgrade *u = configured(cfg, what);
+    return u && u->enabled;
+}
+
+const struct http_chain *upgrade_chain(const struct http_request *req, const struct http_manager_cfg *cfg)
+{
+    struct str what = wanted(req);
+    const struct http_upgrade *u = what.n ? configured(cfg, what) : NULL;
+    return u && u->chain.count ? &u->chain : &cfg->chain;
 }
 
 bool upgrade_switches(const struct http_request *req, int status)

@@ -208,8 +208,8 @@ static void begin(uint8_t options)
     m.hcm->proxy_100_continue = options & 4;
     m.cluster->max_requests_per_connection = options & 8 ? 1 : 0;
     if (options & 32) {
-        m.hcm->upgrades = arena_array(&m.l->arena, struct str, 1);
-        m.hcm->upgrades[0] = STR("websocket");
+        m.hcm->upgrades = arena_array(&m.l->arena, struct http_upgrade, 1);
+        m.hcm->upgrades[0] = (struct http_upgrade){ .type = STR("websocket"), .enabled = true };
         m.hcm->upgrade_count = 1;
     }
     m.route->timeout_ms = options & 16 ? 15000 : 0;

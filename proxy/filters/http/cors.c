@@ -104,7 +104,7 @@ static enum http_filter_status cors_on_request(struct http_filter *f, struct htt
         return HF_CONTINUE;
     }
     struct cors_state *st = f->state;
-    st->policy = stream_per_filter(f->stream, f->stream->cfg->filters[f->index].name);
+    st->policy = stream_per_filter(f->stream, f->ext->name);
     if (!st->policy || !fraction_hit(st->policy->enabled, rand_u64())) {
         return HF_CONTINUE;
     }

@@ -226,7 +226,7 @@ static uint64_t delay_of(const struct fault_cfg *c, const struct http_request *r
 static enum http_filter_status fault_on_request(struct http_filter *f, struct http_request *req)
 {
     struct fault_state *st = f->state;
-    const struct fault_cfg *c = stream_per_filter(f->stream, f->stream->cfg->filters[f->index].name);
+    const struct fault_cfg *c = stream_per_filter(f->stream, f->ext->name);
     c = c ? c : f->cfg;
     if (!c || (!c->delay && !c->abort) || !matches(f, c, req)) {
         return HF_CONTINUE;

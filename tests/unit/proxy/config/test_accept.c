@@ -354,9 +354,9 @@ static void http_manager_fields(void **state)
     assert_int_equal(h->escaped_slashes, ESC_REJECT);
     assert_true(str_is(h->server_name, "me"));
     assert_true(h->set_client_cert.uri && !h->set_client_cert.dns);
-    assert_int_equal(h->upgrade_count, 1);
-    assert_true(str_is(h->upgrades[0], "websocket"));
-    assert_int_equal(h->filter_count, 1);
+    assert_int_equal(h->upgrade_count, 2);
+    assert_true(str_is(h->upgrades[0].type, "WebSocket") && h->upgrades[0].enabled && h->upgrades[0].chain.count == 0 && !h->upgrades[1].enabled);
+    assert_int_equal(h->chain.count, 1);
     listener_cfg_unref(l);
     teardown(&f);
 }

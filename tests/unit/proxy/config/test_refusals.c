@@ -142,6 +142,8 @@ static const struct {
     { HCM(", codec_type: HTTP3" RIG_ROUTES ", http_filters: [" RIG_ROUTER "]"), FIELD "codec_type: " },
     { HCM(RIG_ROUTES ", http_filters: [{name: mine}]"), FIELD "http_filters[0].name: HTTP filter \"mine\" () is not supported" },
     { HCM(RIG_ROUTES ", http_filters: [" RIG_ROUTER ", " RIG_ROUTER "]"), FIELD "http_filters: \"envoy.filters.http.router\" must be the last filter" },
+    { HCM(RIG_ROUTES ", upgrade_configs: [{upgrade_type: w}, {upgrade_type: W}], http_filters: [" RIG_ROUTER "]"), FIELD "upgrade_configs: \"W\" stands there twice" },
+    { HCM(RIG_ROUTES ", upgrade_configs: [{upgrade_type: w, filters: [{name: mine}]}], http_filters: [" RIG_ROUTER "]"), FIELD "upgrade_configs[0].filters[0].name: HTTP filter \"mine\"" },
     { HCM(RIG_ROUTES ", max_request_headers_kb: 0, http_filters: [" RIG_ROUTER "]"), FIELD "max_request_headers_kb: must be 1 to 8192" },
     { HCM(RIG_ROUTES ", http_protocol_options: {send_fully_qualified_url: true}, http_filters: [" RIG_ROUTER "]"), FIELD "http_protocol_options.send_fully_qualified_url: not supported yet" },
     { HCM(RIG_ROUTES ", http_protocol_options: {header_key_format: {}}, http_filters: [" RIG_ROUTER "]"), FIELD "http_protocol_options.header_key_format.header_format: one of" },

@@ -268,9 +268,16 @@ static void upgrades(void **state)
     route.upgrades = ws;
     route.upgrade_count = 1;
     assert_true(upgrade_allowed(&req, &cfg, &route));
-    cfg.upgrades = ws;
-    cfg.upgrade_count = 1;
+    struct ext own = { .name = STR("own") };
+    struct http_upgrade listed[] = { { .type = STR("WEBSOCKET"), .enabled = true }, { .type = STR("connect"), .chain = { &own, 1 } } };
+    cfg.upgrades = listed;
+    cfg.upgrade_count = 2;
     assert_true(upgrade_allowed(&req, &cfg, NULL));
+    assert_ptr_equal(upgrade_chain(&req, &cfg), &cfg.chain); // none of its own
+    struct http_request connect = { .method = STR("CONNECT") };
+    assert_false(upgrade_allowed(&connect, &cfg, NULL)); // listed, and not enabled
+    assert_ptr_equal(upgrade_chain(&connect, &cfg), &listed[1].chain); // a route may have enabled it
+    assert_ptr_equal(upgrade_chain(&(struct http_request){ .path = STR("/") }, &cfg), &cfg.chain);
     req.upgrade = STR("websocket, h2c");
     assert_false(upgrade_allowed(&req, &cfg, NULL));
     req.upgrade = STR("H2C");

@@ -80,9 +80,9 @@ static inline void mesh_init(struct mesh *m)
     h->stream_idle_ms = 300000;
     h->idle_ms = 3600000;
     h->drain_ms = 5000;
-    h->filters = arena_array(a, struct ext, 4);
-    h->filters[0] = (struct ext){ .ops = &http_filter_router.ext, .cfg = &m->router_cfg, .name = STR("router") };
-    h->filter_count = 1;
+    h->chain.filters = arena_array(a, struct ext, 4);
+    h->chain.filters[0] = (struct ext){ .ops = &http_filter_router.ext, .cfg = &m->router_cfg, .name = STR("router") };
+    h->chain.count = 1;
     mesh_routes(m);
     m->cluster = world_cluster("up", LB_ROUND_ROBIN);
 }

@@ -859,7 +859,7 @@ static void upgrade_becomes_a_tunnel(void **state)
 {
     (void)state;
     mesh_log(&m, "%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT%\n");
-    static struct str ws[] = { STR_INIT("websocket") };
+    static struct http_upgrade ws[] = { { .type = STR_INIT("websocket"), .enabled = true } };
     m.hcm->upgrades = ws;
     m.hcm->upgrade_count = 1;
     m.route->timeout_ms = 30;

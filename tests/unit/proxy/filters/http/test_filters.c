@@ -32,10 +32,10 @@ static int teardown(void **state)
 // A filter in front of the router.
 static void front(const struct http_filter_ops *ops, const void *cfg)
 {
-    struct http_manager_cfg *h = m.hcm;
-    memmove(h->filters + 1, h->filters, h->filter_count * sizeof(*h->filters));
+    struct http_chain *h = &m.hcm->chain;
+    memmove(h->filters + 1, h->filters, h->count * sizeof(*h->filters));
     h->filters[0] = (struct ext){ .ops = &ops->ext, .cfg = cfg, .name = str_c(ops->ext.name) };
-    h->filter_count++;
+    h->count++;
 }
 
 static int parse(int (*fn)(struct config_ctx *, const void *, struct arena *, void **, struct err *), const ProtobufCMessageDescriptor *d,
