@@ -7,7 +7,8 @@
 // only callback that may come from inside a codec_send_* call.
 //
 // Tunnels: after a 101, or a 2xx to CONNECT, was sent (server) or heard (client), the stream carries raw bytes both ways with
-// codec_send_data and on_data, although the request had ended before; end = half-close. An HTTP/1 connection closes afterwards. In HTTP/2
+// codec_send_data and on_data, although the request had ended before; end = half-close, behind which a CONNECT waits for the other side's end
+// while a server's upgraded stream is over with its own end. An HTTP/1 connection closes afterwards. In HTTP/2
 // an upgrade is an extended CONNECT (RFC 8441): its owner sees GET with `upgrade` and 101, as in HTTP/1; a server stream refuses to answer
 // one with 2xx. What comes in before the switch waits in the codec.
 #ifndef LIB_HTTP_CODEC_H

@@ -353,6 +353,8 @@ void h1_local_done(struct h1 *h, struct h1_exchange *x)
     }
     if (x->s.remote_done) {
         h1_over(h, x, H1_FATE_KEEP);
+    } else if (x->out == H1_OUT_TUNNEL && x->p.is_request && x->p.req.upgrade.n) { // see Tunnels in codec.h
+        h1_over(h, x, H1_FATE_LINGER);
     }
     h1_kick(h);
 }

@@ -202,6 +202,12 @@ static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x
     return CODEC_RESET_REMOTE;
 }
 
+// A tunnel whose sides end on their own. An upgraded stream of a server is over with its own end.
+static bool each_ends(const struct h2_stream *x)
+{
+    return x->tunnel && !x->protocol.n;
+}
+
 // Hands over what was received. The codec may be freed when this returns.
 static void deliver(struct h2 *h, struct h2_stream *x)
 {
@@ -274,7 +280,7 @@ static void service(struct h2 *h, struct h2_stream *x)
         return;
     }
     bool clean = x->closed && x->close_code == NGHTTP2_NO_ERROR;
-    if (h->server && clean && x->end_sent && (!x->tunnel || x->s.remote_done)) {
+    if (h->server && clean && x->end_sent && (!each_ends(x) || x->s.remote_done)) {
         finish(h, x);
         return;
     }
@@ -602,7 +608,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *f, void 
     x->s.bytes_out += f->hd.type == NGHTTP2_HEADERS ? f->hd.length + 9 : 9;
     if (f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         x->end_sent = true;
-        if (h->server && !x->in_end && !x->tunnel) { // RFC 9113 §8.1: the answer is complete, nobody wants the rest of the request
+        if (h->server && !x->in_end && !each_ends(x)) { // RFC 9113 §8.1: the answer is complete, nobody wants the rest of the request
             nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_NO_ERROR);
         }
     }
@@ -776,7 +782,7 @@ void h2_stream_reset(struct codec_stream *s, enum codec_reset why)
     h2_drop_input(h, x);
     if (x->sid && !x->closed) {
         uint32_t code = why == CODEC_RESET_REFUSED ? NGHTTP2_REFUSED_STREAM : why == CODEC_RESET_PROTOCOL ? NGHTTP2_PROTOCOL_ERROR
-                        : h->server ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL;
+                        : !h->server ? NGHTTP2_CANCEL : why == CODEC_RESET_CONNECTION ? NGHTTP2_CONNECT_ERROR : NGHTTP2_INTERNAL_ERROR;
         h2_rst(h, x->sid, code);
     }
     h2_dirty(h, x);

@@ -12,7 +12,7 @@ struct raw {
     struct arena *arena;
     struct loop_task task;
     enum conn_close gone_why;
-    bool used, answered, end_sent, given_up, told, closing, gone, above_high;
+    bool used, begun, answered, end_sent, given_up, told, closing, gone, above_high;
 };
 
 static struct raw *raw_of(struct codec *c)
@@ -101,7 +101,7 @@ static void settle(struct raw *r)
     if (r->c.freed || r->gone) {
         return;
     }
-    if (r->used && !r->answered && !r->given_up && !r->gone_why && r->s.local_done) {
+    if (r->begun && !r->answered && !r->given_up && !r->gone_why) {
         answer(r);
     }
     if (!r->c.freed) {
@@ -174,18 +174,32 @@ static struct codec_stream *new_stream(struct codec *c, const struct codec_strea
     return &r->s;
 }
 
-// Nothing of the request is said to the server; local_done marks it until the answer.
+static void end_sending(struct raw *r)
+{
+    r->end_sent = true;
+    conn_shutdown(r->c.conn);
+}
+
+// Nothing of the request is said to the server. A CONNECT goes on behind its end; any other request that is complete by now ends our side.
 static void send_request(struct codec_stream *s, const struct http_request *q)
 {
-    (void)q;
-    s->local_done = true;
-    kick(raw_of(s->codec));
+    struct raw *r = raw_of(s->codec);
+    if (r->begun || r->given_up || s->codec->freed) {
+        return;
+    }
+    r->begun = true;
+    s->local_done = q->end_stream;
+    if (q->end_stream && q->path.n) {
+        end_sending(r);
+    }
+    kick(r);
 }
 
 static void send_data(struct codec_stream *s, struct buf *data, bool end)
 {
     struct raw *r = raw_of(s->codec);
-    if (r->told || r->given_up || r->end_sent || !r->answered || s->codec->freed) {
+    bool early = s->local_done && !r->answered; // a CONNECT that has not heard its answer
+    if (r->told || r->given_up || r->end_sent || !r->begun || early || s->codec->freed) {
         buf_clear(data);
         return;
     }
@@ -195,8 +209,7 @@ static void send_data(struct codec_stream *s, struct buf *data, bool end)
         conn_write(conn, data);
     }
     if (end) {
-        r->end_sent = true;
-        conn_shutdown(conn);
+        end_sending(r);
         kick(r);
     } else if (conn_above_high(conn) && !r->above_high) {
         r->above_high = true;

@@ -443,10 +443,13 @@ static int build_upgrades(const route_action *m, struct arena *a, struct route *
         if (strcasecmp(u->upgrade_type, "CONNECT") != 0) {
             return cfg_fail(err, "upgrade_configs", "entry %zu: connect_config goes with upgrade_type CONNECT only", i);
         }
-        if (CFG_KNOWN(u->connect_config, err, "")) { // proxy_protocol_config, allow_post
-            return cfg_in(err, "upgrade_configs[%zu].connect_config", i);
+        const Envoy__Config__Core__V3__ProxyProtocolConfig *pp = u->connect_config->proxy_protocol_config;
+        if (pp && CFG_KNOWN(pp, err, "version")) {
+            return cfg_in(err, "upgrade_configs[%zu].connect_config.proxy_protocol_config", i);
         }
         r->connect_terminate = true;
+        r->connect_post = u->connect_config->allow_post;
+        r->connect_proxy_version = !pp ? 0 : pp->version == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_CONFIG__VERSION__V1 ? 1 : 2;
     }
     return 0;
 }

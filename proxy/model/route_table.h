@@ -170,6 +170,8 @@ struct route {
     struct str *upgrades_off;           // those that the route switches off, whatever the listener says
     size_t upgrade_off_count;
     bool connect_terminate;             // CONNECT ends here; its payload goes to the cluster as it is
+    bool connect_post;                  // POST is taken for CONNECT (allow_post)
+    uint8_t connect_proxy_version;      // of the PROXY header ahead of the payload, 0 = none
     // redirect
     int redirect_status;
     struct str redirect_scheme, redirect_host, redirect_path, redirect_prefix;

@@ -4,6 +4,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/rand.h"
+#include "lib/net/proxy_header.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/router/internal.h"
 
@@ -280,7 +281,8 @@ static void up_reset(struct codec_stream *s, enum codec_reset why, const char *d
         }
         return;
     }
-    if ((why == CODEC_RESET_CONNECTION || why == CODEC_RESET_REMOTE) && codec_version(codec_stream_codec(s)) != HTTP_2) { // an answer that is cut off is malformed
+    bool cut = why == CODEC_RESET_CONNECTION || why == CODEC_RESET_REMOTE;
+    if (cut && !r->tunnel && codec_version(codec_stream_codec(s)) != HTTP_2) { // an answer that is cut off is malformed
         f = (struct failure){ .flags = RF(UPSTREAM_PROTOCOL_ERROR), .reason = "protocol error" };
     }
     int status = r->info->status;
@@ -302,16 +304,21 @@ static void complete(struct router *r, int status)
     router_finish(r);
 }
 
-// The upstream said all it will. A tunnel goes on until the client has ended too.
+// The upstream said all it will. What CONNECT carries is TCP, whose sides end on their own (RFC 9113 §8.5). Anything else that switched is over when
+// its server ends, as in Envoy: who speaks WebSocket has then nothing to say any more (RFC 6455 §7.1.1).
 static void upstream_ended(struct router *r, int status)
 {
     if (!r->at.up) {
         return;
     }
-    if (r->tunnel && !r->body_end) {
+    if (r->tunnel && !r->body_end && !r->req->path.n) {
         r->answer_end = true;
         cancel(&r->per_try_idle);
         return;
+    }
+    if (r->tunnel && !r->body_end) {
+        struct buf none = { 0 };
+        codec_send_data(r->at.up, &none, true);
     }
     complete(r, status);
 }
@@ -403,7 +410,10 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     touch(r);
     r->info->details = "via_upstream";
     r->info->status = resp->status;
-    if (resp->status == 101 || (!r->req->path.n && resp->status >= 200 && resp->status < 300)) { // CONNECT has no path
+    if (r->at.raw && r->req->path.n) { // a POST in the place of CONNECT: its body is the tunnel
+        r->tunnel = true;
+        timer_cancel(&r->timeout);
+    } else if (resp->status == 101 || (!r->req->path.n && resp->status >= 200 && resp->status < 300)) { // CONNECT has no path
         r->tunnel = true;
         r->body_end = false;
         timer_cancel(&r->timeout); // a conversation is not measured against the time of an answer
@@ -564,6 +574,15 @@ static void on_per_try_idle(struct timer *t)
     attempt_timed_out(container_of(t, struct router, per_try_idle), "upstream_per_try_idle_timeout");
 }
 
+// ConnectConfig.proxy_protocol_config: ahead of the payload, inside of TLS.
+static void send_proxy_header(struct router *r, struct codec *c)
+{
+    struct buf header = { 0 };
+    proxy_header_write(r->route->connect_proxy_version, r->client, r->client_dst, str_n(NULL, 0), &header);
+    conn_write(codec_conn(c), &header);
+    buf_clear(&header);
+}
+
 static void on_ready(struct pool_request *pr, struct codec *c, const struct conn *conn)
 {
     struct router *r = container_of(pr, struct router, at.pr);
@@ -582,7 +601,16 @@ static void on_ready(struct pool_request *pr, struct codec *c, const struct conn
     if (!i->upstream_start_ns) {
         i->upstream_start_ns = now_ns(r);
     }
+    if (r->at.raw && r->route->connect_proxy_version) {
+        send_proxy_header(r, c);
+    }
     attempt_send_request(r);
+}
+
+// Whether the request's payload goes to the cluster as it is (UpgradeConfig.ConnectConfig).
+static bool ends_here(const struct router *r)
+{
+    return r->route->connect_terminate && (!r->req->path.n || (r->route->connect_post && str_is(r->req->method, "POST")));
 }
 
 static bool pick_host(struct router *r)
@@ -711,8 +739,9 @@ void attempt_begin(struct router *r)
     r->at.pr.on_ready = on_ready;
     r->at.pr.on_fail = on_fail;
     r->at.pr.reused = false;
+    r->at.raw = ends_here(r);
     bool override = r->alpn_override && !cw->snap->cfg->metadata_no_alpn_override;
-    const struct pool_opts o = { .raw = r->route->connect_terminate && !r->req->path.n, .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
+    const struct pool_opts o = { .raw = r->at.raw, .downstream = r->req->version, .alpn_override = override ? r->alpn_override : NULL,
                                  .alpn_override_count = override ? r->alpn_override_count : 0,
                                  .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
                                  .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0,

@@ -53,6 +53,7 @@ struct router_attempt { // the current one
     struct codec_stream *up;   // while open
     enum { ATTEMPT_NONE, ATTEMPT_WAITING, ATTEMPT_OPEN } state;
     bool begun;                // upstream_request_begin without its done
+    bool raw;                  // CONNECT ends here: the upstream gets the payload
     bool in_get;               // pool_http_get is on the stack
     uint64_t start_ms;
 };
