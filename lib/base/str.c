@@ -101,7 +101,7 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *ret)
     }
     for (size_t i = 0; i < s.n; i++) {
         unsigned d = (unsigned)(unsigned char)s.p[i] - '0';
-        if (d > 9 || v > (UINT64_MAX - d) / 10) {
+        if (d > 9 || (i >= 19 && v > (UINT64_MAX - d) / 10)) { // 19 digits always fit
             return false;
         }
         v = v * 10 + d;

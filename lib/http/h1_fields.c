@@ -2,7 +2,10 @@
 // Start lines, fields and framing rules of HTTP/1 (RFC 9112 §3–§6). One pass; views point into the text.
 #include "lib/http/h1_fields.h"
 
+#include <stddef.h>
+
 #include "lib/http/chars.h"
+#include "lib/http/scan.h"
 #include "lib/http/url.h"
 
 enum { CONNECTION_FIELDS_MAX = 8, HEADERS_PREALLOC = 24 };
@@ -13,33 +16,38 @@ struct fields {
     bool capital;                         // of Host, Content-Length or Transfer-Encoding
     bool close, keep_alive, conn_upgrade; // options of Connection
     uint64_t length;
-    struct str host_value, upgrade_value;
-    struct str connection[CONNECTION_FIELDS_MAX];
     unsigned n_connection;
+    struct str host_value, upgrade_value;
+    struct str connection[CONNECTION_FIELDS_MAX]; // n_connection of them are set
 };
+
+static inline void fields_init(struct fields *f)
+{
+    memset(f, 0, offsetof(struct fields, connection));
+}
 
 // ---- bytes ----
 
-// The first control byte but HTAB. The text ends with CRLF, so there is one; reads up to seven bytes behind it.
+_Static_assert((int)H1_FIELDS_PAD >= (int)SCAN_BYTES, "a scan that begins in the text ends in the padding");
+
+// The first control byte but HTAB. The text ends with CRLF, so there is one.
 static inline const char *find_ctl(const char *p)
 {
-    const uint64_t ones = 0x0101010101010101ull, high = ones * 0x80;
-    for (;; p += 8) {
-        uint64_t x;
-        memcpy(&x, p, 8);
-        uint64_t del = x ^ (ones * 0x7f);
-        uint64_t below = (x - ones * 0x20) & ~x & high; // a byte < 0x20
-        uint64_t is_del = (del - ones) & ~del & high;   // a byte == 0x7f
-        if (!(below | is_del)) {
-            continue;
-        }
-        for (int i = 0; i < 8; i++) {
-            unsigned char c = (unsigned char)p[i];
-            if ((c < 0x20 && c != '\t') || c == 0x7f) {
-                return p + i;
-            }
-        }
+    uint32_t found;
+    while (!(found = scan_control(p))) {
+        p += SCAN_BYTES;
     }
+    return p + scan_first(found);
+}
+
+// The first byte that no request target has.
+static inline const char *find_not_target(const char *p)
+{
+    uint32_t found;
+    while (!(found = scan_not_target(p))) {
+        p += SCAN_BYTES;
+    }
+    return p + scan_first(found);
 }
 
 // Why the control byte at p is not a line's end; H1_OK when it is.
@@ -51,12 +59,17 @@ static enum h1_error line_end(const char *p, enum h1_error other)
     return p[0] == '\0' ? H1_ERR_NUL : other;
 }
 
-static struct str trim(const char *p, const char *end)
+static inline bool is_blank(char c)
 {
-    while (p < end && (*p == ' ' || *p == '\t')) {
+    return c == ' ' || c == '\t';
+}
+
+static __attribute__((noinline)) struct str trim(const char *p, const char *end)
+{
+    while (p < end && is_blank(*p)) {
         p++;
     }
-    while (p < end && (end[-1] == ' ' || end[-1] == '\t')) {
+    while (p < end && is_blank(end[-1])) {
         end--;
     }
     return str_n(p, (size_t)(end - p));
@@ -116,10 +129,10 @@ static bool list_has(struct str list, struct str what)
 }
 
 // Fields that say how this message or this connection works are taken out; all others go to the list.
-static enum h1_error take_field(struct h1_parser *p, struct fields *f, struct headers *h, struct str name, struct str v)
+static enum h1_error take_own_field(struct h1_parser *p, struct fields *f, struct headers *h, const struct hdr *x)
 {
-    enum hdr_id id = hdr_id_of(name);
-    switch (id) {
+    struct str name = x->name, v = x->value;
+    switch (x->id) {
     case HDR_HOST:
         f->capital |= name.p[0] == 'H';
         return take_host(p, f, v);
@@ -159,17 +172,61 @@ static enum h1_error take_field(struct h1_parser *p, struct fields *f, struct he
     default:
         break;
     }
-    headers_add_known(h, id, name, v);
+    headers_add_hdr(h, x);
     return H1_OK;
 }
 
-static enum h1_error take_trailer(struct headers *h, struct str name, struct str v)
+static enum h1_error take_trailer(struct headers *h, const struct hdr *x)
 {
-    enum hdr_id id = hdr_id_of(name);
-    if (hdr_is_connection_specific(id) || hdr_is_bad_trailer(id, name)) {
+    enum hdr_id id = (enum hdr_id)x->id;
+    if (hdr_is_connection_specific(id) || hdr_is_bad_trailer(id, x->name)) {
         return H1_ERR_TRAILER;
     }
-    headers_add_known(h, id, name, v);
+    headers_add_hdr(h, x);
+    return H1_OK;
+}
+
+#define BIT(id) (1ull << (id))
+_Static_assert(HDR_ID_COUNT <= 64, "a set of ids is one word");
+
+// x stands where the list goes on. f is NULL for trailers.
+static inline enum h1_error take_field(struct h1_parser *p, struct fields *f, struct headers *h, const struct hdr *x)
+{
+    const uint64_t own = BIT(HDR_HOST) | BIT(HDR_CONTENT_LENGTH) | BIT(HDR_TRANSFER_ENCODING) | BIT(HDR_CONNECTION) | BIT(HDR_UPGRADE) |
+                         BIT(HDR_TE) | BIT(HDR_KEEP_ALIVE) | BIT(HDR_PROXY_CONNECTION) | BIT(HDR_HTTP2_SETTINGS) | BIT(HDR_TRAILER) |
+                         BIT(HDR_EXPECT);
+    if (!f) {
+        return take_trailer(h, x);
+    }
+    if (own & BIT(x->id)) {
+        return take_own_field(p, f, h, x);
+    }
+    h->count++;
+    h->bytes += x->name.n + x->value.n;
+    return H1_OK;
+}
+
+// The name at s and its id. A well-known name is made of what names may have; others are looked at byte by byte.
+static inline enum h1_error take_name(const char *s, struct hdr *x)
+{
+    const char *end = s;
+    uint32_t found = scan_equal(s, ':');
+    if (__builtin_expect(!found, 0)) { // long, or none: a control byte comes at the end of the text at the latest
+        while (!(found = scan_equal(end, ':') | scan_control(end))) {
+            end += SCAN_BYTES;
+        }
+    }
+    end += scan_first(found);
+    x->name = str_n(s, (size_t)(end - s));
+    x->id = (uint16_t)hdr_id_of(x->name);
+    if (x->id != HDR_OTHER && *end == ':') {
+        return H1_OK;
+    }
+    for (end = s; ch_is(*end, CH_TOKEN); end++) {
+    }
+    if (*end != ':' || end == s) {
+        return *end == '\0' ? H1_ERR_NUL : H1_ERR_HEADER_NAME;
+    }
     return H1_OK;
 }
 
@@ -181,26 +238,29 @@ static enum h1_error parse_fields(struct h1_parser *p, const char *s, struct fie
     }
     uint32_t count = 0;
     while (*s != '\r') {
-        if (*s == ' ' || *s == '\t') {
+        if (is_blank(*s)) {
             return H1_ERR_OBS_FOLD;
         }
         if (++count > p->limits.header_count) {
             return H1_ERR_TOO_MANY_HEADERS;
         }
-        const char *colon = s;
-        while (ch_is(*colon, CH_TOKEN)) {
-            colon++;
+        if (__builtin_expect(h->count == h->cap, 0) && !headers_reserve(h, h->count + 1)) {
+            return H1_ERR_HEAD_TOO_LARGE;
         }
-        if (*colon != ':' || colon == s) {
-            return *colon == '\0' ? H1_ERR_NUL : H1_ERR_HEADER_NAME;
-        }
-        const char *end = find_ctl(colon + 1);
-        enum h1_error e = line_end(end, H1_ERR_HEADER_VALUE);
+        struct hdr *x = &h->v[h->count];
+        enum h1_error e = take_name(s, x);
         if (e) {
             return e;
         }
-        struct str name = str_n(s, (size_t)(colon - s)), value = trim(colon + 1, end);
-        e = f ? take_field(p, f, h, name, value) : take_trailer(h, name, value);
+        const char *value = s + x->name.n + 1, *end = find_ctl(value);
+        e = line_end(end, H1_ERR_HEADER_VALUE);
+        if (e) {
+            return e;
+        }
+        x->removed = false;
+        x->wire = value[0] == ' ' && (unsigned char)value[1] > ' ' && (unsigned char)end[-1] > ' '; // nearly always
+        x->value = x->wire ? str_n(value + 1, (size_t)(end - value - 1)) : trim(value, end);
+        e = take_field(p, f, h, x);
         if (e && !(e == H1_ERR_TRAILER && p->limits.lenient)) {
             return e;
         }
@@ -303,8 +363,20 @@ static struct str upgrade_of(const struct fields *f, enum http_version version)
 
 // ---- request ----
 
+// host lies in the text (or its padding follows).
 static bool host_valid(struct str host)
 {
+    size_t plain = 0;
+    while (plain < host.n) {
+        uint32_t other = scan_not_plain_host(host.p + plain);
+        plain += other ? scan_first(other) : SCAN_BYTES;
+        if (other) {
+            break;
+        }
+    }
+    if (host.n && plain >= host.n) {
+        return true;
+    }
     struct str name;
     uint16_t port;
     return url_split_authority(host, &name, &port);
@@ -380,6 +452,10 @@ static enum h1_error parse_target(struct h1_parser *p, struct str t)
 // "HTTP/" DIGIT "." DIGIT at s. H1_ERR_VERSION for versions we do not speak, shape for what is no version.
 static enum h1_error parse_version(const char *s, enum http_version *ret, enum h1_error shape)
 {
+    if (memcmp(s, "HTTP/1.1", 8) == 0) {
+        *ret = HTTP_11;
+        return H1_OK;
+    }
     for (int i = 0; i < 5; i++) {
         if (s[i] != "HTTP/"[i]) {
             return shape;
@@ -406,9 +482,7 @@ static enum h1_error request_line(struct h1_parser *p, const char **s)
     }
     p->req.method = str_n(a, (size_t)(q - a));
     const char *t = ++q;
-    while (ch_is(*q, CH_PATH)) {
-        q++;
-    }
+    q = find_not_target(q);
     if (*q != ' ' || q == t) {
         if (*q == '\r') {
             return q[1] == '\n' ? H1_ERR_REQUEST_LINE : H1_ERR_BARE_CR;
@@ -472,7 +546,8 @@ enum h1_error h1_parse_request_head(struct h1_parser *p, const char *text, size_
 {
     (void)len;
     struct http_request *r = &p->req;
-    struct fields f = { 0 };
+    struct fields f;
+    fields_init(&f);
     enum h1_error e = request_line(p, &text);
     if (!e && r->version == HTTP_10 && !p->limits.allow_http10) {
         e = H1_ERR_HTTP10;
@@ -580,7 +655,8 @@ enum h1_error h1_parse_response_head(struct h1_parser *p, const char *text, size
 {
     (void)len;
     struct http_response *r = &p->resp;
-    struct fields f = { 0 };
+    struct fields f;
+    fields_init(&f);
     enum h1_error e = status_line(p, &text);
     if (!e) {
         e = parse_fields(p, text, &f, &r->headers);

@@ -5,7 +5,7 @@
 
 #include "lib/http/h1_parser.h"
 
-enum { H1_FIELDS_PAD = 8 }; // zero bytes that must follow the text
+enum { H1_FIELDS_PAD = 16 }; // zero bytes that must follow the text
 
 // text: len bytes ending with the empty line's CRLF, every LF behind a CR, H1_FIELDS_PAD readable zero bytes behind; it must live as
 // long as the message, which will point into it. Fill p->req, p->resp or p->trailers, and p->body, body_left, keep_alive.

@@ -8,6 +8,7 @@
 #include "lib/http/chars.h"
 #include "lib/http/h1_fields.h"
 #include "lib/http/h1_lenient.h"
+#include "lib/http/scan.h"
 
 enum state {
     ST_HEAD,        // nothing or a part of the head was seen
@@ -134,11 +135,37 @@ static enum h1_event fail(struct h1_parser *p, enum h1_error e)
 
 // ---- finding the end of a head or of trailers ----
 
+// The empty line of a head that lies in n bytes at d from its beginning, each line ending with CR LF. False: the slow way decides.
+static inline bool find_end_at_once(const char *d, size_t n, size_t *ret_len)
+{
+    size_t line = 0;
+    for (size_t at = 0; at < n && n >= SCAN_BYTES; at += SCAN_BYTES) {
+        uint32_t lf = n - at >= SCAN_BYTES ? scan_equal(d + at, '\n')
+                                           : scan_equal(d + n - SCAN_BYTES, '\n') >> (SCAN_BYTES - (n - at));
+        for (; lf; lf &= lf - 1) {
+            size_t i = at + scan_first(lf);
+            if (i == line || d[i - 1] != '\r') {
+                return false;
+            }
+            if (i == line + 1) {
+                *ret_len = i + 1;
+                return true;
+            }
+            line = i + 1;
+        }
+    }
+    return false;
+}
+
 // Looks for the empty line. H1_HEAD: found, *ret_len bytes with it. H1_NEED_MORE or H1_FAILED otherwise.
 // limit: the last LF must stand before this offset.
 static enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t limit, size_t *ret_len)
 {
     size_t base = 0; // offset of the slice's first byte
+    struct str front = buf_front(in);
+    if (p->scan_off == 0 && !p->limits.lenient && find_end_at_once(front.p, front.n < limit ? front.n : limit, ret_len)) {
+        return H1_HEAD;
+    }
     for (const struct slice *s = in->head; s; s = s->next) {
         const char *d = s->data + s->off;
         size_t k = s->end - s->off;
@@ -180,7 +207,12 @@ static const char *take_copy(struct h1_parser *p, struct buf *in, size_t len, bo
         return NULL;
     }
     size_t n = len;
-    buf_peek(in, 0, lenient ? raw : copy, len);
+    struct str front = buf_front(in);
+    if (front.n >= len) {
+        memcpy(lenient ? raw : copy, front.p, len);
+    } else {
+        buf_peek(in, 0, lenient ? raw : copy, len);
+    }
     if (lenient) {
         n = h1_lenient_text(raw, len, p->is_request && !trailers, trailers, copy);
     }
@@ -249,7 +281,7 @@ static enum h1_error check_first_byte(struct h1_parser *p, struct buf *in, bool 
     return f.p[0] == 'H' ? H1_OK : H1_ERR_STATUS_LINE;
 }
 
-static enum h1_event run_head(struct h1_parser *p, struct buf *in)
+static __attribute__((noinline)) enum h1_event run_head(struct h1_parser *p, struct buf *in)
 {
     if (in->len == 0) {
         return H1_NEED_MORE;
@@ -315,7 +347,7 @@ static enum h1_error parse_chunk_line(struct h1_parser *p, const char *line, siz
     return H1_OK;
 }
 
-static enum h1_event run_chunk_size(struct h1_parser *p, struct buf *in)
+static __attribute__((noinline)) enum h1_event run_chunk_size(struct h1_parser *p, struct buf *in)
 {
     char copy[H1_CHUNK_LINE_MAX];
     struct str f = buf_front(in);
@@ -361,7 +393,7 @@ static enum h1_event run_chunk_end(struct h1_parser *p, struct buf *in)
     return H1_DATA; // means: go on
 }
 
-static enum h1_event run_trailers(struct h1_parser *p, struct buf *in)
+static __attribute__((noinline)) enum h1_event run_trailers(struct h1_parser *p, struct buf *in)
 {
     size_t len;
     enum h1_event ev = find_end(p, in, H1_TRAILER_BYTES_MAX, &len);

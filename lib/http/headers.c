@@ -13,46 +13,86 @@ static const struct str names[HDR_ID_COUNT] = {
 #undef HDR
 };
 
-// Open addressing over the well-known names; filled before main from tokens.def, then only read.
+// Each well-known name in a slot of its own; filled before main from tokens.def, then only read.
 static uint8_t slots[SLOTS];
-_Static_assert(HDR_ID_COUNT < SLOTS / 2, "enlarge the table of well-known header names");
+static uint64_t multiplier;
+_Static_assert(HDR_ID_COUNT < SLOTS / 4, "enlarge the table of well-known header names");
 
-// Length and three characters tell nearly all names apart. Case folds by setting 0x20.
-static inline unsigned slot_of(struct str n)
+static inline uint64_t eight(const char *p)
 {
-    unsigned a = (unsigned char)n.p[0] | 0x20, b = (unsigned char)n.p[n.n - 1] | 0x20, m = (unsigned char)n.p[n.n / 2] | 0x20;
-    return ((unsigned)n.n * 7 + a * 31 + b * 131 + m * 17) % SLOTS;
+    uint64_t x;
+    memcpy(&x, p, sizeof(x));
+    return x;
 }
 
-__attribute__((constructor)) static void fill_slots(void)
+// The first four and the last four of n >= 4 bytes.
+static inline uint64_t two_fours(const char *p, size_t n)
 {
+    uint32_t a, b;
+    memcpy(&a, p, sizeof(a));
+    memcpy(&b, p + n - sizeof(b), sizeof(b));
+    return a | (uint64_t)b << 32;
+}
+
+static const uint64_t fold = 0x2020202020202020ull; // case folds by setting 0x20
+
+// From the length and four characters at each end. n.n > 0.
+static inline unsigned slot_of(struct str n)
+{
+    uint64_t w = n.n >= 4 ? two_fours(n.p, n.n) : (unsigned char)n.p[0] | (uint64_t)(unsigned char)n.p[n.n - 1] << 8;
+    return (unsigned)((((w | fold) + n.n) * multiplier) >> 56);
+}
+
+static bool fill_slots(void)
+{
+    memset(slots, 0, sizeof(slots));
     for (unsigned id = 1; id < HDR_ID_COUNT; id++) {
         unsigned i = slot_of(names[id]);
-        while (slots[i]) {
-            i = (i + 1) % SLOTS;
+        if (slots[i]) {
+            return false;
         }
         slots[i] = (uint8_t)id;
     }
+    return true;
 }
 
-// Equality with a lower-case well-known name, eight bytes at a time, ASCII case folded.
+__attribute__((constructor)) static void find_multiplier(void)
+{
+    // One in a hundred gives each of the names a slot of its own; a name that is added to the list may make it another one.
+    uint64_t x = 0x9e3779b97f4a7c15u;
+    bool found = false;
+    for (int tries = 0; tries < 100000 && !found; tries++) {
+        x = x * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator
+        multiplier = x | 1;
+        found = fill_slots();
+    }
+    CHECK(found); // two names with the same length and ends: slot_of must look at more of them
+}
+
+// Whether eight bytes are the lower-case ones b but for the case of letters: they may differ in 0x20 alone, and only where 0x40 is set
+// (letters, not '-', digits or control bytes).
+static inline bool same_eight(uint64_t a, uint64_t b)
+{
+    uint64_t d = a ^ b;
+    return !((d & ~fold) | ((d & fold) << 1 & ~a));
+}
+
+// Equality with a lower-case well-known name, ASCII case folded. Pieces overlap at the end.
 static inline bool same_name(const char *p, const char *lower, size_t n)
 {
-    const uint64_t fold = 0x2020202020202020ull;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t a, b;
-        memcpy(&a, p + i, 8);
-        memcpy(&b, lower + i, 8);
-        // A byte may differ in 0x20 alone, and only where it has 0x40 set: letters, not '-', digits or control bytes.
-        uint64_t d = a ^ b;
-        if ((d & ~fold) || ((d & fold) << 1 & ~a)) {
-            return false;
+    if (n >= 8) {
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            if (!same_eight(eight(p + i), eight(lower + i))) {
+                return false;
+            }
         }
+        return same_eight(eight(p + n - 8), eight(lower + n - 8));
     }
-    for (; i < n; i++) {
-        unsigned char a = (unsigned char)p[i], d = (unsigned char)(a ^ (unsigned char)lower[i]);
-        if (d && (d != 0x20 || !(a & 0x40))) {
+    if (n >= 4) {
+        return same_eight(two_fours(p, n), two_fours(lower, n));
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!same_eight((unsigned char)p[i], (unsigned char)lower[i])) {
             return false;
         }
     }
@@ -64,13 +104,8 @@ enum hdr_id hdr_id_of(struct str name)
     if (name.n == 0) {
         return HDR_OTHER;
     }
-    for (unsigned i = slot_of(name); slots[i]; i = (i + 1) % SLOTS) {
-        unsigned id = slots[i];
-        if (names[id].n == name.n && same_name(name.p, names[id].p, name.n)) {
-            return (enum hdr_id)id;
-        }
-    }
-    return HDR_OTHER;
+    unsigned id = slots[slot_of(name)]; // 0: names[0] is empty
+    return names[id].n == name.n && same_name(name.p, names[id].p, name.n) ? (enum hdr_id)id : HDR_OTHER;
 }
 
 struct str hdr_name_of(enum hdr_id id)
@@ -145,19 +180,18 @@ bool headers_reserve(struct headers *h, uint32_t n)
     return true;
 }
 
-static void add(struct headers *h, struct str name, struct str value, enum hdr_id id)
+void headers_add_slow(struct headers *h, const struct hdr *x)
 {
-    if (h->count == h->cap && !headers_reserve(h, h->count + 1)) {
+    if (!headers_reserve(h, h->count + 1)) {
         h->truncated = true;
         return;
     }
-    h->v[h->count++] = (struct hdr){ .name = name, .value = value, .id = (uint16_t)id };
-    h->bytes += name.n + value.n;
+    headers_add_hdr(h, x);
 }
 
-void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value)
+static inline void add(struct headers *h, struct str name, struct str value, enum hdr_id id)
 {
-    add(h, name, value, id);
+    headers_add_known(h, id, name, value);
 }
 
 void headers_add(struct headers *h, struct str name, struct str value)

@@ -20,6 +20,7 @@ struct hdr {
     struct str value; // arena or static; no leading or trailing white space
     uint16_t id;      // enum hdr_id
     bool removed;     // skipped by everything; keeps indexes stable
+    bool wire;        // as parsed, both stand in "name: value\r\n" (HTTP/1); says nothing any more once one of them was replaced
 };
 
 struct headers {
@@ -40,8 +41,21 @@ bool hdr_is_bad_trailer(enum hdr_id id, struct str name);
 // Appends; views must live as long as the arena (use arena_str first otherwise).
 void headers_add(struct headers *h, struct str name, struct str value);
 void headers_add_id(struct headers *h, enum hdr_id id, struct str value);
+void headers_add_slow(struct headers *h, const struct hdr *x); // for headers_add_hdr: when the array is full
+static inline void headers_add_hdr(struct headers *h, const struct hdr *x)
+{
+    if (__builtin_expect(h->count == h->cap, 0)) {
+        headers_add_slow(h, x);
+        return;
+    }
+    h->v[h->count++] = *x;
+    h->bytes += x->name.n + x->value.n;
+}
 // As headers_add with the id already looked up (id == hdr_id_of(name)); for parsers, keeps the name's case.
-void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value);
+static inline void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value)
+{
+    headers_add_hdr(h, &(struct hdr){ .name = name, .value = value, .id = (uint16_t)id });
+}
 // Room for n fields in all. false when the arena's limit is hit.
 bool headers_reserve(struct headers *h, uint32_t n);
 // First match or NULL.
