@@ -2,6 +2,7 @@
 // HTTP/1 writers. A head is sized first and written into one reserved piece; only heads larger than a slice go piecewise.
 #include "lib/http/chars.h"
 #include "lib/http/h1_parser.h"
+#include "lib/http/scan.h"
 #include "lib/http/status.h"
 
 enum { PIECE_MAX = BUF_SLICE_BYTES - (int)sizeof(struct slice), FRAMING_ROOM = 256 };
@@ -38,12 +39,56 @@ static __attribute__((noinline)) void put_slow(struct out *o, const char *p, siz
     out_begin(o, o->b, 1);
 }
 
+static __attribute__((noinline)) void make_room(struct out *o, size_t n)
+{
+    out_end(o);
+    out_begin(o, o->b, n);
+}
+
+// Whether n bytes fit in one piece behind p; n beyond PIECE_MAX never do.
+static inline bool has_room(struct out *o, size_t n)
+{
+    if (__builtin_expect((size_t)(o->end - o->p) >= n, 1)) {
+        return true;
+    }
+    if (n > PIECE_MAX) {
+        return false;
+    }
+    make_room(o, n);
+    return true;
+}
+
+// Most names and values are shorter than a call of memcpy is worth. Pieces overlap at the end.
+static inline void copy(char *to, const char *from, size_t n)
+{
+    if (n >= SCAN_BYTES) {
+        if (__builtin_expect(n > 16 * SCAN_BYTES, 0)) {
+            memcpy(to, from, n);
+            return;
+        }
+        for (size_t i = 0; i + SCAN_BYTES < n; i += SCAN_BYTES) {
+            memcpy(to + i, from + i, SCAN_BYTES);
+        }
+        memcpy(to + n - SCAN_BYTES, from + n - SCAN_BYTES, SCAN_BYTES);
+    } else if (n >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 8, from + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    } else if (n) {
+        to[0] = from[0];
+        to[n / 2] = from[n / 2];
+        to[n - 1] = from[n - 1];
+    }
+}
+
 static inline void put(struct out *o, const char *p, size_t n)
 {
     if (__builtin_expect((size_t)(o->end - o->p) < n, 0)) {
         put_slow(o, p, n);
-    } else if (n) {
-        memcpy(o->p, p, n);
+    } else {
+        copy(o->p, p, n);
         o->p += n;
     }
 }
@@ -51,7 +96,13 @@ static inline void put_str(struct out *o, struct str s)
 {
     put(o, s.p, s.n);
 }
-#define put_lit(o, lit) put((o), (lit), sizeof(lit) - 1)
+// Where room is known to be.
+static inline void put_known(struct out *o, const char *p, size_t n)
+{
+    memcpy(o->p, p, n);
+    o->p += n;
+}
+#define put_lit(o, lit) (has_room((o), sizeof(lit) - 1) ? put_known((o), (lit), sizeof(lit) - 1) : (void)0)
 
 static void put_u64(struct out *o, uint64_t v)
 {
@@ -78,44 +129,74 @@ static __attribute__((noinline)) void put_cleaned(struct out *o, struct str s)
 }
 
 // A byte below 0x20 in eight.
-static inline uint64_t has_control(const char *p)
+static inline uint64_t has_control(uint64_t x)
 {
     const uint64_t ones = 0x0101010101010101ull;
-    uint64_t x;
-    memcpy(&x, p, 8);
     return (x - ones * 0x20) & ~x & (ones * 0x80);
 }
 
-// Text that must stay on its line. Fields from our own parser are clean; those a filter or policy made may not be.
-static void put_text(struct out *o, struct str s)
+// Copies n bytes; true when one of them is below 0x20.
+static inline bool copy_text(char *to, const char *from, size_t n)
 {
-    uint64_t bad = 0;
-    size_t i = 0;
-    for (; i + 8 <= s.n; i += 8) {
-        bad |= has_control(s.p + i);
-    }
-    if (i && i < s.n) {
-        bad |= has_control(s.p + s.n - 8);
-    } else {
-        for (; i < s.n; i++) {
-            bad |= (unsigned char)s.p[i] < 0x20;
+    if (n >= SCAN_BYTES) {
+        scan_v bad = { 0 }, v;
+        for (size_t i = 0; i + SCAN_BYTES < n; i += SCAN_BYTES) {
+            v = scan_load(from + i);
+            bad |= (scan_v)(v <= SCAN_ALL(0x1f));
+            memcpy(to + i, &v, SCAN_BYTES);
         }
+        v = scan_load(from + n - SCAN_BYTES);
+        bad |= (scan_v)(v <= SCAN_ALL(0x1f));
+        memcpy(to + n - SCAN_BYTES, &v, SCAN_BYTES);
+        return scan_bits(bad) != 0;
     }
-    if (__builtin_expect(bad != 0, 0)) { // or only a tab
+    if (n >= 8) {
+        uint64_t a, b;
+        memcpy(&a, from, 8);
+        memcpy(&b, from + n - 8, 8);
+        memcpy(to, &a, 8);
+        memcpy(to + n - 8, &b, 8);
+        return (has_control(a) | has_control(b)) != 0;
+    }
+    bool bad = false;
+    for (size_t i = 0; i < n; i++) {
+        bad |= (unsigned char)from[i] < 0x20;
+        to[i] = from[i];
+    }
+    return bad;
+}
+
+// Text that must stay on its line. Fields from our own parser are clean; those a filter or policy made may not be.
+static inline void put_text(struct out *o, struct str s)
+{
+    if (__builtin_expect(!has_room(o, s.n) || copy_text(o->p, s.p, s.n), 0)) { // it may be only a tab
         put_cleaned(o, s);
     } else {
-        put_str(o, s);
+        o->p += s.n;
     }
+}
+
+static bool is_target(struct str s)
+{
+    size_t i = 0;
+    if (s.n >= SCAN_BYTES) {
+        scan_v bad = scan_v_not_target(scan_load(s.p + s.n - SCAN_BYTES));
+        for (; i + SCAN_BYTES < s.n; i += SCAN_BYTES) {
+            bad |= scan_v_not_target(scan_load(s.p + i));
+        }
+        return scan_bits(bad) == 0;
+    }
+    bool ok = true;
+    for (; i < s.n; i++) {
+        ok &= ch_is(s.p[i], CH_PATH);
+    }
+    return ok;
 }
 
 // Request-line parts: what may not stand there goes out percent-encoded, so that a rewritten path cannot end the line.
 static void put_target(struct out *o, struct str s)
 {
-    bool ok = true;
-    for (size_t i = 0; i < s.n; i++) {
-        ok &= ch_is(s.p[i], CH_PATH);
-    }
-    if (__builtin_expect(ok, 1)) {
+    if (__builtin_expect(is_target(s), 1)) {
         put_str(o, s);
         return;
     }
@@ -165,11 +246,56 @@ static inline void put_name(struct out *o, struct str name, bool proper)
 }
 #define put_own(o, lit) put_name((o), STR(lit), (o)->own_proper)
 
+static inline bool is_own(const struct hdr *x)
+{
+    return x->removed || (x->id == HDR_OTHER ? !is_token(x->name) : x->id < 64 && (own_ids & BIT(x->id)) != 0);
+}
+
+// The field stands in the text it came in as it would be written.
+static inline bool is_whole(const struct hdr *x)
+{
+    return x->wire && x->value.p == x->name.p + x->name.n + 2 && x->value.p[x->value.n] == '\r';
+}
+
+// Fields that came behind one another and go on unchanged are one piece. Returns how many, 0 when v[0] is none.
+static inline uint32_t put_run(struct out *o, const struct hdr *v, uint32_t n)
+{
+    const char *end = v->name.p;
+    uint32_t i = 0;
+    while (i < n && v[i].name.p == end && is_whole(&v[i]) && !v[i].removed && (v[i].id == HDR_OTHER || !is_own(&v[i]))) {
+        end = v[i].value.p + v[i].value.n + 2;
+        i++;
+    }
+    put(o, v->name.p, (size_t)(end - v->name.p));
+    return i;
+}
+
+// There is room for the whole line.
+static inline void put_line(struct out *o, struct str name, struct str value)
+{
+    copy(o->p, name.p, name.n);
+    o->p += name.n;
+    put_known(o, ": ", 2);
+    put_text(o, value);
+    put_lit(o, "\r\n");
+}
+
 static void put_fields(struct out *o, const struct headers *h)
 {
     for (uint32_t i = 0; i < h->count; i++) {
         const struct hdr *x = &h->v[i];
-        if (x->removed || (x->id == HDR_OTHER ? !is_token(x->name) : x->id < 64 && (own_ids & BIT(x->id)) != 0)) {
+        if (x->wire && !o->proper) {
+            uint32_t n = put_run(o, x, h->count - i);
+            if (n) {
+                i += n - 1;
+                continue;
+            }
+        }
+        if (is_own(x)) {
+            continue;
+        }
+        if (!o->proper && has_room(o, x->name.n + x->value.n + 4)) {
+            put_line(o, x->name, x->value);
             continue;
         }
         put_name(o, x->name, o->proper);

@@ -167,9 +167,55 @@ static void chunks(void **state)
     assert_string_equal(text(&b), "0\r\nX-Sum: 1 2\r\n\r\n");
 }
 
+static struct http_request *parsed(struct h1_parser *p, const char *in)
+{
+    struct buf b = { 0 };
+    h1_parser_init(p, true, NULL, &arena);
+    buf_append(&b, in, strlen(in));
+    assert_int_equal(h1_parser_run(p, &b), H1_HEAD);
+    buf_clear(&b);
+    return &p->req;
+}
+
+static void fields_go_on_as_they_came(void **state)
+{
+    (void)state;
+    static const char in[] = "GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nuser-agent: 22\r\nB:  3 \r\nC:\r\nD: \r\nE:5\r\nF:\t6\r\nG: 7\tx\r\n"
+                             "Accept: 8\r\nContent-Length: 0\r\nI: 9\r\n\r\n";
+    struct h1_parser p;
+    struct buf b = { 0 };
+    struct http_request *r = parsed(&p, in);
+    h1_write_request(&b, r, &(struct h1_write_opts){ 0 });
+    assert_string_equal(text(&b), "GET / HTTP/1.1\r\nhost: h\r\nA: 1\r\nuser-agent: 22\r\nB: 3\r\nC: \r\nD: \r\nE: 5\r\nF: 6\r\nG: 7\tx\r\n"
+                                  "Accept: 8\r\nI: 9\r\ncontent-length: 0\r\n\r\n");
+    h1_write_request(&b, r, &(struct h1_write_opts){ .names = H1_NAMES_PROPER });
+    assert_string_equal(text(&b), "GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nUser-Agent: 22\r\nB: 3\r\nC: \r\nD: \r\nE: 5\r\nF: 6\r\nG: 7\tx\r\n"
+                                  "Accept: 8\r\nI: 9\r\nContent-Length: 0\r\n\r\n");
+}
+
+// The text that a field came in is forgotten with the first change.
+static void changed_fields_go_out_changed(void **state)
+{
+    (void)state;
+    struct h1_parser p;
+    struct buf b = { 0 };
+    struct http_request *r = parsed(&p, "GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: 234\r\nC: 5\r\nX-Request-Id: 6\r\nD: 7\r\nE: 8\r\n\r\n");
+    headers_set(&r->headers, STR("a"), STR("new"));
+    headers_get(&r->headers, STR("b"))->value.n = 1; // a prefix of what it was
+    headers_remove(&r->headers, STR("c"));
+    headers_set_id(&r->headers, HDR_X_REQUEST_ID, STR("evil\r\nX: 1"));
+    headers_get(&r->headers, STR("d"))->name = STR("Dd");
+    struct hdr *e = headers_get(&r->headers, STR("e"));
+    e->value = str_n(e->value.p + 1, 0); // empty, in front of the line's end
+    h1_write_request(&b, r, &(struct h1_write_opts){ 0 });
+    assert_string_equal(text(&b), "GET / HTTP/1.1\r\nhost: h\r\nA: new\r\nB: 2\r\nX-Request-Id: evil  X: 1\r\nDd: 7\r\nE: \r\n\r\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(fields_go_on_as_they_came, done),
+        cmocka_unit_test_teardown(changed_fields_go_out_changed, done),
         cmocka_unit_test_teardown(framing_fields_of_the_list_are_left_out, done),
         cmocka_unit_test_teardown(nothing_breaks_out_of_its_line, done),
         cmocka_unit_test_teardown(names_in_the_wanted_case, done),
