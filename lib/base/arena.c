@@ -8,13 +8,7 @@
 #include "lib/base/check.h"
 #include "lib/base/mem.h"
 
-enum { DEFAULT_BLOCK_BYTES = 4096, ALIGN = 16 };
-
-struct arena_block {
-    struct arena_block *next; // owned
-    size_t cap, used;         // bytes of data
-    _Alignas(ALIGN) char data[];
-};
+enum { DEFAULT_BLOCK_BYTES = 4096, ALIGN = ARENA_ALIGN };
 
 struct arena_cleanup { // lives in the arena
     struct arena_cleanup *next;
@@ -72,7 +66,7 @@ static void *alloc_unlimited(struct arena *a, size_t n)
     return alloc_slow(a, n);
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+void *arena_alloc_slow(struct arena *a, size_t n)
 {
     CHECK(n <= SIZE_MAX / 2);
     n = n ? (n + ALIGN - 1) & ~(size_t)(ALIGN - 1) : ALIGN;
@@ -81,12 +75,6 @@ void *arena_alloc(struct arena *a, size_t n)
     }
     a->used_bytes += n;
     return alloc_unlimited(a, n);
-}
-
-void *arena_zalloc(struct arena *a, size_t n)
-{
-    void *p = arena_alloc(a, n);
-    return p && n ? memset(p, 0, n) : p;
 }
 
 struct str arena_str(struct arena *a, struct str s)

@@ -5,7 +5,12 @@
 
 #include "lib/base/str.h"
 
-struct arena_block;
+enum { ARENA_ALIGN = 16 };
+struct arena_block {
+    struct arena_block *next; // owned
+    size_t cap, used;         // bytes of data
+    _Alignas(ARENA_ALIGN) char data[];
+};
 struct arena_cleanup;
 
 // One thread at a time. Zero-initialised is a valid empty arena with default block size.
@@ -23,10 +28,26 @@ void arena_init(struct arena *a, size_t block_bytes, size_t limit_bytes);
 void arena_reset(struct arena *a, bool keep_first);
 // Runs the cleanups and frees everything; the arena is empty and usable again.
 void arena_fini(struct arena *a);
+void *arena_alloc_slow(struct arena *a, size_t n); // for arena_alloc: when the block has no room, or there is a limit
 // 16-byte aligned, uninitialised. NULL only when limit_bytes is set and exceeded; otherwise aborts when out of memory.
-void *arena_alloc(struct arena *a, size_t n);
+static inline void *arena_alloc(struct arena *a, size_t n)
+{
+    struct arena_block *b = a->head;
+    size_t k = n ? (n + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1) : ARENA_ALIGN; // 0 when n is absurd
+    if (__builtin_expect(!b || b->cap - b->used < k || k < n || a->limit_bytes, 0)) {
+        return arena_alloc_slow(a, n);
+    }
+    void *p = b->data + b->used;
+    b->used += k;
+    a->used_bytes += k;
+    return p;
+}
 // As arena_alloc, zeroed.
-void *arena_zalloc(struct arena *a, size_t n);
+static inline void *arena_zalloc(struct arena *a, size_t n)
+{
+    void *p = arena_alloc(a, n);
+    return p && n ? memset(p, 0, n) : p;
+}
 #define arena_new(a, type) ((type *)arena_zalloc((a), sizeof(type)))
 #define arena_array(a, type, count) ((type *)arena_zalloc((a), sizeof(type) * (count)))
 // Copy of s in the arena, NUL-terminated behind its end (so .p is also a C string). NULL view on limit.

@@ -105,7 +105,7 @@ static void chain_free(struct slice *s)
     }
 }
 
-void buf_clear(struct buf *b)
+void buf_clear_slices(struct buf *b)
 {
     chain_free(b->head);
     *b = (struct buf){ 0 };

@@ -37,8 +37,14 @@ static inline struct str buf_front(const struct buf *b)
     return b->head ? str_n(b->head->data + b->head->off, b->head->end - b->head->off) : str_n(NULL, 0);
 }
 
+void buf_clear_slices(struct buf *b); // for buf_clear
 // Frees every slice (back to this thread's cache); the buffer is empty and usable.
-void buf_clear(struct buf *b);
+static inline void buf_clear(struct buf *b)
+{
+    if (b->head) { // otherwise everything is zero
+        buf_clear_slices(b);
+    }
+}
 // Copies n bytes to the end.
 void buf_append(struct buf *b, const void *p, size_t n);
 static inline void buf_append_str(struct buf *b, struct str s)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lib/base/rand.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "lib/base/check.h"
@@ -64,6 +66,25 @@ void rand_bytes(void *p, size_t n)
     }
 }
 
+// The sixteen digits of eight bytes, first byte first.
+static inline void put_hex(const unsigned char *b, char out[16])
+{
+    const uint64_t ones = 0x0101010101010101u;
+    for (int half = 0; half < 2; half++) {
+        uint32_t four;
+        memcpy(&four, b + 4 * half, sizeof(four));
+        uint64_t x = le32toh(four);
+        // Each byte to two, each nibble to a byte: the high one first.
+        x = (x | x << 16) & 0x0000ffff0000ffffu;
+        x = (x | x << 8) & 0x00ff00ff00ff00ffu;
+        x = (x >> 4 & ones * 0x0f & 0x00ff00ff00ff00ffu) | (x & 0x000f000f000f000fu) << 8;
+        uint64_t letters = (x + ones * 6) >> 4 & ones; // of nibbles above 9
+        x += ones * '0' + letters * ('a' - '0' - 10);
+        x = htole64(x);
+        memcpy(out + 8 * half, &x, sizeof(x));
+    }
+}
+
 void rand_uuid(char out[RAND_UUID_MAX])
 {
     // 256 bytes at a time per thread: a request id is made for every request, and one system call each would show.
@@ -77,14 +98,14 @@ void rand_uuid(char out[RAND_UUID_MAX])
     unsigned char *b = pool + left;
     b[6] = (unsigned char)((b[6] & 0x0f) | 0x40); // RFC 9562 §5.4: version 4
     b[8] = (unsigned char)((b[8] & 0x3f) | 0x80); // §4.1: variant 10
-    static const char digits[] = "0123456789abcdef";
-    char *o = out;
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            *o++ = '-';
-        }
-        *o++ = digits[b[i] >> 4];
-        *o++ = digits[b[i] & 15];
-    }
-    *o = '\0';
+    char hex[32];
+    put_hex(b, hex);
+    put_hex(b + 8, hex + 16);
+    memcpy(out, hex, 8);
+    memcpy(out + 9, hex + 8, 4);
+    memcpy(out + 14, hex + 12, 4);
+    memcpy(out + 19, hex + 16, 4);
+    memcpy(out + 24, hex + 20, 12);
+    out[8] = out[13] = out[18] = out[23] = '-';
+    out[36] = '\0';
 }
