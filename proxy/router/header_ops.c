@@ -44,10 +44,15 @@ static void set_one(const struct header_add *a, struct str value, struct headers
     }
 }
 
+static inline bool any(const struct header_ops *ops)
+{
+    return ops->add_count || ops->remove_count;
+}
+
 void header_ops_apply(const struct header_ops *ops, struct headers *h, struct http_request *req, struct router *r,
                       const struct http_response *resp)
 {
-    if (!ops->add_count && !ops->remove_count) {
+    if (!any(ops)) {
         return;
     }
     for (size_t i = 0; i < ops->remove_count; i++) {
@@ -71,6 +76,9 @@ void header_ops_apply(const struct header_ops *ops, struct headers *h, struct ht
 void header_ops_request(struct router *r)
 {
     struct headers *h = &r->req->headers;
+    if (!r->weighted && !any(&r->route->request_ops) && !any(&r->vhost->request_ops) && !any(&r->table->request_ops)) {
+        return;
+    }
     if (r->weighted) {
         header_ops_apply(&r->weighted->request_ops, h, r->req, r, NULL);
     }
@@ -84,6 +92,9 @@ void header_ops_request(struct router *r)
 void header_ops_response(struct router *r, struct http_response *resp)
 {
     struct headers *h = &resp->headers;
+    if (!r->weighted && !any(&r->route->response_ops) && !any(&r->vhost->response_ops) && !any(&r->table->response_ops)) {
+        return;
+    }
     if (r->weighted) {
         header_ops_apply(&r->weighted->response_ops, h, NULL, r, resp);
     }
