@@ -6,10 +6,14 @@
 #include "proxy/upstream/cluster.h"
 
 struct lb;
+struct pool;
+
+enum { RECENT_CLUSTERS = 64, RECENT_POOLS = 8 }; // powers of two
 
 struct upstream { // SLOT_UPSTREAM
     struct worker *worker;
     struct map clusters;   // name → struct cluster_worker *, those in use
+    struct cluster_worker *recent[RECENT_CLUSTERS]; // by a part of the name; NULL or in clusters
     struct list dead;      // cluster_priv.link: gone from the configuration, still in use
     struct timer sweep;
     struct loop_hook hook; // looks whether hosts have failed
@@ -37,6 +41,7 @@ struct cluster_priv {
     uint64_t orig_cleaned_ms;
     uint32_t rq_batch[2];  // attempts by priority that cluster_shared.window does not know of yet
     struct list draining;  // struct pool: not for new requests
+    struct pool *recent[RECENT_POOLS]; // of cw->pools, by host; NULL or in the map
     struct list tcp;       // struct tcp_connect: connections of pool_tcp.c
 };
 static inline struct cluster_priv *cluster_priv(const struct cluster_worker *cw)

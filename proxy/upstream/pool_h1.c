@@ -92,9 +92,22 @@ static void pool_uncount(struct pool *p)
     }
 }
 
+static struct pool **recent_place(const struct cluster_worker *cw, const struct host *h)
+{
+    return &cluster_priv(cw)->recent[((uintptr_t)h >> 6 ^ (uintptr_t)h >> 12) & (RECENT_POOLS - 1)];
+}
+
+// p leaves the map.
+static void forget_recent(const struct pool *p)
+{
+    struct pool **recent = recent_place(p->cw, p->key.host);
+    *recent = *recent == p ? NULL : *recent;
+}
+
 static void pool_free(struct pool *p)
 {
     timer_cancel(&p->timer);
+    forget_recent(p);
     pool_uncount(p);
     if (p->draining) {
         list_del(&p->link);
@@ -515,9 +528,13 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
     if (all.n) {
         key.client = hash_content(all.p, all.n);
     }
-    struct pool *p = map_get(&cw->pools, str_n(&key, sizeof(key)));
-    if (!p && pool_take_place(cw, k, o->priority)) {
-        p = pool_new(cw, k, &key, o, str_n(all.p, preface));
+    struct pool **recent = recent_place(cw, k->host), *p = *recent;
+    if (!p || memcmp(&p->key, &key, sizeof(key)) != 0) {
+        p = map_get(&cw->pools, str_n(&key, sizeof(key)));
+        if (!p && pool_take_place(cw, k, o->priority)) {
+            p = pool_new(cw, k, &key, o, str_n(all.p, preface));
+        }
+        *recent = p;
     }
     buf_clear(&who);
     return p;
@@ -589,6 +606,7 @@ void pool_http_cancel(struct pool_request *r)
 
 static void pool_drain(struct pool *p)
 {
+    forget_recent(p);
     map_del(&p->cw->pools, str_n(&p->key, sizeof(p->key)));
     p->draining = true;
     pool_uncount(p);
