@@ -67,6 +67,10 @@ static bool send_key_update(struct tls_conn *t)
 
 enum io tls_own_write(struct tls_conn *t, struct buf *out)
 {
+    if (t->owe_update && out->len && t->left.len == 0 && t->raw_err == 0 && !t->sent_close) {
+        t->owe_update = false;
+        (void)send_key_update(t);
+    }
     while (out->len && t->left.len == 0 && t->raw_err == 0 && !t->sent_close) {
         struct iovec iov[BUF_IOV_MAX];
         int n = buf_iov(out, iov, BUF_IOV_MAX);
@@ -141,7 +145,10 @@ static enum io take_key_update(struct tls_conn *t, uint8_t wanted, bool last)
     if (wanted > 1) {
         return refuse(t, ALERT_ILLEGAL_PARAMETER, "peer sent a broken key update");
     }
-    if (!record13_rekey_in(&t->rec) || (wanted && !t->sent_close && !send_key_update(t))) {
+    // One answer is enough for all that ask before our next data (§4.6.3). A peer that asks and never reads must not make us queue them.
+    bool blocked = t->left.len > 0;
+    t->owe_update |= wanted && blocked;
+    if (!record13_rekey_in(&t->rec) || (wanted && !blocked && !t->sent_close && !send_key_update(t))) {
         return refuse(t, RECORD13_INTERNAL, "changing keys failed");
     }
     return IO_OK;

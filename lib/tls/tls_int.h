@@ -66,6 +66,7 @@ struct tls_conn {
     bool done;                      // handshake finished
     bool own;                       // records are ours
     bool sent_close, got_close;     // close_notify, when own
+    bool owe_update;                // the peer asked for new keys while the kernel took nothing: our KeyUpdate goes ahead of the next data
     bool got_ticket;                // a session ticket came during this call
     bool more;                      // unopened or undelivered bytes may wait inside
 };

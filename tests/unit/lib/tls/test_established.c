@@ -262,6 +262,25 @@ static void test_key_updates(void **st)
     }
 }
 
+static void test_key_updates_that_nobody_reads(void **st)
+{
+    (void)st;
+    struct peer p;
+    peer_init(&p, false, NULL, NULL);
+    handshake(&p);
+    p.dummy.room = 0; // the kernel takes nothing from us
+    for (int i = 0; i < 500; i++) {
+        assert_int_equal(SSL_key_update(p.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        from_peer(&p, 1);
+    }
+    assert_in_range(conn_of(&p)->left.len, 1, 100);
+    p.dummy.room = SIZE_MAX;
+    to_peer(&p, 1000); // behind the answers
+    to_peer(&p, 1000);
+    from_peer(&p, 1000);
+    peer_fini(&p);
+}
+
 static void test_we_change_keys_in_time(void **st)
 {
     (void)st;
@@ -578,6 +597,7 @@ int main(void)
         cmocka_unit_test(test_all_suites_both_roles),
         cmocka_unit_test(test_byte_by_byte),
         cmocka_unit_test(test_key_updates),
+        cmocka_unit_test(test_key_updates_that_nobody_reads),
         cmocka_unit_test(test_we_change_keys_in_time),
         cmocka_unit_test(test_too_many_key_updates),
         cmocka_unit_test(test_padding_and_empty_records),
