@@ -169,7 +169,7 @@ static void submit(struct h2 *h, struct h2_stream *x, const struct http_request 
     h2_head_sent(h, x, bodiless);
 }
 
-// RFC 8441 §3: only a server that offers extended CONNECT may be asked to upgrade.
+// RFC 8441 §3: only a server that offers extended CONNECT may be asked to upgrade. The request's own method is lost, as with Envoy.
 static void submit_upgrade(struct h2 *h, struct h2_stream *x, const struct http_request *r)
 {
     if (nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1) {
@@ -206,7 +206,12 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
         return;
     }
     bool connect = str_is(r->method, "CONNECT"), upgrade = r->upgrade.n > 0;
-    bool sayable = upgrade ? str_is(r->method, "GET") && r->end_stream : connect ? r->end_stream : true;
+    if (upgrade && !connect && !r->end_stream) { // bytes behind the head are the tunnel's (RFC 8441 §5): there is no place for a body
+        x->unsayable = true;
+        h2_dirty(h, x);
+        return;
+    }
+    bool sayable = !connect || (r->end_stream && !upgrade);
     if (r->headers.truncated || (!connect && r->path.n == 0) || !sayable) {
         h2_stream_reset(s, CODEC_RESET_LOCAL);
         return;

@@ -279,6 +279,13 @@ static void service(struct h2 *h, struct h2_stream *x)
         finish(h, x);
         return;
     }
+    if (x->unsayable) {
+        h2_tell_reset(x, CODEC_RESET_PROTOCOL, "http2.upgrade_with_body");
+        if (!h->c.freed) {
+            finish(h, x);
+        }
+        return;
+    }
     bool clean = x->closed && x->close_code == NGHTTP2_NO_ERROR;
     if (h->server && clean && x->end_sent && (!each_ends(x) || x->s.remote_done)) {
         finish(h, x);

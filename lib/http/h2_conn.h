@@ -65,6 +65,7 @@ struct h2_stream {
     bool rst_heard;              // by the peer's RST_STREAM
     bool end_sent, end_queued;
     bool connect;                // CONNECT: the frames behind the head are no message; they wait until the other side has switched
+    bool unsayable;              // client: HTTP/2 has no way to say the request; told when the owner's call has returned
     bool tunnel;                 // it has: raw bytes both ways until both sides ended
     bool given_up;               // codec_stream_reset
     bool above_high, deferred, told;

@@ -114,6 +114,44 @@ def test_limits_of_a_tunnel(proxy, backend, down, up_h2, limit):
     c.close()
 
 
+@pytest.mark.parametrize("up_h2", [False, True])
+def test_upgrade_of_a_post(proxy, backend, up_h2):
+    """Other methods than GET upgrade, too (SPDY to kube-apiserver, Docker's attach), with a body over HTTP/1.1 only."""
+    port = free_port()
+
+    def h1(c, b):
+        b.seen.append(read_message(c.makefile("rb")))
+        c.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
+        echo(c, b)
+
+    def h2(w, b):
+        n = next_request(w, set())
+        b.seen.append(dict(w.streams[n]["headers"][0]))
+        w.headers(n, [(":status", "200")], end=False)
+        w.data(n, w.got(n, 5))
+        w.until(lambda: False, WAIT)
+    b = backend(server(h2, {8: 1}) if up_h2 else h1)
+    proxy([listener(port, hcm([route("a")], upgrade_configs=[{"upgrade_type": "tcp"}]))], [cluster("a", [b.port], **(H2_OPTIONS if up_h2 else {}))])
+    for body in (b"", b"{}"):
+        with connect(port, WAIT) as s:
+            f = s.makefile("rb")
+            s.sendall(f"POST /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            status = int(f.readline().split()[1])
+            if up_h2 and body:
+                assert status == 502
+                continue
+            assert status == 101
+            while f.readline() not in (b"\r\n", b""):
+                pass
+            s.sendall(b"hello")
+            assert f.read(5) == b"hello"
+            seen = b.seen.pop()
+            if up_h2:
+                assert seen[":method"] == "CONNECT" and seen[":protocol"] == "tcp" and "content-length" not in seen
+            else:
+                assert seen[0] == "POST /x HTTP/1.1" and seen[2] == body
+
+
 # --- ConnectConfig ---
 
 def connect_listener(port, config, match=None):
