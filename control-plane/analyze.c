@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control-plane/analyze.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "control-plane/analyze_int.h"
+#include "control-plane/validate.h"
 #include "lib/base/check.h"
 
 const char *cp_level_name(enum cp_level l)
@@ -82,6 +84,16 @@ const struct an_host *an_find_host(struct analysis *x, struct str host, struct s
     return h;
 }
 
+bool an_covers_host(struct analysis *x, struct str host, struct str ns)
+{
+    for (size_t i = 0; i < x->host_count && str_starts(host, STR("*")); i++) {
+        if (cp_host_covers(host, x->hosts[i].name) && cp_exported(&x->hosts[i].o->export, x->hosts[i].o->ns, ns)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_ref(struct analysis *x, struct map *m, struct an_ref **wild, struct str host, const struct an_object *o)
 {
     struct an_ref *r = arena_new(x->a, struct an_ref), *head = map_get(m, host);
@@ -115,25 +127,45 @@ static void index_objects(struct analysis *x)
 static void take_export(struct analysis *x, struct an_object *o)
 {
     const struct json *list = json_get(o->spec, "exportTo");
-    o->export.v = arena_array(x->a, struct str, (list ? list->count : 0) + 1);
+    struct str note = str_is(o->kind, "Service") ? json_str(json_get(json_get(o->doc, "metadata"), "annotations"), "networking.istio.io/exportTo")
+                                                 : str_n(NULL, 0);
+    size_t room = list ? list->count : 0;
+    for (size_t i = 0; i < note.n; i++) {
+        room += note.p[i] == ',';
+    }
+    o->export.v = arena_array(x->a, struct str, room + 1);
+    while (note.n) {
+        o->export.v[o->export.n++] = str_trim(str_split(&note, ','));
+    }
     for (const struct json *n = list && list->type == JSON_ARRAY ? list->first : NULL; n; n = n->next) {
         o->export.v[o->export.n++] = n->text;
     }
 }
 
-// What a kind of ours says wrongly. Fields that are Istio's and only remora-control does not have are no mistakes.
+struct complaints {
+    struct analysis *x;
+    const struct an_object *o;
+    size_t errors;
+};
+
+static void take_complaint(void *arg, bool warning, const struct json *at, struct str text)
+{
+    struct complaints *c = arg;
+    c->errors += !warning;
+    an_report(c->x, warning ? CP_WARNING : CP_ERROR, warning ? "IST0133" : "IST0106", c->o, at, "%s%.*s", warning ? "" : "not valid: ", STR_FMT(text));
+}
+
+// Istio's verdict, and what remora-control alone does not take: fields of Istio's are no mistakes.
 static void check_schema(struct analysis *x, const struct an_object *o)
 {
-    static const char *const beyond[] = { "tunnel: unknown", "zoneAwareLbSetting: unknown", "not supported", "exponentialDelay: unknown",
-                                          "http2Error: unknown", "sourceSubnet: unknown", "consecutiveErrors: unknown", "network: unknown" };
+    static const char *const beyond[] = { "tunnel: unknown", "zoneAwareLbSetting: unknown", "exponentialDelay: unknown", "http2Error: unknown",
+                                          "sourceSubnet: unknown", "consecutiveErrors: unknown", "network: unknown" };
     struct err err = { 0 };
-    if (!cp_check_document(o->doc, o->file, &err)) {
-        return;
-    }
+    bool refused = cp_check_document(o->doc, o->file, &err) != 0;
     // "FILE:LINE: what" with the place taken off
     struct str rest = str_c(err.msg), file = str_c(o->file);
     struct json at = { .line = o->doc->line };
-    if (str_starts(rest, file)) {
+    if (refused && str_starts(rest, file)) {
         uint64_t line;
         rest = str_skip(rest, file.n + 1);
         if (str_to_u64(str_split(&rest, ':'), 1 << 30, &line)) {
@@ -141,13 +173,19 @@ static void check_schema(struct analysis *x, const struct an_object *o)
         }
         rest = str_trim(rest);
     }
+    bool typo = err.code == -EPROTOTYPE;
     for (size_t i = 0; i < array_len(beyond); i++) {
-        if (str_find_str(rest, str_c(beyond[i])) >= 0) {
-            an_report(x, CP_INFO, "REM0001", o, &at, "remora-control does not have this: %.*s", STR_FMT(rest));
-            return;
-        }
+        typo &= str_find_str(rest, str_c(beyond[i])) < 0;
     }
-    an_report(x, CP_ERROR, "IST0106", o, &at, "not valid: %.*s", STR_FMT(rest));
+    if (typo) {
+        an_report(x, CP_ERROR, "IST0106", o, &at, "not valid: %.*s", STR_FMT(rest));
+        return;
+    }
+    struct complaints c = { .x = x, .o = o };
+    cp_validate(&(struct cp_validator){ .a = x->a, .ns = o->ns, .say = take_complaint, .arg = &c }, o->doc);
+    if (refused && !c.errors) {
+        an_report(x, CP_INFO, "REM0001", o, &at, "remora-control does not take this: %.*s", STR_FMT(rest));
+    }
 }
 
 static void take_hosts(struct analysis *x, const struct an_object *o)

@@ -45,6 +45,11 @@ const struct an_object *an_next(const struct analysis *x, const char *kind, size
 // A host name as the object's namespace means it.
 struct str an_full(struct analysis *x, struct str host, struct str ns);
 const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns);
+// host is a wildcard for a known one.
+bool an_covers_host(struct analysis *x, struct str host, struct str ns);
+// Conditions on claims of tokens: pods of the gateway that check no tokens.
+void an_claims(struct analysis *x, const struct an_object *o);
+const struct an_object *an_find_gateway(struct analysis *x, struct str name, struct str ns);
 
 void an_virtual_services(struct analysis *x);
 void an_conflicting_hosts(struct analysis *x);

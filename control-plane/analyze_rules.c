@@ -50,11 +50,17 @@ static bool selects(const struct json *want, const struct json *have)
     return true;
 }
 
-// Some endpoint or workload of the service carries the subset's labels.
+// Some endpoint or workload of the service, or as in Istio any pod among the files, carries the subset's labels.
 static bool selects_any(struct analysis *x, const struct an_host *h, const struct json *labels)
 {
     const struct json *selector = json_get(json_get(h->o->spec, "workloadSelector"), "labels");
     const struct an_object *w;
+    for (size_t i = 0; (w = an_next(x, "Pod", &i));) {
+        const struct json *have = json_path(w->doc, "metadata.labels");
+        if (selects(labels, have) && selects(selector, have)) {
+            return true;
+        }
+    }
     for (const struct json *e = first(h->o->spec, "endpoints"); e; e = e->next) {
         if (selects(labels, json_get(e, "labels"))) {
             return true;
@@ -73,11 +79,13 @@ static void check_subsets(struct analysis *x, const struct an_object *o)
 {
     struct str host = json_str(o->spec, "host");
     const struct an_host *h = an_find_host(x, host, o->ns);
-    if (!h && !str_starts(host, STR("*"))) {
+    if (!h && !an_covers_host(x, host, o->ns)) {
         an_report(x, CP_WARNING, "IST0174", o, json_get(o->spec, "host"), "host \"%.*s\" is no known service", STR_FMT(host));
     }
-    // What a Service selects is not in the files.
-    for (const struct json *s = h && str_is(h->o->kind, "ServiceEntry") ? first(o->spec, "subsets") : NULL; s; s = s->next) {
+    // What a Service selects is not in the files when there are no pods.
+    size_t pods = 0;
+    bool known = h && (str_is(h->o->kind, "ServiceEntry") || an_next(x, "Pod", &pods));
+    for (const struct json *s = known ? first(o->spec, "subsets") : NULL; s; s = s->next) {
         if (!selects_any(x, h, json_get(s, "labels"))) {
             an_report(x, CP_ERROR, "IST0173", o, s, "subset \"%.*s\" selects no workload of %.*s", STR_FMT(json_str(s, "name")), STR_FMT(host));
         }
@@ -107,13 +115,13 @@ static struct str protocol_of(struct analysis *x, const struct json *port)
 
 static void check_addresses(struct analysis *x, const struct an_object *o)
 {
-    if (json_get(o->spec, "addresses") || json_get(json_get(o->doc, "status"), "addresses")) {
+    if (first(o->spec, "addresses") || first(json_get(o->doc, "status"), "addresses")) {
         return;
     }
     for (const struct json *p = first(o->spec, "ports"); p; p = p->next) {
         struct str protocol = protocol_of(x, p);
         if (!protocol.n || str_is(protocol, "TCP")) {
-            an_report(x, CP_WARNING, "IST0134", o, p, "a TCP port needs addresses: nothing else tells its connections apart");
+            an_report(x, CP_WARNING, "IST0134", o, json_get(p, "name") ? json_get(p, "name") : p, "a TCP port needs addresses: nothing else tells its connections apart");
         }
     }
 }
@@ -152,11 +160,23 @@ static void check_protocols(struct analysis *x, const struct an_host *h)
     }
 }
 
+// What a control plane wrote into the object's status.
+static void check_conditions(struct analysis *x, const struct an_object *o)
+{
+    for (const struct json *c = first(json_get(o->doc, "status"), "conditions"); c; c = c->next) {
+        if (str_is(json_str(c, "type"), "istio.io/WaypointBound") && str_is(json_str(c, "status"), "False")) {
+            an_report(x, CP_WARNING, "IST0171", o, c, "its status says that %.*s is false: %.*s, %.*s", STR_FMT(json_str(c, "type")),
+                      STR_FMT(json_str(c, "reason")), STR_FMT(json_str(c, "message")));
+        }
+    }
+}
+
 void an_service_entries(struct analysis *x)
 {
     const struct an_object *o;
     for (size_t i = 0; (o = an_next(x, "ServiceEntry", &i));) {
         check_addresses(x, o);
+        check_conditions(x, o);
     }
     for (size_t i = 0; i < x->host_count; i++) {
         if (str_is(x->hosts[i].o->kind, "ServiceEntry")) {

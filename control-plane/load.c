@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "control-plane/load_int.h"
+#include "control-plane/validate.h"
 #include "lib/base/check.h"
 #include "lib/base/file.h"
 #include "lib/base/mem.h"
@@ -55,6 +56,23 @@ static int check_unique(struct loader *l, const struct json *doc)
                                 STR_FMT(l->meta.ns), other->file, other->line);
 }
 
+// The first thing that istiod would refuse the object for.
+static void take_complaint(void *arg, bool warning, const struct json *at, struct str text)
+{
+    struct loader *l = arg;
+    if (!warning && !l->err->code) {
+        err_set(l->err, -EINVAL, "%s:%d: %.*s", l->file, at ? at->line : l->meta.line, STR_FMT(text));
+    }
+}
+
+static int validate(struct loader *l, const struct json *doc)
+{
+    struct cp_validator v = { .a = l->a, .ns = l->meta.ns, .say = take_complaint, .arg = l };
+    l->err->code = 0;
+    cp_validate(&v, doc);
+    return l->err->code;
+}
+
 static int load_document(struct loader *l, const struct json *doc)
 {
     struct str kind = { 0 }, api = { 0 };
@@ -79,7 +97,7 @@ static int load_document(struct loader *l, const struct json *doc)
         if (check_unique(l, doc)) {
             return -EINVAL;
         }
-        return kinds[i].load(l, spec && spec->type != JSON_NULL ? spec : &no_spec);
+        return kinds[i].load(l, spec && spec->type != JSON_NULL ? spec : &no_spec) ? -EINVAL : validate(l, doc);
     }
     return ld_fail(l, json_get(doc, "kind") ? json_get(doc, "kind") : doc,
                 "unknown kind \"%.*s\"; known: ServiceEntry, WorkloadEntry, VirtualService, DestinationRule, PeerAuthentication", STR_FMT(kind));

@@ -9,23 +9,40 @@
 #include "control-plane/load_int.h"
 #include "lib/base/check.h"
 
-int ld_fail(struct loader *l, const struct json *n, const char *fmt, ...)
+static int fail(struct loader *l, int code, const struct json *n, const char *fmt, va_list ap)
 {
     char text[ERR_MSG_MAX / 2];
+    vsnprintf(text, sizeof(text), fmt, ap);
+    if (n && n->key.n) {
+        err_set(l->err, code, "%s:%d: %.*s: %s", l->file, n->line, STR_FMT(n->key), text);
+    } else {
+        err_set(l->err, code, "%s:%d: %s", l->file, n ? n->line : 0, text);
+    }
+    return -EINVAL;
+}
+
+int ld_fail(struct loader *l, const struct json *n, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    fail(l, -EINVAL, n, fmt, ap);
     va_end(ap);
-    if (n && n->key.n) {
-        return err_set(l->err, -EINVAL, "%s:%d: %.*s: %s", l->file, n->line, STR_FMT(n->key), text);
-    }
-    return err_set(l->err, -EINVAL, "%s:%d: %s", l->file, n ? n->line : 0, text);
+    return -EINVAL;
+}
+
+int ld_mistyped(struct loader *l, const struct json *n, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fail(l, -EPROTOTYPE, n, fmt, ap);
+    va_end(ap);
+    return -EINVAL;
 }
 
 int ld_members(struct loader *l, const struct json *n, const char *known)
 {
     if (n->type != JSON_OBJECT) {
-        return ld_fail(l, n, "must be an object");
+        return ld_mistyped(l, n, "must be an object");
     }
     for (const struct json *m = n->first; m; m = m->next) {
         struct str rest = str_c(known);
@@ -34,7 +51,7 @@ int ld_members(struct loader *l, const struct json *n, const char *known)
             found = str_eq(str_split(&rest, ' '), m->key);
         }
         if (!found) {
-            return ld_fail(l, m, "unknown or unsupported field; known here: %s", known);
+            return ld_mistyped(l, m, "unknown or unsupported field; known here: %s", known);
         }
     }
     return 0;
@@ -47,14 +64,23 @@ int ld_str(struct loader *l, const struct json *n, const char *key, struct str *
         return 0;
     }
     if (m->type != JSON_STRING && !(m->plain && (m->type == JSON_NUMBER || m->type == JSON_BOOL))) {
-        return ld_fail(l, m, "must be text");
+        return ld_mistyped(l, m, "must be text");
     }
     *ret = arena_str(l->a, m->text);
     return 0;
 }
 
+static bool is_integer(struct str s)
+{
+    uint64_t x;
+    return str_to_u64(str_starts(s, STR("-")) ? str_skip(s, 1) : s, UINT64_MAX, &x);
+}
+
 static int num_of(struct loader *l, const struct json *m, uint64_t max, uint64_t *ret)
 {
+    if (!is_integer(m->text)) {
+        return ld_mistyped(l, m, "must be a number from 0 to %llu", (unsigned long long)max);
+    }
     if (!str_to_u64(m->text, max, ret)) {
         return ld_fail(l, m, "must be a number from 0 to %llu", (unsigned long long)max);
     }
@@ -92,7 +118,7 @@ int ld_bool(struct loader *l, const struct json *n, const char *key, bool *ret)
         return 0;
     }
     if (m->type != JSON_BOOL) {
-        return ld_fail(l, m, "must be true or false");
+        return ld_mistyped(l, m, "must be true or false");
     }
     *ret = m->boolean;
     return 0;
@@ -115,7 +141,7 @@ static bool take_number(struct str *rest, double *ret)
 }
 
 // Go's durations: numbers with units, one after the other, without a sign.
-static bool parse_duration(struct str s, double *ret)
+bool ld_parse_duration(struct str s, double *ret)
 {
     static const struct {
         const char *unit;
@@ -151,8 +177,8 @@ int ld_duration(struct loader *l, const struct json *n, const char *key, struct 
     if (!json_get(n, key) || json_get(n, key)->type == JSON_NULL) {
         return 0;
     }
-    if (!s.n || !parse_duration(s, &v)) {
-        return ld_fail(l, json_get(n, key), "\"%.*s\" is not a duration such as 10s, 500ms or 1m", STR_FMT(s));
+    if (!s.n || !ld_parse_duration(s, &v)) {
+        return ld_mistyped(l, json_get(n, key), "\"%.*s\" is not a duration such as 10s, 500ms or 1m", STR_FMT(s));
     }
     *ret = arena_printf(l->a, "%.6fs", v);
     return 0;
@@ -205,7 +231,7 @@ int ld_word(struct loader *l, const struct json *n, const char *key, const char 
             return 0;
         }
     }
-    return ld_fail(l, json_get(n, key), "\"%.*s\" is not one of: %s", STR_FMT(s), words);
+    return ld_mistyped(l, json_get(n, key), "\"%.*s\" is not one of: %s", STR_FMT(s), words);
 }
 
 int ld_export(struct loader *l, const struct json *n, struct cp_export *ret)
@@ -229,7 +255,7 @@ static int member(struct loader *l, const struct json *n, const char *key, enum 
         return 0;
     }
     if (m->type != type) {
-        return ld_fail(l, m, "must be %s", what);
+        return ld_mistyped(l, m, "must be %s", what);
     }
     *ret = m;
     return 0;
@@ -252,12 +278,12 @@ int ld_strs(struct loader *l, const struct json *n, const char *key, struct str 
         return 0;
     }
     if (m->type != JSON_ARRAY) {
-        return ld_fail(l, m, "must be a list");
+        return ld_mistyped(l, m, "must be a list");
     }
     *ret = arena_array(l->a, struct str, m->count + 1);
     for (const struct json *x = m->first; x; x = x->next) {
         if (x->type != JSON_STRING && !x->plain) {
-            return ld_fail(l, m, "must hold text");
+            return ld_mistyped(l, m, "must hold text");
         }
         (*ret)[(*ret_n)++] = arena_str(l->a, x->text);
     }
@@ -271,12 +297,12 @@ int ld_labels(struct loader *l, const struct json *n, const char *key, struct cp
         return 0;
     }
     if (m->type != JSON_OBJECT) {
-        return ld_fail(l, m, "must be an object of texts");
+        return ld_mistyped(l, m, "must be an object of texts");
     }
     ret->v = arena_array(l->a, struct cp_label, m->count + 1);
     for (const struct json *x = m->first; x; x = x->next) {
         if (x->type == JSON_OBJECT || x->type == JSON_ARRAY || x->type == JSON_NULL) {
-            return ld_fail(l, x, "must be text");
+            return ld_mistyped(l, x, "must be text");
         }
         ret->v[ret->n++] = (struct cp_label){ arena_str(l->a, x->key), arena_str(l->a, x->text) };
     }

@@ -23,6 +23,9 @@ struct loader {
 
 // Sets l->err to "FILE:LINE: key: text" (n may be NULL) and returns -EINVAL.
 __attribute__((format(printf, 3, 4))) int ld_fail(struct loader *l, const struct json *n, const char *fmt, ...);
+// The same for what no proto of Istio's could hold, an unknown field or a wrong type: the error's code is -EPROTOTYPE, to be told from what
+// only this program does not take.
+__attribute__((format(printf, 3, 4))) int ld_mistyped(struct loader *l, const struct json *n, const char *fmt, ...);
 // n must be an object with no other members than the space-separated names in known.
 int ld_members(struct loader *l, const struct json *n, const char *known);
 // Members of n by key: *ret stays as it is when there is none. Texts are copied into the arena.
@@ -33,6 +36,7 @@ int ld_bool(struct loader *l, const struct json *n, const char *key, bool *ret);
 int ld_strs(struct loader *l, const struct json *n, const char *key, struct str **ret, size_t *ret_n);
 int ld_labels(struct loader *l, const struct json *n, const char *key, struct cp_labels *ret);
 // "10s", "500ms", "1m", "1h30m" become seconds for protobuf's JSON: "0.500000s".
+bool ld_parse_duration(struct str s, double *ret_seconds);
 int ld_duration(struct loader *l, const struct json *n, const char *key, struct str *ret);
 // A number with decimals, min to max. *ret_there (may be NULL) says whether the member is there.
 int ld_number(struct loader *l, const struct json *n, const char *key, double min, double max, double *ret, bool *ret_there);

@@ -82,6 +82,11 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 		python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_iptables.py
 .PHONY: interop-init
 
+interop-analyze: ## the real istioctl and Istio's analyzers over the cases of remoractl analyze (Go module istio.io/istio)
+	@tools/install-deps build test
+	@REMORA_ISTIO="$(abspath $(B))/interop/istio" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_analyze.py
+.PHONY: interop-analyze
+
 interop-clients: ## curl, nghttp, h2load, Python, Node and Go as clients, over plain text and TLS
 	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"
 	@$(SUBMAKE) programs

@@ -272,11 +272,11 @@ def test_shapes_are_istiods():
 
 def test_analyze_finds_what_istioctl_finds():
     """tests/golden/analyze/istioctl.tsv is what `istioctl analyze --use-kube=false` of 2026-08-27 said about each file alone. It needs a cluster
-    for what is about services and workloads (the second set), and says one thing twice (IST0133 and IST0134)."""
+    for what is about services and workloads (the second set)."""
     folder = ROOT / "tests/golden/analyze"
     theirs = {tuple(line.split("\t")) for line in (folder / "istioctl.tsv").read_text().splitlines()}
     ours = {(pathlib.Path(m[4]).name, m[1], m[2], m[3]) for line in (folder / "expected.txt").read_text().splitlines()
             for m in [re.match(r"(\w+) \[(\w+)\] \((\w+ \S+) (\S+):\d+\)", line)]}
-    assert {x for x in theirs - ours if x[2] != "IST0133"} == set()
+    assert theirs - ours == set()
     assert {x[2] for x in ours - theirs} <= {"IST0112", "IST0140", "IST0173", "IST0174", "REM0001"}
-    assert len(theirs & ours) == 14
+    assert len(theirs) == 15

@@ -166,7 +166,7 @@ static void values_cannot_break_out_of_their_quotes(void **state)
     (void)state;
     struct cp_config *c = load_mesh("---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: z}\n"
                                     "spec: {hosts: [redis], http: [{match: [{headers: {a: {exact: 'x\"}}], evil: {\\'}}}], route: "
-                                    "[{destination: {host: reviews}}], headers: {request: {set: {k: '\", b: \"%'}}}}]}\n");
+                                    "[{destination: {host: reviews}}], headers: {request: {set: {k: '\", b: \"%%'}}}}]}\n");
     struct cp_set *s = compile(c, "10.7.0.99");
     cp_set_unref(s);
     cp_config_free(c);
@@ -177,7 +177,7 @@ static void domains_are_told_apart(void **state)
 {
     (void)state;
     struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: t}\n"
-                                    "spec: {hosts: [reviews], addresses: [240.240.0.10], ports: [{number: 9080, protocol: HTTP}]}\n");
+                                    "spec: {hosts: [reviews], addresses: [240.240.0.10], ports: [{number: 9080, name: p9080, protocol: HTTP}]}\n");
     struct cp_set *s = compile(c, "10.7.0.99");
     char *text = text_of(s, CP_RDS, "9080");
     for (size_t i = 0; i < 2; i++) {
@@ -196,7 +196,7 @@ static void odd_text_stays_text(void **state)
 {
     (void)state;
     struct cp_config *c = load_mesh("---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: odd}\nspec: {hosts: [redis], http: ["
-                                    "{name: \"a}, {b: \\\"c\\\\\", headers: {request: {set: {\"x: y\": \"}]#\\n'\"}}}, "
+                                    "{name: \"a}, {b: \\\"c\\\\\", headers: {request: {set: {\"x: y\": \"}]#'\"}}}, "
                                     "match: [{uri: {exact: \"/}'\\\"\"}}], route: [{destination: {host: redis}}]}]}\n"
                                     "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: r9}\nspec: {address: 10.7.0.19, "
                                     "locality: \"a: b/}c/'d\", labels: {app: reviews, version: \"v}, x: y\"}}\n");
@@ -212,7 +212,7 @@ static void ipv6_nodes_listen_on_ipv6(void **state)
     (void)state;
     struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: six}\n"
                                     "spec: {hosts: [six.example], addresses: [\"fd00::10\"], resolution: STATIC, endpoints: [{address: \"fd00::2\"}], "
-                                    "ports: [{number: 80, protocol: HTTP}, {number: 81, protocol: TCP}]}\n");
+                                    "ports: [{number: 80, name: p80, protocol: HTTP}, {number: 81, name: p81, protocol: TCP}]}\n");
     struct cp_set *s = compile(c, "fd00::2");
     has(s, CP_LDS, "virtualOutbound", "\"address\":\"::\"", true);
     has(s, CP_LDS, "virtualInbound", "\"address\":\"::\"", true);
@@ -245,7 +245,7 @@ static void the_closest_and_oldest_virtual_service_wins(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char more[2048];
         snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
-                                     "spec: {hosts: [plain.x.svc.cluster.local], ports: [{number: 7777, protocol: HTTP}]}\n%s", cases[i].yaml);
+                                     "spec: {hosts: [plain.x.svc.cluster.local], ports: [{number: 7777, name: p7777, protocol: HTTP}]}\n%s", cases[i].yaml);
         struct cp_config *c = load_mesh(more);
         struct cp_set *s = compile(c, "10.7.0.99");
         char want[64];
@@ -279,7 +279,7 @@ static void the_nearest_destination_rule_wins(void **state)
         static struct cp_label me = { STR_INIT("app"), STR_INIT("me") };
         char more[2048];
         snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
-                                     "spec: {hosts: [plain.x.svc.cluster.local], resolution: STATIC, ports: [{number: 7777, protocol: HTTP}]}\n%s", cases[i].yaml);
+                                     "spec: {hosts: [plain.x.svc.cluster.local], resolution: STATIC, ports: [{number: 7777, name: p7777, protocol: HTTP}]}\n%s", cases[i].yaml);
         struct cp_config *c = load_mesh(more);
         struct cp_node n = mesh_node("10.7.0.99");
         struct cp_set *s = NULL;
@@ -302,7 +302,7 @@ static void a_service_is_seen_where_it_is_exported_to(void **state)
     for (size_t i = 0; i < 4; i++) {
         char more[512];
         snprintf(more, sizeof(more), "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: plain, namespace: x}\n"
-                                     "spec: {hosts: [p.x], exportTo: %s, ports: [{number: 7777, protocol: HTTP}]}\n", exports[i]);
+                                     "spec: {hosts: [p.x], exportTo: %s, ports: [{number: 7777, name: p7777, protocol: HTTP}]}\n", exports[i]);
         struct cp_config *c = load_mesh(more);
         struct cp_set *s = compile(c, "10.7.0.99");
         bool seen = i == 1 || i == 2;

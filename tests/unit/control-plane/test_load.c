@@ -50,7 +50,7 @@ static const struct {
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"x|y\"], ports: [{number: 80, protocol: TCP}]}\n", "is not a name" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80, protocol: TCP}, {number: 80, protocol: HTTP}]}\n", "number or name of another port" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80, name: a}, {number: 81, name: a}]}\n", "number or name of another port" },
-    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], addresses: [240.240.0.11], ports: [{number: 6379, protocol: TCP}]}\n", "240.240.0.11:6379 is also the address of a TCP port of" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], addresses: [240.240.0.11], ports: [{number: 6379, name: tcp, protocol: TCP}]}\n", "240.240.0.11:6379 is also the address of a TCP port of" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [\"*.b\"], resolution: DNS, ports: [{number: 80, protocol: TCP}]}\n", "a wildcard cannot be resolved" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], trustNames: [x], ports: [{number: 80, protocol: TCP}]}\n", "trustNames: unknown or unsupported" },
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], resolution: DNS, endpoints: [{address: \"x, y\"}], ports: [{number: 80, protocol: TCP}]}\n", "\"x, y\" is not a name" },
@@ -88,6 +88,8 @@ static const struct {
     { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, exportTo: [\"a b\"]}\n", "\"a b\" is not a name" },
     { "---\nkind: DestinationRule\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {host: x, trafficPolicy: {loadBalancer: {localityLbSetting: {failover: [{from: a, to: b}], failoverPriority: [topology.kubernetes.io/region]}}}}\n", "says by itself what failover says" },
     { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x.y], tls: [{match: [{sniHosts: [z.y]}], route: [{destination: {host: redis}}]}]}\n", "\"z.y\" is none of this VirtualService's hosts" },
+    { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], ports: [{number: 80}]}\n", "is no name of a port" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x.y], http: [{route: [{destination: {host: redis}}], timeout: 0s}]}\n", "timeout: must be at least 1ms" },
     { "---\nkind: ServiceEntry\n  bad: [\n", "mesh.yaml" },
 };
 
@@ -121,7 +123,7 @@ static void a_dns_service_without_endpoints_resolves_its_host(void **state)
 {
     (void)state;
     struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: t}\n"
-                                    "spec: {hosts: [One.Example, two.example], resolution: DNS, ports: [{number: 443, name: tls}]}\n");
+                                    "spec: {hosts: [One.Example, two.example], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}\n");
     assert_int_equal(c->service_count, 4);
     for (size_t i = 2; i < 4; i++) {
         assert_int_equal(c->services[i].endpoint_count, 1);
