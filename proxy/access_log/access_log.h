@@ -20,6 +20,8 @@ struct access_log_cfg { // in its listener's arena
 };
 // Parses accesslog.v3.AccessLog (msg) into arena. Unknown logger types are refused by name, telemetry ones are accepted with sink NULL.
 int access_log_parse(const void *msg, struct arena *a, struct access_log_cfg **ret, struct err *err);
+// core.v3.SubstitutionFormatString (msg), of any of its kinds, into arena. *ret_content_type: what an HTTP body of it is. -EINVAL + err.
+int access_log_format_parse(const void *msg, struct arena *a, struct format **ret, struct str *ret_content_type, struct err *err);
 // Evaluates the filters and queues the lines. Worker's thread.
 void access_log_write(struct worker *w, struct access_log_cfg *const *logs, size_t n, const struct format_ctx *ctx);
 void access_log_worker_init(struct worker *w);

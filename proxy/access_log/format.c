@@ -25,6 +25,7 @@ struct format {
     size_t op_count;
     struct format_node *root; // JSON when set
     bool omit_empty;
+    bool dash;                // text of a body: "-" stands for what has no value
 };
 
 const char format_default_text[] =
@@ -91,6 +92,28 @@ static int op_header(struct format_op *op, struct arena *a, struct err *err)
     return 0;
 }
 
+// %METADATA(OF:NAMESPACE:KEY…)% and the older operators of one kind each.
+static int op_metadata(struct format_op *op, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum metadata_of of;
+    } kinds[] = { { "DYNAMIC", METADATA_COUNT },           { "CLUSTER", METADATA_CLUSTER },   { "ROUTE", METADATA_ROUTE },
+                  { "UPSTREAM_HOST", METADATA_UPSTREAM_HOST }, { "LISTENER", METADATA_LISTENER }, { "VIRTUAL_HOST", METADATA_VIRTUAL_HOST },
+                  { "LISTENER_FILTER_CHAIN", METADATA_FILTER_CHAIN } };
+    bool one = strcmp(op->token->name, "METADATA") != 0;
+    struct str kind = !one ? str_split(&op->text, ':') : op->token->name[0] == 'C' ? STR("CLUSTER") : STR("UPSTREAM_HOST");
+    for (size_t i = 0; i < array_len(kinds); i++) {
+        if (str_is(kind, kinds[i].name)) {
+            op->metadata = kinds[i].of;
+            metadata_want(kinds[i].of);
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL, "%%METADATA(%.*s:…)%%: metadata of this is not known; DYNAMIC, CLUSTER, ROUTE, UPSTREAM_HOST, LISTENER, VIRTUAL_HOST "
+                   "or LISTENER_FILTER_CHAIN", STR_FMT(kind));
+}
+
 static int op_resolve(struct format_op *op, bool has_arg, struct arena *a, struct err *err)
 {
     const char *name = op->token->name;
@@ -102,6 +125,12 @@ static int op_resolve(struct format_op *op, bool has_arg, struct arena *a, struc
     }
     if (op->token->arg == ARG_HEADER) {
         return op_header(op, a, err);
+    }
+    size_t name_len = strlen(name);
+    if (name_len >= 8 && strcmp(name + name_len - 8, "METADATA") == 0 && strcmp(name, "DYNAMIC_METADATA") != 0) {
+        int rc = op_metadata(op, err);
+        op->text = op->text.n ? arena_str(a, op->text) : op->text;
+        return rc;
     }
     if (strcmp(name, "ENVIRONMENT") == 0) {
         op->text = arena_str(a, str_c(getenv(arena_str(a, op->text).p)));
@@ -215,13 +244,18 @@ static int compile_node(const struct json *j, struct arena *a, struct format_nod
         }
     } else if (j->type == JSON_OBJECT || j->type == JSON_ARRAY) {
         n->kind = j->type == JSON_OBJECT ? NODE_OBJECT : NODE_ARRAY;
-        struct format_node **tail = &n->first;
         for (const struct json *c = j->first; c; c = c->next) {
-            int rc = compile_node(c, a, tail, err);
+            struct format_node *one = NULL, **at = &n->first;
+            int rc = compile_node(c, a, &one, err);
             if (rc < 0) {
                 return rc;
             }
-            tail = &(*tail)->next;
+            // Members come sorted, as Envoy's do: the order of a map on the wire says nothing.
+            while (*at && (n->kind == NODE_ARRAY || str_cmp((*at)->key, one->key) <= 0)) {
+                at = &(*at)->next;
+            }
+            one->next = *at;
+            *at = one;
         }
     } else {
         n->kind = NODE_LITERAL;
@@ -249,6 +283,11 @@ int format_compile_json(const struct json *tree, struct arena *a, struct format 
     return rc;
 }
 
+void format_is_body(struct format *f)
+{
+    f->dash = true;
+}
+
 void format_omit_empty(struct format *f)
 {
     f->omit_empty = true;
@@ -256,11 +295,13 @@ void format_omit_empty(struct format *f)
 
 // ---- evaluating ----
 
-static void op_eval(const struct format_op *op, const struct format_ctx *ctx, struct format_value *v)
+// whole: a value that is JSON is not cut to the operator's length.
+static void op_eval(const struct format_op *op, const struct format_ctx *ctx, bool whole, struct format_value *v)
 {
     v->kind = VALUE_NONE;
+    v->owned = (struct buf){ 0 };
     op->token->eval(op, ctx, v);
-    if (v->kind == VALUE_TEXT && v->text.n > op->max_len) {
+    if ((v->kind == VALUE_TEXT || (v->kind == VALUE_JSON && !whole)) && v->text.n > op->max_len) {
         v->text.n = op->max_len;
     }
 }
@@ -310,7 +351,7 @@ static void write_text(const struct format *f, const struct format_ctx *ctx, boo
             buf_append_str(out, op->text);
             continue;
         }
-        op_eval(op, ctx, &v);
+        op_eval(op, ctx, false, &v);
         if (v.kind == VALUE_NUMBER) {
             put_u64(out, v.number);
         } else if (v.kind == VALUE_TEXT) {
@@ -319,7 +360,10 @@ static void write_text(const struct format *f, const struct format_ctx *ctx, boo
             } else {
                 buf_append_str(out, v.text);
             }
-        } else if (log && !f->omit_empty) {
+        } else if (v.kind == VALUE_JSON) { // has nothing that ends a line, and is no peer's
+            buf_append_str(out, v.text);
+            buf_clear(&v.owned);
+        } else if ((log || f->dash) && !f->omit_empty) {
             buf_append(out, "-", 1);
         }
     }
@@ -330,7 +374,7 @@ static void write_leaf(struct json_writer *w, const struct format *f, const stru
     struct format_value v = { .kind = VALUE_TEXT };
     bool lone = f->op_count == 1 && f->ops[0].token;
     if (lone) {
-        op_eval(&f->ops[0], ctx, &v);
+        op_eval(&f->ops[0], ctx, true, &v);
         if (v.kind == VALUE_NONE && omit) {
             return;
         }
@@ -355,6 +399,9 @@ static void write_leaf(struct json_writer *w, const struct format *f, const stru
         jw_u64(w, v.number);
     } else if (v.kind == VALUE_TEXT) {
         jw_str(w, v.text);
+    } else if (v.kind == VALUE_JSON) {
+        jw_raw(w, v.text);
+        buf_clear(&v.owned);
     } else {
         jw_null(w);
     }
@@ -404,7 +451,11 @@ void format_write(const struct format *f, const struct format_ctx *ctx, struct b
 struct str format_text(const struct format *f, const struct format_ctx *ctx, struct arena *a)
 {
     struct buf out = { 0 };
-    write_text(f, ctx, false, &out);
+    if (f->root) {
+        format_write(f, ctx, &out);
+    } else {
+        write_text(f, ctx, false, &out);
+    }
     struct str s = arena_str(a, buf_pullup(&out, out.len));
     buf_clear(&out);
     return s;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // accesslog.v3.AccessLog → access_log_cfg. Protobuf types stop here.
 #include <errno.h>
+#include <stdlib.h>
 
 #include "envoy/config/accesslog/v3/accesslog.pb-c.h"
 #include "envoy/extensions/access_loggers/file/v3/file.pb-c.h"
@@ -37,8 +38,12 @@ static int parse_source(const Envoy__Config__Core__V3__DataSource *d, struct are
     case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME:
         rc = file_read(d->filename, FORMAT_FILE_MAX, a, &text, err);
         break;
+    case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_ENVIRONMENT_VARIABLE:
+        text = str_c(getenv(d->environment_variable));
+        rc = text.p ? 0 : err_set(err, -EINVAL, "environment_variable: %s is not set", d->environment_variable);
+        break;
     default:
-        rc = err_set(err, -EINVAL, "must be inline_string, inline_bytes or filename");
+        rc = err_set(err, -EINVAL, "must be inline_string, inline_bytes, filename or environment_variable");
     }
     rc = rc < 0 ? rc : format_compile(text, a, ret, err);
     return rc < 0 ? err_wrap(err, "text_format_source") : 0;
@@ -60,16 +65,33 @@ static int parse_format_string(const Envoy__Config__Core__V3__SubstitutionFormat
         rc = parse_source(m->text_format_source, a, ret, err);
         break;
     default:
-        return err_set(err, -EINVAL, "log_format: text_format, json_format or text_format_source must be set");
+        return err_set(err, -EINVAL, "text_format, json_format or text_format_source must be set");
     }
     if (rc < 0) {
-        return err_wrap(err, "log_format");
+        return rc;
     }
     // m->formatters only name where operators come from; those that exist are built in, others are refused as unknown operators.
     if (m->omit_empty_values) {
         format_omit_empty(*ret);
     }
     return 0;
+}
+
+int access_log_format_parse(const void *msg, struct arena *a, struct format **ret, struct str *ret_content_type, struct err *err)
+{
+    const Envoy__Config__Core__V3__SubstitutionFormatString *m = msg;
+    bool is_json = m->format_case == ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT;
+    int rc = parse_format_string(m, a, ret, err);
+    if (rc == 0) {
+        format_is_body(*ret);
+        *ret_content_type = m->content_type[0] ? arena_str(a, str_c(m->content_type)) : is_json ? STR("application/json") : STR("text/plain");
+    }
+    return rc;
+}
+
+static int parse_log_format(const Envoy__Config__Core__V3__SubstitutionFormatString *m, struct arena *a, struct format **ret, struct err *err)
+{
+    return parse_format_string(m, a, ret, err) < 0 ? err_wrap(err, "log_format") : 0;
 }
 
 static int default_format(struct arena *a, struct format **ret, struct err *err)
@@ -93,7 +115,7 @@ static int parse_file(const Envoy__Extensions__AccessLoggers__File__V3__FileAcce
         rc = parse_json_struct(m->typed_json_format, a, &c->format, err);
         break;
     case ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_LOG_FORMAT:
-        rc = parse_format_string(m->log_format, a, &c->format, err);
+        rc = parse_log_format(m->log_format, a, &c->format, err);
         break;
     default:
         rc = default_format(a, &c->format, err);
@@ -111,7 +133,7 @@ static int parse_file(const Envoy__Extensions__AccessLoggers__File__V3__FileAcce
 static int parse_stream(const Envoy__Config__Core__V3__SubstitutionFormatString *f, const char *path, struct arena *a,
                         struct access_log_cfg *c, struct err *err)
 {
-    int rc = f ? parse_format_string(f, a, &c->format, err) : default_format(a, &c->format, err);
+    int rc = f ? parse_log_format(f, a, &c->format, err) : default_format(a, &c->format, err);
     return rc < 0 ? rc : sink_get(str_c(path), &c->sink, err);
 }
 

@@ -9,9 +9,10 @@ enum token_arg { ARG_NONE, ARG_OPTIONAL, ARG_TEXT, ARG_HEADER };
 enum { TOKEN_SCRATCH = 256 };
 
 struct format_value {
-    enum { VALUE_NONE, VALUE_TEXT, VALUE_NUMBER } kind;
+    enum { VALUE_NONE, VALUE_TEXT, VALUE_NUMBER, VALUE_JSON } kind;
     struct str text;  // borrowed from the stream, static, or in scratch
     uint64_t number;
+    struct buf owned; // VALUE_JSON: text is in it; whoever asked clears it
     char scratch[TOKEN_SCRATCH];
 };
 
@@ -26,6 +27,7 @@ struct format_op {
     struct str text;           // literal, or the argument
     struct header_ref header, alternative;
     uint32_t max_len;          // of text; UINT32_MAX = no limit
+    enum metadata_of metadata; // METADATA_COUNT = that of the request itself
 };
 
 struct token {

@@ -107,6 +107,26 @@ OP(dynamic_metadata)
     }
 }
 
+// (NAMESPACE) or (NAMESPACE:KEY:…) of what was configured. Values that are not text print as JSON.
+OP(metadata)
+{
+    struct str path = op->text, space = str_split(&path, ':');
+    if (op->metadata == METADATA_COUNT) {
+        tok_dynamic_metadata(op, c, v);
+        return;
+    }
+    const struct str *md = c->info->metadata[op->metadata];
+    const struct metadata_value m = md && md->n ? metadata_find(*md, space, path) : (struct metadata_value){ .kind = MV_NONE };
+    if (m.kind == MV_TEXT) {
+        v->kind = VALUE_TEXT; // also when it is empty
+        v->text = m.bytes;
+    } else if (m.kind != MV_NONE && m.kind != MV_NULL) {
+        metadata_json(&m, &v->owned);
+        v->kind = VALUE_JSON;
+        v->text = buf_pullup(&v->owned, v->owned.len);
+    }
+}
+
 OP(filter_state)
 {
     struct str rest = op->text, key = str_split(&rest, ':'); // ":PLAIN", ":TYPED": the same here
@@ -336,7 +356,8 @@ OP(trace_id)
 
 OP(local_reply_body)
 {
-    put_text(v, c->local_reply_body);
+    v->kind = VALUE_TEXT; // also when it is empty
+    v->text = c->local_reply_body;
 }
 
 // ---- outcome ----

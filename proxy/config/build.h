@@ -59,6 +59,11 @@ int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struc
 int build_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struct arena *a, struct header_matcher *ret, struct err *err);
 int build_regex(const Envoy__Type__Matcher__V3__RegexMatcher *m, struct arena *a, struct regex **ret, struct err *err);
 struct fraction build_fraction(const Envoy__Type__V3__FractionalPercent *m);
+// Entries of …_headers_to_add; field names them in errors.
+int build_header_adds(size_t n, Envoy__Config__Core__V3__HeaderValueOption *const *v, const char *field, struct arena *a, struct header_add **ret,
+                      size_t *ret_count, struct err *err);
+int build_local_replies(struct config_ctx *ctx, const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__LocalReplyConfig *m,
+                        struct local_replies **ret, struct err *err);
 int build_http_manager(struct config_ctx *ctx, const Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager *m,
                        struct http_manager_cfg **ret, struct err *err);
 // retry_policy of a route or virtual host; m NULL leaves *ret alone.
@@ -73,6 +78,8 @@ struct fraction build_runtime_fraction(const struct config_ctx *ctx, const Envoy
 // False, *ret left alone: the runtime does not have the key, or it is no number. Clipped to max.
 int runtime_bool(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err); // fails when the value is no bool
 bool runtime_number(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+// The filter_metadata of m as bytes (proxy/core/metadata.h), in the arena; empty when there is none. m may be NULL.
+struct str build_metadata_bytes(const Envoy__Config__Core__V3__Metadata *m, struct arena *a);
 // Canonical text of a string, number or bool of metadata, in the arena, for comparing; p NULL for other values.
 struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a);
 // typed_per_filter_config of a route, weighted cluster or virtual host.

@@ -345,14 +345,7 @@ static int build_discovery(struct config_ctx *ctx, const cluster *m, struct clus
 static void build_metadata(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c)
 {
     const Google__Protobuf__Struct *istio = pb_metadata_get(m->metadata, "istio");
-    const Google__Protobuf__Value *services = pb_struct_get(istio, "services");
-    if (services && services->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_LIST_VALUE && services->list_value->n_values &&
-        services->list_value->values[0]->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE) {
-        struct str host = pb_struct_str(services->list_value->values[0]->struct_value, "host");
-        c->metadata_services_host = host.p ? arena_str(ctx->arena, host) : str_n(NULL, 0);
-    }
-    const Google__Protobuf__Value *ext = pb_struct_get(istio, "external");
-    c->metadata_external = ext && ext->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_BOOL_VALUE && ext->bool_value;
+    c->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     c->metadata_disable_mx = pb_struct_get(istio, "disable_mx") != NULL;
     c->metadata_no_alpn_override = str_is(pb_struct_str(istio, "alpn_override"), "false");
 }

@@ -22,9 +22,7 @@ static void copy_match_metadata(const Envoy__Config__Core__V3__Metadata *md, str
             e->metadata[e->metadata_count++] = (struct str_pair){ build_str(a, st->fields[i]->key), arena_str(a, v) };
         }
     }
-    const Google__Protobuf__Struct *istio = pb_metadata_get(md, "istio");
-    struct str workload = pb_struct_str(istio, "workload");
-    e->workload = workload.p ? arena_str(a, workload) : str_n(NULL, 0);
+    e->all_metadata = build_metadata_bytes(md, a);
 }
 
 // A hash_key of its own for rings and tables, and what subsets look at.

@@ -387,7 +387,7 @@ static int check_known(const hcm_msg *m, struct err *err)
                      "set_current_client_cert_details", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",
                      "path_with_escaped_slashes_action", "request_id_extension", "strip_matching_host_port", "strip_any_host_port",
                      "stream_error_on_invalid_http_message", "strip_trailing_host_dot", "append_x_forwarded_port",
-                     "original_ip_detection_extensions", "scheme_header_transformation");
+                     "original_ip_detection_extensions", "scheme_header_transformation", "local_reply_config");
 }
 
 // stream_error_on_invalid_http_message: false costs the connection; where nobody says anything, only the stream, other than in Envoy.
@@ -434,6 +434,11 @@ int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_man
         build_routes(ctx, m, h, err) || build_http_filters(ctx, m->n_http_filters, m->http_filters, "http_filters", &h->chain, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }
+    struct local_replies *replies = NULL;
+    if (m->local_reply_config && build_local_replies(ctx, m->local_reply_config, &replies, err)) {
+        return cfg_in(err, "local_reply_config");
+    }
+    h->local_replies = replies;
     *ret = h;
     return 0;
 }

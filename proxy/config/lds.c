@@ -143,6 +143,7 @@ static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const cha
     struct filter_chain *c = arena_new(ctx->arena, struct filter_chain);
     c->listener = l;
     c->name = build_str(ctx->arena, m->name);
+    c->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, 0);
     if (build_filters(ctx, m, c, err)) {
         return err->code;
@@ -380,6 +381,7 @@ static int fill(struct config_ctx *ctx, const listener_msg *m, struct listener_c
         return err->code;
     }
     l->name = build_str(ctx->arena, m->name);
+    l->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     l->bind_to_port = pb_bool_or(m->bind_to_port, m->deprecated_v1 ? pb_bool_or(m->deprecated_v1->bind_to_port, true) : true);
     l->use_original_dst = pb_bool_or(m->use_original_dst, false);
     l->transparent = pb_bool_or(m->transparent, false);

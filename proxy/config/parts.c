@@ -207,6 +207,17 @@ int build_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struc
     return 0;
 }
 
+struct str build_metadata_bytes(const Envoy__Config__Core__V3__Metadata *m, struct arena *a)
+{
+    if (!m || !m->n_filter_metadata) {
+        return str_n(NULL, 0);
+    }
+    Envoy__Config__Core__V3__Metadata texts = ENVOY__CONFIG__CORE__V3__METADATA__INIT; // typed_filter_metadata is for filters
+    texts.n_filter_metadata = m->n_filter_metadata;
+    texts.filter_metadata = m->filter_metadata;
+    return pb_pack_stable(&texts.base, a);
+}
+
 struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a)
 {
     switch (v ? v->kind_case : GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET) {

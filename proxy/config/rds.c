@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // route.v3.RouteConfiguration → struct route_table.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -7,7 +8,7 @@
 #include "envoy/extensions/path/match/uri_template/v3/uri_template_match.pb-c.h"
 #include "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.pb-c.h"
 #include "proto/pb_util.h"
-#include "proxy/access_log/format.h"
+#include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
 #include "proxy/config/uri_template.h"
 
@@ -41,16 +42,28 @@ static int build_header_add(const header_option *m, struct arena *a, struct head
     return 0;
 }
 
+int build_header_adds(size_t n, header_option *const *v, const char *field, struct arena *a, struct header_add **ret, size_t *ret_count,
+                      struct err *err)
+{
+    struct header_add *adds = n ? arena_array(a, struct header_add, n) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (build_header_add(v[i], a, &adds[i], err)) {
+            return cfg_in(err, "%s[%zu]", field, i);
+        }
+    }
+    *ret = adds;
+    *ret_count = n;
+    return 0;
+}
+
 static int build_header_ops(size_t n_add, header_option *const *add, size_t n_remove, char *const *rm, const char *field, struct arena *a,
                             struct header_ops *ret, struct err *err)
 {
-    ret->add = n_add ? arena_array(a, struct header_add, n_add) : NULL;
-    for (size_t i = 0; i < n_add; i++) {
-        if (build_header_add(add[i], a, &ret->add[i], err)) {
-            return cfg_in(err, "%s_to_add[%zu]", field, i);
-        }
+    char name[64];
+    snprintf(name, sizeof(name), "%s_to_add", field);
+    if (build_header_adds(n_add, add, name, a, &ret->add, &ret->add_count, err)) {
+        return err->code;
     }
-    ret->add_count = n_add;
     ret->remove = n_remove ? arena_array(a, struct str, n_remove) : NULL;
     for (size_t i = 0; i < n_remove; i++) {
         ret->remove[i] = build_str(a, rm[i]);
@@ -552,18 +565,10 @@ static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, str
 
 static int build_body_format(const Envoy__Config__Core__V3__SubstitutionFormatString *m, struct arena *a, struct route *r, struct err *err)
 {
-    struct str text = build_str(a, m->text_format);
-    if (CFG_KNOWN(m, err, "text_format", "text_format_source")) {
+    if (CFG_KNOWN(m, err, "text_format", "text_format_source", "json_format", "content_type", "omit_empty_values", "formatters")) {
         return err->code;
     }
-    if (m->text_format_source && build_data_source(m->text_format_source, a, &text, err)) {
-        return cfg_in(err, "text_format_source");
-    }
-    struct err e = { 0 };
-    if (format_compile(text, a, &r->direct_format, &e)) {
-        return cfg_fail(err, "text_format", "%.900s", e.msg);
-    }
-    return 0;
+    return access_log_format_parse(m, a, &r->direct_format, &r->direct_type, err);
 }
 
 static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m, struct arena *a, struct route *r, struct err *err)
@@ -627,8 +632,7 @@ static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtua
         return err->code;
     }
     r->decorator = m->decorator ? build_str(ctx->arena, m->decorator->operation) : str_n(NULL, 0);
-    struct str config = pb_struct_str(pb_metadata_get(m->metadata, "istio"), "config");
-    r->config = config.p ? arena_str(ctx->arena, config) : str_n(NULL, 0);
+    r->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     return 0;
 }
 
@@ -656,6 +660,7 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
     vh->include_is_timeout_retry = m->include_is_timeout_retry_header;
     vh->include_request_attempt_count = m->include_request_attempt_count;
     vh->include_attempt_in_response = m->include_attempt_count_in_response;
+    vh->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     vh->require_tls = (unsigned)m->require_tls <= TLS_REQ_ALL ? (int)m->require_tls : TLS_REQ_ALL;
     vh->routes = arena_array(ctx->arena, struct route, m->n_routes + 1);
     for (size_t i = 0; i < m->n_routes; i++) {

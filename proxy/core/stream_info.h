@@ -5,6 +5,7 @@
 
 #include "lib/http/message.h"
 #include "lib/net/addr.h"
+#include "proxy/core/metadata.h"
 
 enum response_flag {
 #define RESPONSE_FLAG(id, short_text, long_text) RF_##id##_BIT,
@@ -43,6 +44,7 @@ struct stream_info {
     const struct peer_info *downstream_peer, *upstream_peer; // by metadata exchange; NULL = unknown
     struct str route_name;      // borrowed from the route table
     struct str virtual_host;
+    const struct str *metadata[METADATA_COUNT]; // of what was configured, see metadata.h; borrowed or in the arena; NULL = none
 };
 
 // "UF,URX" or "-" into out (at least 96 bytes).

@@ -28,6 +28,23 @@ struct http_upgrade {               // UpgradeConfig
     struct http_chain chain;        // in place of the connection manager's; count 0 = that
 };
 
+// How answers that are made here look (local_reply_config): the first mapper whose filter takes the answer may change it, then comes a format.
+struct local_replies { // in the listener's arena
+    struct local_reply_mapper {
+        struct access_log_filter *filter;
+        uint16_t status;            // 0 = as it is
+        bool has_body;
+        struct str body;
+        struct header_add *adds;
+        size_t add_count;
+        struct format *format;      // of the body; NULL = that of the whole
+        struct str type;            // content-type of what format makes
+    } *mappers;
+    size_t mapper_count;
+    struct format *format;          // NULL = the body as it is
+    struct str type;
+};
+
 struct http_manager_cfg { // in the listener's arena
     enum codec_type codec;
     struct str stat_prefix;
@@ -84,6 +101,7 @@ struct http_manager_cfg { // in the listener's arena
     struct access_log_cfg **access_logs;
     size_t access_log_count;
     bool append_x_forwarded_port;
+    const struct local_replies *local_replies; // NULL = as they are
 };
 
 // Terminal network filter "envoy.filters.network.http_connection_manager" calls this (proxy/filters/network/http_manager.c).

@@ -102,7 +102,10 @@ static void start_over(struct loop_task *t)
                                     .request_end_ns = old.request_end_ns, .downstream_remote = old.downstream_remote,
                                     .downstream_direct_remote = old.downstream_direct_remote, .downstream_local = old.downstream_local,
                                     .connection_id = old.connection_id, .requested_server_name = old.requested_server_name,
-                                    .downstream_tls = old.downstream_tls, .bytes_received = old.bytes_received };
+                                    .downstream_tls = old.downstream_tls, .bytes_received = old.bytes_received,
+                                    .facts = old.facts };
+    s->info.metadata[METADATA_LISTENER] = old.metadata[METADATA_LISTENER];
+    s->info.metadata[METADATA_FILTER_CHAIN] = old.metadata[METADATA_FILTER_CHAIN];
     struct buf body = x->body;
     x->body = (struct buf){ 0 };
     stream_select_route(s);

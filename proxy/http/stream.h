@@ -62,6 +62,7 @@ struct stream {
     bool awaiting_end;               // the filters see nothing before the request has ended
     bool end_seen;                   // the request's last part has been held or passed on
     bool paused_held, paused_router; // why reading the body is paused
+    bool route_fields_done;          // the router has put the route's fields on the local reply that comes
     bool body_excused;               // it was paused in this window
     struct headers *held_trailers;   // in arena
     struct stream_redirects *redirects; // in arena; NULL = none was followed (redirect.c)

@@ -103,6 +103,7 @@ void downstream_info(const struct downstream *d, struct stream_info *ret)
         .facts = downstream_facts(d),
         .downstream_tls = downstream_tls(d),
         .connection_termination = str_c(d->found ? d->found->termination : NULL),
+        .metadata = { [METADATA_LISTENER] = &d->listener->metadata, [METADATA_FILTER_CHAIN] = d->chain ? &d->chain->metadata : NULL },
     };
 }
 

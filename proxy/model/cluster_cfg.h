@@ -161,8 +161,8 @@ struct cluster_cfg {
     struct lb_endpoint_cfg *endpoints;
     size_t endpoint_count;
     struct endpoint_policy policy; // of load_assignment; EDS: in the endpoint set
-    struct str metadata_services_host; // metadata istio services[0].host, for telemetry
-    bool metadata_external, metadata_disable_mx, metadata_no_alpn_override;
+    struct str metadata;      // see proxy/core/metadata.h
+    bool metadata_disable_mx, metadata_no_alpn_override;
     bool is_static;   // from the bootstrap
     bool added_via_api;
 };
@@ -188,7 +188,7 @@ struct lb_endpoint_cfg {
     uint16_t check_port;    // health_check_config.port_value, 0 = that of the endpoint
     struct str check_host;  // health_check_config.hostname
     bool check_off;         // health_check_config.disable_active_health_check
-    struct str workload;   // filter_metadata istio.workload "NAME;NS;…", may be empty
+    struct str all_metadata; // see proxy/core/metadata.h
 };
 
 // One reference, empty arena, and the defaults named above (limits of the breakers: 1024, 1024, 1024, 3 as Envoy's). Any thread.

@@ -83,11 +83,23 @@ static const struct endpoint_more *copy_more(struct arena *a, const struct endpo
     return c;
 }
 
+// Neighbours that have the same metadata share one copy of it.
+static struct str copy_metadata(struct endpoint_set *e, struct str md)
+{
+    enum { NEIGHBOURS = 16 };
+    for (size_t i = e->count; i > 0 && i + NEIGHBOURS > e->count; i--) {
+        if (str_eq(e->v[i - 1].metadata, md)) {
+            return e->v[i - 1].metadata;
+        }
+    }
+    return md.n ? arena_str(&e->arena, md) : (struct str){ 0 };
+}
+
 static struct endpoint copy_of(struct arena *a, const struct endpoint *x)
 {
     struct endpoint c = *x;
     host_ref(c.host);
-    struct str *texts[] = { &c.region, &c.zone, &c.sub_zone, &c.workload };
+    struct str *texts[] = { &c.region, &c.zone, &c.sub_zone };
     for (size_t i = 0; i < array_len(texts); i++) {
         *texts[i] = texts[i]->n ? arena_str(a, *texts[i]) : (struct str){ 0 };
     }
@@ -97,7 +109,9 @@ static struct endpoint copy_of(struct arena *a, const struct endpoint *x)
 
 static void set_append(struct endpoint_set *e, const struct endpoint *x)
 {
-    e->v[e->count++] = copy_of(&e->arena, x);
+    struct str md = copy_metadata(e, x->metadata);
+    e->v[e->count] = copy_of(&e->arena, x);
+    e->v[e->count++].metadata = md;
     e->equal_weights = e->equal_weights && x->weight == e->v[0].weight;
     e->total_weight += x->weight;
 }

@@ -71,7 +71,7 @@ struct endpoint {
     uint16_t transport;   // index into cluster_cfg.transports, or UINT16_MAX = default_transport
     struct str region, zone, sub_zone;
     uint32_t locality_weight;
-    struct str workload;
+    struct str metadata;  // see proxy/core/metadata.h; neighbours share it
     const struct endpoint_more *more; // NULL = nothing of it
 };
 

@@ -30,7 +30,7 @@ struct listener_filter_cfg {
 
 struct filter_chain {
     struct listener_cfg *listener; // the owner; a connection counts the listener, not the chain
-    struct str name;
+    struct str name, metadata;     // metadata: see proxy/core/metadata.h
     struct tls_cfg *tls;           // NULL = raw_buffer
     uint64_t connect_timeout_ms;   // transport_socket_connect_timeout: TLS handshake limit; 0 = none
     struct ext *filters;           // network filters in order; the last one is terminal; ops are struct network_filter_ops
@@ -41,7 +41,7 @@ struct listener_cfg {
     struct refs refs;
     struct arena arena;       // everything below lives here
     struct hash128 hash;      // of the resource: equal hash = the same listener, nothing is drained
-    struct str name;
+    struct str name, metadata; // metadata: see proxy/core/metadata.h
     struct addr *addresses;   // address and additional_addresses
     size_t address_count;
     bool bind_to_port, use_original_dst, transparent, reuse_port, freebind;

@@ -4,6 +4,7 @@
 #define PROXY_MODEL_ROUTE_TABLE_H
 
 #include "lib/base/hash.h"
+#include "lib/http/message.h"
 #include "proxy/core/ext.h"
 #include "proxy/model/matcher.h"
 #include "proxy/model/refs.h"
@@ -18,6 +19,9 @@ struct header_add {
     struct format *format;  // compiled value when it has operators, NULL = literal (proxy/access_log/format.h)
     bool keep_empty;
 };
+// Adds or sets a's field with this value; an empty one only when a keeps those. req: host and path can be set by ":authority", "host", ":path";
+// NULL for answers.
+void header_add_to(const struct header_add *a, struct str value, struct headers *h, struct http_request *req);
 struct header_ops { // request or response side; removals first? No: Envoy adds first, then removes
     struct header_add *add;
     size_t add_count;
@@ -182,11 +186,12 @@ struct route {
     int direct_status;
     struct str direct_body;
     struct format *direct_format;       // body_format; NULL = direct_body as it is
+    struct str direct_type;             // content-type of that
     struct header_ops request_ops, response_ops;
     struct ext *per_filter; // typed_per_filter_config: ext.name = filter name, cfg = parsed by the filter's route parser
     size_t per_filter_count;
     struct str decorator;   // operation
-    struct str config;      // metadata istio.config, for remoractl
+    struct str metadata;    // see proxy/core/metadata.h
 };
 
 struct virtual_host {
@@ -202,6 +207,7 @@ struct virtual_host {
     bool has_buffer_limit;       // for routes that say none
     uint64_t buffer_limit;
     enum { TLS_REQ_NONE, TLS_REQ_EXTERNAL, TLS_REQ_ALL } require_tls;
+    struct str metadata;         // see proxy/core/metadata.h
     struct ext *per_filter;
     size_t per_filter_count;
 };
@@ -237,6 +243,11 @@ const struct virtual_host *route_table_vhost(const struct route_table *t, struct
 const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r);
 // Bits of a comma-separated list ("5xx,reset"); words without a meaning are passed over, as in Envoy.
 uint32_t retry_on_parse(struct str list);
+// The operations on answers of w (NULL = none), route, virtual host and table, into ret in the order in which they are applied: the level that is
+// evaluated last wins, the table's by default, the route's with most_specific_header_mutations_wins. How many.
+enum { HEADER_LEVELS = 4 };
+size_t header_levels_response(const struct route_table *t, const struct virtual_host *vh, const struct route *rt, const struct weighted_cluster *w,
+                              const struct header_ops *ret[HEADER_LEVELS]);
 // By r->random; the route must be weighted.
 const struct weighted_cluster *route_pick_weighted(const struct route *rt, uint64_t random);
 

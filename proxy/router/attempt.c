@@ -677,6 +677,9 @@ static void set_for_host(struct router *r)
 {
     struct host *h = r->at.picked.host;
     r->info->upstream_host = h->addr;
+    if (metadata_wanted(METADATA_UPSTREAM_HOST)) {
+        r->info->metadata[METADATA_UPSTREAM_HOST] = router_keep_metadata(r, r->at.picked.metadata);
+    }
     if (r->route->auto_host_rewrite && h->hostname) {
         route_set_host(r, arena_str(r->arena, str_c(h->hostname)));
     }

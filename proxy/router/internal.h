@@ -44,6 +44,9 @@ void router_local_headers(struct router *r, int status, struct headers *h);
 // No answer in time, and nothing sent yet.
 void router_timed_out(struct router *r, const char *details, uint32_t flags);
 
+// A copy of what may go before the exchange ends; NULL when there is nothing.
+const struct str *router_keep_metadata(struct router *r, struct str md);
+
 // Rewrites the authority and says what it was, as the route wants.
 void route_set_host(struct router *r, struct str host);
 

@@ -36,6 +36,9 @@ static void direct(struct router *r)
     struct str body = r->route->direct_body;
     struct http_response resp = { .status = (uint16_t)r->route->direct_status };
     headers_init(&resp.headers, r->arena);
+    if (r->route->direct_format) {
+        headers_add_id(&resp.headers, HDR_CONTENT_TYPE, r->route->direct_type);
+    }
     header_ops_response(r, &resp);
     stat_inc(r->http_stats, STAT_ID_HTTP_RQ_DIRECT);
     if (r->route->direct_format) {
@@ -64,6 +67,15 @@ struct str router_number(struct arena *a, uint64_t n)
         n /= 10;
     } while (n);
     return str_n(out + at, DIGITS - at);
+}
+
+const struct str *router_keep_metadata(struct router *r, struct str md)
+{
+    struct str *keep = md.n ? arena_new(r->arena, struct str) : NULL;
+    if (keep) {
+        *keep = arena_str(r->arena, md);
+    }
+    return keep;
 }
 
 static void prepare_head(struct router *r)
@@ -108,13 +120,17 @@ void router_start(struct router *r)
     r->prio = r->route->high_priority;
     r->start_ms = loop_now_ms(r->worker->loop);
     router_policy(r);
+    const struct cluster_worker *cw = r->cluster.n ? upstream_cluster(r->worker, r->cluster) : NULL;
     r->keep_body = !r->body_end && (r->retries_left || r->route->redirects || method_is_idempotent(r->req->method));
-    if (!r->cluster.n || !upstream_cluster(r->worker, r->cluster)) {
+    if (!cw) {
         stat_inc(r->http_stats, STAT_ID_HTTP_NO_CLUSTER);
         r->info->upstream_cluster = str_n(NULL, 0);
         local(r, r->route->cluster_not_found_status ? r->route->cluster_not_found_status : 503, str_n(NULL, 0), "cluster_not_found",
               RF(NO_CLUSTER), NULL);
         return;
+    }
+    if (metadata_wanted(METADATA_CLUSTER)) {
+        r->info->metadata[METADATA_CLUSTER] = router_keep_metadata(r, cw->snap->cfg->metadata);
     }
     prepare_head(r);
     if (r->route->mirror_count) {

@@ -278,6 +278,7 @@ bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picke
     struct host *h = NULL;
     const struct transport_cfg *t = NULL;
     uint32_t priority = 0;
+    struct str metadata = { 0 };
     if (cw->snap->cfg->type == CLUSTER_ORIGINAL_DST) {
         h = original_dst_pick(cw, p);
         t = transport_without_metadata(cw->snap->cfg);
@@ -285,13 +286,15 @@ bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picke
         const struct endpoint *e = balancer_pick(cw, p);
         h = e ? e->host : NULL;
         priority = e ? e->priority : 0;
+        metadata = e ? e->metadata : metadata;
         t = e ? transport_of(cw->snap->cfg, e) : NULL;
     }
     if (!h || !t) {
         stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_NONE_HEALTHY);
         return false;
     }
-    *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap), .priority = priority };
+    *ret = (struct picked){ .host = host_ref(h), .transport = t, .cs = cluster_snap_ref(cw->snap), .priority = priority,
+                             .metadata = metadata };
     return true;
 }
 

@@ -62,6 +62,7 @@ struct picked {
     const struct transport_cfg *transport; // in the cluster's cfg: hold cs
     struct cluster_snap *cs;         // ref
     uint32_t priority;               // of the endpoint
+    struct str metadata;             // the endpoint's, see proxy/core/metadata.h; hold cs
 };
 bool upstream_pick(struct cluster_worker *cw, const struct pick *p, struct picked *ret);
 void picked_release(struct picked *p);

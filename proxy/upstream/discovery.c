@@ -109,6 +109,18 @@ static struct str share(struct arena *a, struct str s, struct str former)
     return s.n == 0 ? (struct str){ 0 } : str_eq(s, former) ? former : arena_str(a, s);
 }
 
+// The pods of one deployment have the same.
+static struct str share_metadata(struct endpoint_set *set, struct str md)
+{
+    enum { NEIGHBOURS = 16 };
+    for (size_t i = set->count - 1, k = 0; md.n && i > 0 && k < NEIGHBOURS; i--, k++) {
+        if (str_eq(set->v[i - 1].metadata, md)) {
+            return set->v[i - 1].metadata;
+        }
+    }
+    return md.n ? arena_str(&set->arena, md) : (struct str){ 0 };
+}
+
 static struct lb_criterion *copy_lb(struct arena *a, const struct lb_endpoint_cfg *e)
 {
     struct lb_criterion *v = arena_array(a, struct lb_criterion, e->lb_metadata_count);
@@ -156,7 +168,7 @@ static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const 
         .zone = share(&set->arena, e->zone, former->zone),
         .sub_zone = share(&set->arena, e->sub_zone, former->sub_zone),
         .locality_weight = e->locality_weight,
-        .workload = share(&set->arena, e->workload, former->workload),
+        .metadata = share_metadata(set, e->all_metadata),
         .more = copy_more(&set->arena, cfg, e),
     };
     set->equal_weights = set->equal_weights && x->weight == set->v[0].weight;

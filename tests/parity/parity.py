@@ -156,7 +156,7 @@ class Setup:
             merged = {**shared, **over, "hcm": {**shared.get("hcm", {}), **over.get("hcm", {})},
                       "route_config": {**shared.get("route_config", {}), **over.get("route_config", {})}}
             self.ports[name] = harness.free_port()
-            listeners.append(harness.listener(self.ports[name], build_hcm(merged, name, self.log), name=name))
+            listeners.append(harness.listener(self.ports[name], build_hcm(merged, name, self.log), name=name, **over.get("listener", {})))
         b = {n: x.port for n, x in self.backends.items()}
         clusters = [cluster(n, [p]) for n, p in b.items()]
         clusters += [cluster("ab", [b["a"], b["b"]]), cluster("dead", [self.dead.getsockname()[1]]), cluster("empty", [])]

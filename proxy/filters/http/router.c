@@ -59,6 +59,7 @@ static void to_trailers(struct router *r, struct headers *trailers)
 static void to_local_reply(struct router *r, int status, struct str body, const char *details, uint32_t flags,
                            const struct headers *extra)
 {
+    stream_of(r)->route_fields_done = extra != NULL;
     stream_local_reply(stream_of(r), status, body, details, flags, extra);
 }
 

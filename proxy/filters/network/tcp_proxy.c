@@ -42,6 +42,7 @@ struct session { // downstream.terminal
     struct timer limit;         // max_downstream_connection_duration, or the end of a drain
     const char *details;        // static, for the log
     const struct peer_info *down_peer, *up_peer; // in d's arena; NULL = not told
+    const struct str *host_metadata; // in d's arena, when some log asks; NULL = none
     probe_fn *probe;            // set while it is one
     uint16_t attempts;
     bool beginning;             // of a probe: nobody to tell yet
@@ -68,6 +69,8 @@ static void upstream_info(const struct session *s, struct stream_info *i)
 {
     i->attempts = s->attempts;
     i->upstream_cluster = s->cw ? s->cw->name : (struct str){ 0 };
+    i->metadata[METADATA_CLUSTER] = s->cw ? &s->cw->snap->cfg->metadata : NULL;
+    i->metadata[METADATA_UPSTREAM_HOST] = s->host_metadata;
     if (s->search) {
         i->upstream_host = s->search->last;
         i->transport_failure = s->search->detail;
@@ -328,6 +331,12 @@ static void connect_next(struct session *s)
         }
         s->attempts++;
         x->last = p.host->addr;
+        if (p.metadata.n && metadata_wanted(METADATA_UPSTREAM_HOST)) {
+            struct arena *a = downstream_arena(s->d);
+            struct str *md = arena_new(a, struct str);
+            *md = arena_str(a, p.metadata);
+            s->host_metadata = md;
+        }
         remember_tried(x, p.host);
         x->in_get = true;
         x->failed_in_get = false;

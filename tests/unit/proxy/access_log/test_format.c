@@ -164,11 +164,27 @@ static void json_keeps_types(void **state)
     static const char text[] = "{\"code\":\"%RESPONSE_CODE%\",\"ua\":\"%REQ(USER-AGENT)%\",\"none\":\"%REQ(x)%\","
                                "\"two\":\"%PROTOCOL% %REQ(x)%\",\"n\":{\"a\":[\"%DURATION%\",1,true]}}";
     assert_string_equal(run_json(text, false),
-                        "{\"code\":503,\"ua\":\"curl/7 \\\"x\\\"\\t\\\\\",\"none\":null,\"two\":\"HTTP/1.1 -\",\"n\":{\"a\":[12,1,true]}}\n");
+                        "{\"code\":503,\"n\":{\"a\":[12,1,true]},\"none\":null,\"two\":\"HTTP/1.1 -\",\"ua\":\"curl/7 \\\"x\\\"\\t\\\\\"}\n");
     assert_string_equal(run_json(text, true),
-                        "{\"code\":503,\"ua\":\"curl/7 \\\"x\\\"\\t\\\\\",\"two\":\"HTTP/1.1 \",\"n\":{\"a\":[12,1,true]}}\n");
+                        "{\"code\":503,\"n\":{\"a\":[12,1,true]},\"two\":\"HTTP/1.1 \",\"ua\":\"curl/7 \\\"x\\\"\\t\\\\\"}\n");
     assert_non_null(strstr(run_json("{\"x\":\"%NO%\"}", false), "\"x\": unknown operator"));
     assert_non_null(strstr(run_json("[]", false), "must be an object"));
+}
+
+// {ns: {k: "v", o: true}}
+static const struct str some_metadata = STR_INIT("\x0a\x19\x0a\x02ns\x12\x13\x0a\x08\x0a\x01k\x12\x03\x1a\x01v\x0a\x07\x0a\x01o\x12\x02\x20\x01");
+
+static void metadata(void **state)
+{
+    (void)state;
+    info.metadata[METADATA_ROUTE] = info.metadata[METADATA_UPSTREAM_HOST] = &some_metadata;
+    assert_string_equal(run("%METADATA(ROUTE:ns:k)% %METADATA(ROUTE:ns:o)% %METADATA(ROUTE:ns)% %METADATA(ROUTE:ns):6% %METADATA(ROUTE:ns:x)%"),
+                        "v true {\"k\":\"v\",\"o\":true} {\"k\":\" -");
+    assert_string_equal(run("%UPSTREAM_METADATA(ns:k)% %METADATA(UPSTREAM_HOST:ns:k)% %CLUSTER_METADATA(ns:k)% %METADATA(DYNAMIC:ns:k)%"), "v v - -");
+    assert_string_equal(run_json("{\"a\":\"%METADATA(ROUTE:ns):3%\",\"b\":\"%METADATA(ROUTE:ns:o)%\",\"c\":\"%METADATA(ROUTE:no)%\",\"d\":\"<%METADATA(ROUTE:ns)%>\"}", false),
+                        "{\"a\":{\"k\":\"v\",\"o\":true},\"b\":true,\"c\":null,\"d\":\"<{\\\"k\\\":\\\"v\\\",\\\"o\\\":true}>\"}\n");
+    assert_true(metadata_wanted(METADATA_UPSTREAM_HOST) && metadata_wanted(METADATA_CLUSTER) && !metadata_wanted(METADATA_LISTENER));
+    assert_non_null(strstr(run("%METADATA(ROUTES:ns:k)%"), "%METADATA(ROUTES:"));
 }
 
 static void default_format(void **state)
@@ -188,6 +204,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hostile_values_cannot_forge_fields_or_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(refused, setup, teardown),
         cmocka_unit_test_setup_teardown(json_keeps_types, setup, teardown),
+        cmocka_unit_test_setup_teardown(metadata, setup, teardown),
         cmocka_unit_test_setup_teardown(default_format, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,7 +96,8 @@ static void cluster_fields(void **state)
     assert_int_equal(c->outlier.base_ejection_ms, 2500);
     assert_int_equal(c->outlier.max_ejection_percent, 50);
     assert_int_equal(c->connect.source.family, AF_INET);
-    assert_true(str_is(c->metadata_services_host, "a.b") && c->metadata_external);
+    struct metadata_value host = metadata_find(c->metadata, STR("istio"), STR("external"));
+    assert_true(host.kind == MV_BOOL && host.boolean);
     assert_int_equal(c->transport_count, 2);
     assert_true(str_is(c->transports[0].match[0].value, "istio"));
     assert_true(str_is(c->transports[0].tls->sni, "x.y"));
@@ -412,7 +413,7 @@ static void route_fields(void **state)
     assert_int_equal(r->retry->per_try_timeout_ms, 300);
     assert_true(r->retry->avoid_previous_hosts);
     assert_true(r->hash[0].terminal);
-    assert_true(str_is(r->decorator, "op") && str_is(r->config, "/apis/x"));
+    assert_true(str_is(r->decorator, "op") && str_is(metadata_find(r->metadata, STR("istio"), STR("config")).bytes, "/apis/x"));
     assert_int_equal(r->request_ops.add[0].action, HA_ADD_IF_ABSENT);
     assert_non_null(r->request_ops.add[0].format);
     assert_int_equal(r->response_ops.remove_count, 1);

@@ -155,7 +155,7 @@ static const struct {
     { C("common_http_protocol_options: {max_response_headers_kb: 0}"), "common_http_protocol_options.max_response_headers_kb: must be 1 to 8192" },
     { C("common_http_protocol_options: {max_headers_count: 0}"), "common_http_protocol_options.max_headers_count: must be at least 1" },
     { HCM(RIG_ROUTES ", common_http_protocol_options: {max_headers_count: 0}, http_filters: [" RIG_ROUTER "]"), FIELD "common_http_protocol_options.max_headers_count: must be at least 1" },
-    { HCM(RIG_ROUTES ", local_reply_config: {body_format: {text_format: x}}, http_filters: [" RIG_ROUTER "]"), FIELD "local_reply_config: not supported yet" },
+    { HCM(RIG_ROUTES ", local_reply_config: {mappers: [{body: {inline_string: x}}]}, http_filters: [" RIG_ROUTER "]"), FIELD "local_reply_config.mappers[0].filter: missing" },
     { HCM(", route_config: {virtual_hosts: [{name: v}]}, http_filters: [" RIG_ROUTER "]"), FIELD "route_config.virtual_hosts[0].domains: at least one is needed" },
     // routes
     { XDS_ROUTE, "{name: r, virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [x]}]}", "virtual_hosts: " },
