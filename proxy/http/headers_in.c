@@ -218,24 +218,48 @@ struct found { // fields that decide something; NULL = absent
     bool x_envoy; // fields that depend on who asks
 };
 
-// Several fields of a list are one list; nobody must see only one of them.
-static void join(struct headers *h, struct hdr **first, struct hdr *x)
+// Several fields of a list are one list; nobody must see only one of them. In one go: a join for each would cost the square of their bytes.
+static void join_all(struct headers *h, struct hdr *first)
 {
-    if (!*first) {
-        *first = x;
-        return;
+    size_t n = 0;
+    for (struct hdr *x = first; x; x = headers_next(h, x)) {
+        n += x->id == first->id ? x->value.n + 1 : 0;
     }
-    (*first)->value = arena_printf(h->arena, "%.*s,%.*s", STR_FMT((*first)->value), STR_FMT(x->value));
-    drop(h, x);
+    char *out = arena_alloc(h->arena, n);
+    size_t at = 0;
+    for (struct hdr *x = first; x; x = headers_next(h, x)) {
+        if (x->id != first->id) {
+            continue;
+        }
+        if (x->value.n) {
+            memcpy(out + at, x->value.p, x->value.n);
+        }
+        at += x->value.n;
+        out[at++] = ',';
+        if (x != first) {
+            drop(h, x);
+        }
+    }
+    h->bytes += at - 1 - first->value.n;
+    out[at - 1] = '\0';
+    first->value = str_n(out, at - 1);
+}
+
+// first: of its name; more: there are further ones.
+static void take_list(struct hdr **first, bool *more, struct hdr *x)
+{
+    *more |= *first != NULL;
+    *first = *first ? *first : x;
 }
 
 static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct found *f)
 {
     bool underscores = cfg->headers_with_underscores_drop || cfg->headers_with_underscores_reject;
+    bool more_xff = false, more_xfcc = false;
     for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
         switch (x->id) {
         case HDR_X_FORWARDED_FOR:
-            join(h, &f->xff, x);
+            take_list(&f->xff, &more_xff, x);
             break;
         case HDR_X_FORWARDED_PROTO:
             f->proto = x;
@@ -247,7 +271,7 @@ static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct f
             f->id = x;
             break;
         case HDR_X_FORWARDED_CLIENT_CERT:
-            join(h, &f->xfcc, x);
+            take_list(&f->xfcc, &more_xfcc, x);
             break;
         case HDR_VIA:
             f->via = x;
@@ -275,6 +299,12 @@ static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct f
         default:
             break;
         }
+    }
+    if (more_xff) {
+        join_all(h, f->xff);
+    }
+    if (more_xfcc) {
+        join_all(h, f->xfcc);
     }
     return true;
 }

@@ -82,6 +82,25 @@ static void trusted_hops_and_bad_addresses(void **state)
     assert_string_equal(prepare(), "10.0.0.1:5000");
 }
 
+static void many_fields_of_a_list_cost_no_more_than_their_bytes(void **state)
+{
+    (void)state;
+    static char value[601];
+    memset(value, '1', sizeof(value) - 1);
+    for (int i = 0; i < 100; i++) {
+        add("x-forwarded-for", value);
+        add("x-forwarded-client-cert", value);
+    }
+    cfg.forward_client_cert = FCC_FORWARD_ONLY;
+    peer.mtls = true;
+    size_t before = arena.used_bytes, bytes = req.headers.bytes;
+    prepare();
+    assert_in_range(arena.used_bytes - before, 120000, 240000);
+    assert_int_equal(headers_value(&req.headers, STR("x-forwarded-for")).n, 100 * 601 - 1);
+    assert_int_equal(headers_value(&req.headers, STR("x-forwarded-client-cert")).n, 100 * 601 - 1);
+    assert_in_range(req.headers.bytes, 2 * 100 * 600, bytes);
+}
+
 static void edge_appends_and_replaces(void **state)
 {
     (void)state;
@@ -292,6 +311,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(sidecar_believes_the_proxy_before_it), T(trusted_hops_and_bad_addresses), T(edge_appends_and_replaces),
+        T(many_fields_of_a_list_cost_no_more_than_their_bytes),
         T(control_headers_of_peers_are_dropped), T(client_certificates), T(client_certificate_element), T(underscores),
         T(paths_have_one_spelling), T(hosts), T(upgrades),
     };
