@@ -43,6 +43,11 @@ void codec_drain(struct codec *c)
     c->impl->drain(c);
 }
 
+bool codec_leave(struct codec *c)
+{
+    return c->impl->leave && c->impl->leave(c);
+}
+
 void codec_free(struct codec *c)
 {
     if (c) {

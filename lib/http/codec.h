@@ -110,6 +110,10 @@ bool codec_settled(const struct codec *c);
 struct codec_stream *codec_new_stream(struct codec *c, const struct codec_stream_ops *ops, void *owner, struct arena *arena);
 // No new requests after the current ones: h1 answers with Connection: close, h2 sends GOAWAY; closes when idle.
 void codec_drain(struct codec *c);
+// HTTP/1 server with nothing under way: frees the codec and leaves the connection to the caller, who sets its ops and owner at once and puts
+// a new codec on it when the next byte comes. False, and nothing happens: not now (an exchange, bytes that wait either way, a drain, the peer's
+// end, a callback of this connection up the stack), or another protocol.
+bool codec_leave(struct codec *c);
 // Frees the codec and its connection (conn_free); streams hear nothing more. Safe inside callbacks.
 void codec_free(struct codec *c);
 

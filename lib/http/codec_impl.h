@@ -20,6 +20,7 @@ struct codec_impl {
     void (*resume)(struct codec_stream *s);
     void (*drain)(struct codec *c);
     void (*destroy)(struct codec *c); // codec_free: the connection too
+    bool (*leave)(struct codec *c);   // codec_leave; unset = never
 };
 
 struct codec {

@@ -532,6 +532,18 @@ void h1_destroy(struct codec *c)
     loop_free_later(l, h);
 }
 
+bool h1_leave(struct codec *c)
+{
+    struct h1 *h = h1_of(c);
+    const struct conn *conn = c->conn;
+    if (h->depth || h->x || h->closing || h->draining || h->rerun || h->gone || h->gone_due || c->freed || !list_empty(&h->task.link) ||
+        h->read_paused || h->eof || conn->pause || conn->in.len || conn->out.len || conn->state != CONN_OPEN || conn->broken) {
+        return false;
+    }
+    recycle_free(h);
+    return true;
+}
+
 // ---- acting on the marks ----
 
 static void tell_gone(struct h1 *h)
@@ -679,7 +691,8 @@ static const struct conn_ops closing_ops = {
 
 struct h1 *h1_new(struct conn *conn, const struct h1_impl *impl, const struct codec_ops *ops, void *owner, const struct codec_opts *o)
 {
-    struct h1 *h = mem_new(struct h1);
+    struct h1 *h = recycle_calloc(1, sizeof(*h)); // a connection leaves its codec while it is idle
+    CHECK(h);
     h->c = (struct codec){ .impl = &impl->base, .ops = ops, .owner = owner, .conn = conn };
     h->limits = o && o->h1 ? o->h1 : &h1_limits_default;
     h->names = o ? (uint8_t)o->h1_names : H1_NAMES_PLAIN;

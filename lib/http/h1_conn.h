@@ -151,5 +151,6 @@ void h1_pause(struct codec_stream *s);
 void h1_resume(struct codec_stream *s);
 void h1_drain(struct codec *c);
 void h1_destroy(struct codec *c);
+bool h1_leave(struct codec *c);
 
 #endif

@@ -238,6 +238,7 @@ static const struct h1_impl impl = {
         .resume = h1_resume,
         .drain = h1_drain,
         .destroy = h1_destroy,
+        .leave = h1_leave,
     },
     .side = &side,
 };

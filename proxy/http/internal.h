@@ -11,6 +11,7 @@ enum {
     STREAM_ARENA_BYTES = 8192,   // first block of a stream's arena: a usual request and its answer fit
     STREAMS_KEPT_MAX = 32,       // free streams a worker keeps: 9 KB each
     HTTP_DATE_MAX = 32,
+    IDLE_AWAKE_MAX = 64,         // connections of a worker that may wait for a request with all their state: 0.3 KB each
     DOWNSTREAM_HIGH = 16 * 1024, // bytes that may wait for a client; what one read from the upstream brought comes on top
 };
 
@@ -27,8 +28,12 @@ struct http_worker {             // SLOT_HTTP
     uint64_t date_s;             // second of date
     char date[HTTP_DATE_MAX];    // RFC 9110 §5.6.7
     size_t date_len;
+    struct list awake;           // struct http_conn.link of connections, but HTTP/2
+    uint32_t awake_count;
 };
 
+// What a connection needs while requests are under way. Where there are more than IDLE_AWAKE_MAX, those that wait for a request give this and
+// their codec back (idle.c): downstream.terminal is then the stat_block, and the next byte makes a new one.
 struct http_conn {
     struct downstream *ds;
     const struct http_manager_cfg *cfg;
@@ -36,12 +41,12 @@ struct http_conn {
     struct stat_block *stats;
     struct list streams;         // open ones
     struct stream *next;         // its head is being read
-    struct timer timer;          // set to the earliest moment at which some limit may have been reached; looked at only then
+    struct list link;            // http_worker.awake; alone = not in it
     uint64_t idle_since_ms, head_since_ms, drain_at_ms; // 0 = does not apply
     uint64_t bytes_in_seen, bytes_out_seen; // of conn, already counted
     uint64_t snap_version;       // table belongs to this snapshot
     struct route_table *table;   // borrowed from the snapshot; NULL = none
-    struct str xfcc;             // element to append, made once (in ds->arena)
+    struct str xfcc;             // element to append, made once; owned
     uint32_t requests;
     bool xfcc_made, table_known;
     bool draining;               // the next answer says Connection: close
@@ -123,7 +128,32 @@ void websocket_request(struct stream *s);
 void websocket_response(struct stream *s, struct http_response *resp);
 
 // ---- manager.c ----
+// A timer of the downstream stands at or before the earliest moment at which some limit may have been reached, and looks only then.
 // The connection's timer must look again at this moment at the latest.
 void http_conn_arm(struct http_conn *hc, uint64_t at_ms);
+// Fresh state for d, whose timer, ops and terminal become its; counts nothing. No codec yet.
+struct http_conn *http_conn_new(struct downstream *d, struct stat_block *stats);
+// Puts a codec on the connection, or waits for the bytes that tell which one.
+void http_conn_codec(struct http_conn *hc);
+// Counts the bytes that have moved.
+void http_conn_count_bytes(struct http_conn *hc);
+// Everything of the connection ends, at once.
+void http_conn_end(struct http_conn *hc);
+extern const struct downstream_ops http_conn_ds_ops;
+
+// ---- idle.c ----
+// Into and out of http_worker.awake; out of it twice is harmless.
+void idle_enter(struct http_conn *hc);
+void idle_leave(struct http_conn *hc);
+void idle_trim(struct http_conn *hc);
+// The connection may be waiting for a request now: others that have waited for longer go to sleep when there are many.
+static inline void idle_check(struct http_conn *hc)
+{
+    if (http_worker_of(hc->ds->worker)->awake_count > IDLE_AWAKE_MAX) {
+        idle_trim(hc);
+    }
+}
+// The state of d's connection, made anew when it slept. A timer of d has fired, say.
+struct http_conn *idle_wake(struct downstream *d);
 
 #endif

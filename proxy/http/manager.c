@@ -7,8 +7,10 @@
 
 #include <stdlib.h>
 
+#include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/recycle.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/http/internal.h"
 
@@ -28,6 +30,7 @@ void http_worker_init(struct worker *w)
 {
     struct http_worker *hw = mem_new(struct http_worker);
     list_init(&hw->holds);
+    list_init(&hw->awake);
     w->slots[SLOT_HTTP] = hw;
 }
 
@@ -49,7 +52,7 @@ void http_worker_fini(struct worker *w)
 
 // ---- counting ----
 
-static void count_bytes(struct http_conn *hc)
+void http_conn_count_bytes(struct http_conn *hc)
 {
     const struct conn *c = hc->ds->conn;
     stat_add(hc->stats, STAT_ID_HTTP_CX_RX_BYTES, c->bytes_in - hc->bytes_in_seen);
@@ -62,11 +65,11 @@ static void count_bytes(struct http_conn *hc)
 
 void http_conn_arm(struct http_conn *hc, uint64_t at_ms)
 {
-    if (hc->ended || (timer_pending(&hc->timer) && hc->timer.expires_ms <= at_ms)) {
+    if (hc->ended || (timer_pending(&hc->ds->timer) && hc->ds->timer.expires_ms <= at_ms)) {
         return;
     }
     uint64_t now = now_ms(hc);
-    timer_set(hc->ds->worker->loop, &hc->timer, at_ms > now ? at_ms - now : 0);
+    timer_set(hc->ds->worker->loop, &hc->ds->timer, at_ms > now ? at_ms - now : 0);
 }
 
 static void lower(uint64_t *at, uint64_t candidate)
@@ -172,20 +175,18 @@ static bool head_too_slow(struct http_conn *hc, uint64_t now, uint64_t *at)
     return true;
 }
 
-static void conn_end(struct http_conn *hc);
-
 static void on_timer(struct timer *t)
 {
-    struct http_conn *hc = container_of(t, struct http_conn, timer);
+    struct http_conn *hc = idle_wake(container_of(t, struct downstream, timer));
     const struct http_manager_cfg *cfg = hc->cfg;
     uint64_t now = now_ms(hc), at = UINT64_MAX;
     if (!hc->codec) { // not a byte of a request came
         stat_inc(hc->stats, STAT_ID_HTTP_CX_IDLE_TIMEOUT);
-        conn_end(hc);
+        http_conn_end(hc);
         return;
     }
     if (head_too_slow(hc, now, &at)) {
-        conn_end(hc);
+        http_conn_end(hc);
         return;
     }
     list_for_safe (p, &hc->streams) {
@@ -223,6 +224,9 @@ static void on_timer(struct timer *t)
     }
     if (at != UINT64_MAX) {
         http_conn_arm(hc, at);
+    }
+    if (idle && hc->codec && !hc->next && !hc->draining) {
+        idle_check(hc); // it was woken for this look only, perhaps
     }
 }
 
@@ -286,7 +290,7 @@ static void on_bad_request(struct codec *c, int status, const char *detail)
 static void on_idle(struct codec *c)
 {
     struct http_conn *hc = codec_owner(c);
-    count_bytes(hc);
+    http_conn_count_bytes(hc);
     if (hc->ended || !list_empty(&hc->streams)) {
         return;
     }
@@ -294,12 +298,13 @@ static void on_idle(struct codec *c)
     if (hc->cfg->idle_ms) {
         http_conn_arm(hc, hc->idle_since_ms + hc->cfg->idle_ms);
     }
+    idle_check(hc);
 }
 
 static void on_conn_close(struct codec *c, enum conn_close why)
 {
     (void)why;
-    conn_end(codec_owner(c));
+    http_conn_end(codec_owner(c));
 }
 
 static const struct codec_ops ops = {
@@ -309,14 +314,15 @@ static const struct codec_ops ops = {
 // ---- begin and end ----
 
 // Everything of the connection ends here, at once.
-static void conn_end(struct http_conn *hc)
+void http_conn_end(struct http_conn *hc)
 {
     if (hc->ended) {
         return;
     }
     hc->ended = true;
-    timer_cancel(&hc->timer);
-    count_bytes(hc);
+    idle_leave(hc);
+    timer_cancel(&hc->ds->timer);
+    http_conn_count_bytes(hc);
     struct downstream *d = hc->ds;
     list_for_safe (p, &hc->streams) { // those that the codec did not close itself
         struct stream *s = list_entry(p, struct stream, link);
@@ -336,7 +342,10 @@ static void conn_end(struct http_conn *hc)
     codec_free(hc->codec); // and the connection: downstream_close frees it a second time, which is harmless
     d->terminal = NULL;
     d->ops = NULL;
-    loop_free_later(hc->ds->worker->loop, hc);
+    if (hc->xfcc.p) {
+        loop_free_later(d->worker->loop, (char *)hc->xfcc.p);
+    }
+    loop_free_later(d->worker->loop, hc);
     downstream_close(d);
 }
 
@@ -360,11 +369,11 @@ static void on_drain(struct downstream *d)
 static void on_abort(struct downstream *d)
 {
     if (d->terminal) {
-        conn_end(d->terminal);
+        http_conn_end(d->terminal);
     }
 }
 
-static const struct downstream_ops ds_ops = { .on_drain = on_drain, .on_abort = on_abort };
+const struct downstream_ops http_conn_ds_ops = { .on_drain = on_drain, .on_abort = on_abort };
 
 // ---- which protocol ----
 
@@ -375,6 +384,9 @@ static void start_codec(struct http_conn *hc, enum http_version version)
                                   .stream_window = cfg->h2_stream_window, .conn_window = cfg->h2_conn_window,
                                   .allow_connect = cfg->h2_allow_connect, .head_timeout_ms = cfg->request_headers_ms,
                                   .h2 = cfg->h2.max_outbound_frames ? &cfg->h2 : NULL };
+    if (version == HTTP_2) {
+        idle_leave(hc); // it never sleeps
+    }
     hc->codec = version == HTTP_2 ? codec_h2_server(hc->ds->conn, &ops, hc, &o) : codec_h1_server(hc->ds->conn, &ops, hc, &o);
 }
 
@@ -408,14 +420,14 @@ static void sniff_eof(struct conn *c)
     if (c->in.len) {
         start_codec(hc, HTTP_11); // it refuses what is incomplete
     } else {
-        conn_end(hc);
+        http_conn_end(hc);
     }
 }
 
 static void sniff_close(struct conn *c, enum conn_close why)
 {
     (void)why;
-    conn_end(c->owner);
+    http_conn_end(c->owner);
 }
 
 static const struct conn_ops sniff_ops = { .on_data = sniff_data, .on_eof = sniff_eof, .on_close = sniff_close };
@@ -427,12 +439,14 @@ static bool alpn_is(struct str name, const char *a, const char *b, const char *c
 
 // From the configuration, what was negotiated, or what a listener filter has seen; otherwise the first bytes decide ("istio" over mutual
 // TLS says nothing about the version).
-static void choose_codec(struct http_conn *hc)
+void http_conn_codec(struct http_conn *hc)
 {
     const struct downstream *d = hc->ds;
     const struct tls_info *tls = downstream_tls(d);
     struct str name = tls ? tls->alpn : d->alpn_count == 1 ? d->alpn[0] : str_n(NULL, 0);
-    if (hc->cfg->codec == CODEC_H2 || (hc->cfg->codec == CODEC_AUTO && alpn_is(name, "h2", "istio-h2", "h2c", "h2"))) {
+    if (hc->requests) {
+        start_codec(hc, HTTP_11); // it slept between two requests
+    } else if (hc->cfg->codec == CODEC_H2 || (hc->cfg->codec == CODEC_AUTO && alpn_is(name, "h2", "istio-h2", "h2c", "h2"))) {
         start_codec(hc, HTTP_2);
     } else if (hc->cfg->codec == CODEC_H1 || alpn_is(name, "http/1.1", "http/1.0", "istio-http/1.1", "istio-http/1.0")) {
         start_codec(hc, HTTP_11);
@@ -443,25 +457,33 @@ static void choose_codec(struct http_conn *hc)
     }
 }
 
+struct http_conn *http_conn_new(struct downstream *d, struct stat_block *stats)
+{
+    struct http_conn *hc = recycle_calloc(1, sizeof(*hc));
+    CHECK(hc);
+    const struct filter_chain *chain = d->chain;
+    hc->ds = d;
+    hc->cfg = chain->filters[chain->filter_count - 1].cfg;
+    hc->stats = stats;
+    list_init(&hc->streams);
+    idle_enter(hc);
+    d->terminal = hc;
+    d->ops = &http_conn_ds_ops;
+    return hc;
+}
+
 void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg)
 {
-    struct http_conn *hc = mem_new(struct http_conn);
-    hc->ds = d;
-    hc->cfg = cfg;
-    hc->stats = stats_scope_get(d->worker->stats, STAT_HTTP, cfg->stat_prefix);
+    struct http_conn *hc = http_conn_new(d, stats_scope_get(d->worker->stats, STAT_HTTP, cfg->stat_prefix));
     if (!d->listener->buffer_limit) {
         d->conn->high = DOWNSTREAM_HIGH;
         d->conn->low = DOWNSTREAM_HIGH / 2;
     }
-    list_init(&hc->streams);
-    timer_init(&hc->timer, on_timer);
+    timer_init(&d->timer, on_timer);
     hc->idle_since_ms = now_ms(hc);
-    hc->bytes_in_seen = hc->bytes_out_seen = 0;
     stat_inc(hc->stats, STAT_ID_HTTP_CX_TOTAL);
     stat_gauge_add(hc->stats, STAT_ID_HTTP_CX_ACTIVE, 1);
-    d->terminal = hc;
-    d->ops = &ds_ops;
-    choose_codec(hc);
+    http_conn_codec(hc);
     if (cfg->idle_ms) {
         http_conn_arm(hc, hc->idle_since_ms + cfg->idle_ms);
     }
@@ -471,4 +493,5 @@ void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg
     if (d->worker->draining && (!d->worker->drain_inbound_only || d->listener->direction == DIRECTION_INBOUND)) {
         on_drain(d);
     }
+    idle_check(hc);
 }

@@ -129,7 +129,6 @@ void stream_select_route(struct stream *s)
     s->vhost = NULL;
     s->route = NULL;
     s->info.route_name = s->info.virtual_host = str_n(NULL, 0);
-    s->info.metadata[METADATA_ROUTE] = s->info.metadata[METADATA_VIRTUAL_HOST] = NULL;
     if (s->table) {
         s->vhost = route_table_vhost(s->table, s->req.host);
     }
@@ -137,7 +136,6 @@ void stream_select_route(struct stream *s)
         const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
                                          .headers = &s->req.headers, .random = s->random, .arena = &s->arena };
         s->info.virtual_host = s->vhost->name;
-        s->info.metadata[METADATA_VIRTUAL_HOST] = &s->vhost->metadata;
         bool plain = s->vhost->require_tls && !str_is(s->req.scheme, "https");
         bool to_https = plain && (s->vhost->require_tls == TLS_REQ_ALL || !s->internal);
         s->route = to_https ? &https_route : virtual_host_route(s->vhost, &r);
@@ -147,7 +145,6 @@ void stream_select_route(struct stream *s)
     s->info.upstream_cluster = str_n(NULL, 0);
     if (s->route) {
         s->info.route_name = s->route->name;
-        s->info.metadata[METADATA_ROUTE] = &s->route->metadata;
         // For logs of requests that a filter answers; the router says so again.
         s->info.upstream_cluster = s->route->weighted_count ? route_pick_weighted(s->route, s->random)->name : s->route->cluster;
         s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
@@ -216,8 +213,6 @@ static void info_begin(struct stream *s)
     i->connection_id = d->conn->id;
     i->facts = downstream_facts(d);
     i->requested_server_name = downstream_server_name(d);
-    i->metadata[METADATA_LISTENER] = &d->listener->metadata;
-    i->metadata[METADATA_FILTER_CHAIN] = &d->chain->metadata;
     i->downstream_tls = downstream_tls(d);
     s->active_ms = loop_now_ms(l);
     s->random = rand_u64();
@@ -255,7 +250,10 @@ static struct str connection_xfcc(struct stream *s)
 {
     struct http_conn *hc = s->hc;
     if (!hc->xfcc_made && s->cfg->forward_client_cert != FCC_SANITIZE && s->info.downstream_tls) {
-        hc->xfcc = xfcc_element(s->cfg, s->info.downstream_tls, downstream_arena(s->ds));
+        struct str x = xfcc_element(s->cfg, s->info.downstream_tls, &s->arena);
+        if (x.n) {
+            hc->xfcc = str_n(memcpy(mem_alloc(x.n), x.p, x.n), x.n);
+        }
     }
     hc->xfcc_made = true;
     return hc->xfcc;

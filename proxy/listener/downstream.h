@@ -35,7 +35,7 @@ struct downstream_ops {
 };
 
 // Owned by the worker's listener set; destroyed by downstream_close. The terminal network filter owns conn's ops from start on.
-// Thousands of these wait for a client's next word, so it is kept small (docs/performance.md; tests/unit/proxy/http/test_idle.c).
+// Thousands of these wait for a client's next word, so it is kept small (docs/performance.md; tests/unit/proxy/filters/http/test_idle.c).
 struct downstream {
     struct list link;            // worker's list of connections (drain, shutdown)
     struct worker *worker;
@@ -52,6 +52,7 @@ struct downstream {
     const struct downstream_ops *ops; // of the terminal filter; NULL = none
     void *pre;                   // listener filter progress, private to proxy/listener
     struct timer timer;          // the terminal filter's, which initialises it; cancelled by downstream_close
+    uint32_t requests;           // HTTP: so far, noted while the manager's state of an idle connection is gone
     uint8_t alpn_count;          // at most DOWNSTREAM_ALPN_MAX
     bool tls_hello : 1;          // transport protocol "tls" in place of "raw_buffer"
     bool restored : 1;           // conn->local came from SO_ORIGINAL_DST, TPROXY or a PROXY header
