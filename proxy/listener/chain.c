@@ -87,7 +87,6 @@ static void start_tls(struct downstream *d)
         return;
     }
     d->conn->ops = &tls_conn_ops;
-    d->conn->bytes_in -= d->conn->in.len; // the hello is no payload
     conn_set_transport(d->conn, t, d->chain->connect_timeout_ms);
 }
 

@@ -133,6 +133,21 @@ def test_mtls_pair(proxy, backend, ids, kind):
             assert pump(s, payload) == payload
 
 
+TLS_INSPECTOR = {"name": "envoy.filters.listener.tls_inspector", "typed_config": {
+    "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}
+
+
+def test_a_hello_that_was_looked_at_is_no_payload(proxy, backend, ids):
+    b = backend(echo)
+    port = free_port()
+    p = proxy([listener(port, tcp_proxy("app"), tls_files(ids["b"]), listener_filters=[TLS_INSPECTOR])], [cluster("app", [b.port])])
+    with tls_client(port) as s:
+        s.sendall(b"x" * 100)
+        assert len(s.recv(200)) == 100
+    eventually(lambda: p.stat("tcp.tcp.downstream_cx_tx_bytes_total") == 100, what="the session to be counted")
+    assert p.stat("tcp.tcp.downstream_cx_rx_bytes_total") == 100
+
+
 def test_server_with_the_wrong_identity_gets_nothing(proxy, backend, ids):
     b = backend(web())
     inner, outer = free_port(), free_port()
