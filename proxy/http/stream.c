@@ -129,6 +129,7 @@ void stream_select_route(struct stream *s)
     s->vhost = NULL;
     s->route = NULL;
     s->info.route_name = s->info.virtual_host = str_n(NULL, 0);
+    s->info.metadata[METADATA_ROUTE] = s->info.metadata[METADATA_VIRTUAL_HOST] = NULL;
     if (s->table) {
         s->vhost = route_table_vhost(s->table, s->req.host);
     }
@@ -136,6 +137,7 @@ void stream_select_route(struct stream *s)
         const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
                                          .headers = &s->req.headers, .random = s->random, .arena = &s->arena };
         s->info.virtual_host = s->vhost->name;
+        s->info.metadata[METADATA_VIRTUAL_HOST] = &s->vhost->metadata;
         bool plain = s->vhost->require_tls && !str_is(s->req.scheme, "https");
         bool to_https = plain && (s->vhost->require_tls == TLS_REQ_ALL || !s->internal);
         s->route = to_https ? &https_route : virtual_host_route(s->vhost, &r);
@@ -145,6 +147,7 @@ void stream_select_route(struct stream *s)
     s->info.upstream_cluster = str_n(NULL, 0);
     if (s->route) {
         s->info.route_name = s->route->name;
+        s->info.metadata[METADATA_ROUTE] = &s->route->metadata;
         // For logs of requests that a filter answers; the router says so again.
         s->info.upstream_cluster = s->route->weighted_count ? route_pick_weighted(s->route, s->random)->name : s->route->cluster;
         s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
@@ -212,6 +215,8 @@ static void info_begin(struct stream *s)
     i->downstream_local = *downstream_local(d);
     i->connection_id = d->conn->id;
     i->facts = downstream_facts(d);
+    i->metadata[METADATA_LISTENER] = &d->listener->metadata;
+    i->metadata[METADATA_FILTER_CHAIN] = &d->chain->metadata;
     i->requested_server_name = downstream_server_name(d);
     i->downstream_tls = downstream_tls(d);
     s->active_ms = loop_now_ms(l);
