@@ -115,7 +115,7 @@ static void break_later(struct conn *c, enum conn_close why, int errno_value)
 
 static void watch(struct conn *c)
 {
-    int r = loop_add_fd(c->loop, &c->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    int r = loop_add_fd(c->loop, &c->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI);
     if (r < 0) {
         break_later(c, c->state == CONN_OPEN ? CONN_CLOSE_RESET : CONN_CLOSE_CONNECT_FAIL, -r);
     }
@@ -628,7 +628,8 @@ static void progress(struct conn *c)
 static void on_event(struct loop_fd *f, uint32_t events)
 {
     struct conn *c = container_of(f, struct conn, fd);
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+    // tcp(7): a read ends in front of an urgent byte, whatever stands behind it.
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) {
         c->hup = true;
     }
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {

@@ -217,6 +217,23 @@ static void test_kept_bytes(void **state)
     close(fd);
 }
 
+// A read stops in front of an urgent byte; what follows it is read too.
+static void test_urgent_byte(void **state)
+{
+    (void)state;
+    struct end e = { .keep = true };
+    int fd = half(&e, &ops);
+    assert_int_equal(send(fd, "ab", 2, 0), 2);
+    UNTIL(e.c->in.len == 2);
+    assert_int_equal(send(fd, "cd", 2, 0), 2);
+    assert_int_equal(send(fd, "!", 1, MSG_OOB), 1);
+    assert_int_equal(send(fd, "ef", 2, 0), 2);
+    UNTIL(e.c->in.len >= 6);
+    assert_true(str_is(buf_pullup(&e.c->in, 6), "abcdef"));
+    finish(&e);
+    close(fd);
+}
+
 // More than one budget, more than the socket buffers: both directions, checked byte by byte.
 static void test_bulk(void **state)
 {
@@ -906,7 +923,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-        T(test_echo_small), T(test_kept_bytes), T(test_bulk), T(test_read_budget), T(test_watermarks), T(test_pause), T(test_half_close),
+        T(test_echo_small), T(test_kept_bytes), T(test_urgent_byte), T(test_bulk), T(test_read_budget), T(test_watermarks), T(test_pause), T(test_half_close),
         T(test_our_end_first), T(test_shutdown_waits_for_out), T(test_no_half_close), T(test_reset),
         T(test_reset_while_paused), T(test_answer_before_reset), T(test_free_inside), T(test_free_reset),
         T(test_close_after_flush), T(test_connect), T(test_connect_timeout), T(test_transport), T(test_transport_failures),
