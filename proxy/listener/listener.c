@@ -309,6 +309,12 @@ static void want_socket(struct listener_set *set, struct listener_cfg *l, const 
     socket_new(set, l, a);
 }
 
+// A path can be bound once only: the first worker serves it.
+static bool shares(const struct listener_set *set, const struct addr *a)
+{
+    return a->family != AF_UNIX || set->worker->index == 0;
+}
+
 static bool accepts(const struct listener_set *set, const struct listener_cfg *l)
 {
     return l->bind_to_port && !set->closed && !(set->closed_inbound && l->direction == DIRECTION_INBOUND);
@@ -331,7 +337,7 @@ static void follow_sockets(struct listener_set *set, const struct snapshot *s)
                     struct listen_socket *x = list_entry(k, struct listen_socket, link);
                     known = known || (x->wanted && x->cfg == l && addr_eq(&x->addr, &l->addresses[j]));
                 }
-                if (known) {
+                if (known || !shares(set, &l->addresses[j])) {
                     continue;
                 }
                 list_for(k, &set->sockets)
