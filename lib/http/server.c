@@ -225,6 +225,23 @@ static void client_new(struct http_server *s, int fd, const struct addr *peer)
     c->codec = codec_h1_server(conn, &codec_ops, c, &(struct codec_opts){ .h1 = &limits, .half_close_ok = true });
 }
 
+// Ends the connection that has been silent for longest, for a new one, also one that does not read its answer. False: there is none.
+static bool make_room(struct http_server *s)
+{
+    struct client *oldest = NULL;
+    list_for (p, &s->conns) {
+        struct client *c = list_entry(p, struct client, link);
+        if (!c->stream && !c->after &&
+            (!oldest || codec_conn(c->codec)->active_ms < codec_conn(oldest->codec)->active_ms)) {
+            oldest = c;
+        }
+    }
+    if (oldest) {
+        client_free(oldest);
+    }
+    return oldest != NULL;
+}
+
 static void on_acceptable(struct loop_fd *f, uint32_t events)
 {
     (void)events;
@@ -242,7 +259,8 @@ static void on_acceptable(struct loop_fd *f, uint32_t events)
             timer_set(s->loop, &s->retry, ACCEPT_RETRY_MS);
             return;
         }
-        if (s->count >= HTTP_SERVER_CONNS_MAX) {
+        // Silent clients must not keep kubelet out.
+        if (s->count >= HTTP_SERVER_CONNS_MAX && !make_room(s)) {
             close(fd);
             continue;
         }
