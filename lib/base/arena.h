@@ -28,7 +28,7 @@ void arena_init(struct arena *a, size_t block_bytes, size_t limit_bytes);
 void arena_reset(struct arena *a, bool keep_first);
 // Runs the cleanups and frees everything; the arena is empty and usable again.
 void arena_fini(struct arena *a);
-void *arena_alloc_slow(struct arena *a, size_t n); // for arena_alloc: when the block has no room, or there is a limit
+__attribute__((noinline, cold)) void *arena_alloc_slow(struct arena *a, size_t n); // for arena_alloc: when the block has no room, or there is a limit
 // 16-byte aligned, uninitialised. NULL only when limit_bytes is set and exceeded; otherwise aborts when out of memory.
 static inline void *arena_alloc(struct arena *a, size_t n)
 {

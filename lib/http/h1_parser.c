@@ -138,34 +138,35 @@ static enum h1_event fail(struct h1_parser *p, enum h1_error e)
 // The empty line of a head that lies in n bytes at d from its beginning, each line ending with CR LF. False: the slow way decides.
 static inline bool find_end_at_once(const char *d, size_t n, size_t *ret_len)
 {
-    size_t line = 0;
-    for (size_t at = 0; at < n && n >= SCAN_BYTES; at += SCAN_BYTES) {
-        uint32_t lf = n - at >= SCAN_BYTES ? scan_equal(d + at, '\n')
-                                           : scan_equal(d + n - SCAN_BYTES, '\n') >> (SCAN_BYTES - (n - at));
-        for (; lf; lf &= lf - 1) {
-            size_t i = at + scan_first(lf);
-            if (i == line || d[i - 1] != '\r') {
-                return false;
-            }
-            if (i == line + 1) {
-                *ret_len = i + 1;
-                return true;
-            }
-            line = i + 1;
-        }
+    if (n < 2 * SCAN_BYTES) {
+        return false;
     }
-    return false;
+    // Bits of LFs, of bytes behind a CR, and of places where the second byte of a line stands.
+    uint32_t lf = scan_equal(d, '\n'), behind_cr = scan_equal(d, '\r') << 1, second = lf << 2 | 2;
+    for (size_t at = 0;;) {
+        uint32_t empty = lf & behind_cr & second, upto_empty = empty ? empty ^ (empty - 1) : UINT32_MAX;
+        if (lf & ~behind_cr & upto_empty) {
+            return false;
+        }
+        if (empty) {
+            *ret_len = at + scan_first(empty) + 1;
+            return true;
+        }
+        if (at + SCAN_BYTES >= n) {
+            return false;
+        }
+        at = at + 2 * SCAN_BYTES <= n ? at + SCAN_BYTES : n - SCAN_BYTES; // the last piece overlaps
+        lf = scan_equal(d + at, '\n');
+        behind_cr = scan_equal(d + at - 1, '\r');
+        second = scan_equal(d + at - 2, '\n');
+    }
 }
 
 // Looks for the empty line. H1_HEAD: found, *ret_len bytes with it. H1_NEED_MORE or H1_FAILED otherwise.
 // limit: the last LF must stand before this offset.
-static enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t limit, size_t *ret_len)
+static __attribute__((noinline)) enum h1_event find_end_by_lines(struct h1_parser *p, const struct buf *in, size_t limit, size_t *ret_len)
 {
     size_t base = 0; // offset of the slice's first byte
-    struct str front = buf_front(in);
-    if (p->scan_off == 0 && !p->limits.lenient && find_end_at_once(front.p, front.n < limit ? front.n : limit, ret_len)) {
-        return H1_HEAD;
-    }
     for (const struct slice *s = in->head; s; s = s->next) {
         const char *d = s->data + s->off;
         size_t k = s->end - s->off;
@@ -195,6 +196,15 @@ static enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t 
         base += k;
     }
     return H1_NEED_MORE;
+}
+
+static inline enum h1_event find_end(struct h1_parser *p, const struct buf *in, size_t limit, size_t *ret_len)
+{
+    struct str front = buf_front(in);
+    if (p->scan_off == 0 && !p->limits.lenient && find_end_at_once(front.p, front.n < limit ? front.n : limit, ret_len)) {
+        return H1_HEAD;
+    }
+    return find_end_by_lines(p, in, limit, ret_len);
 }
 
 // Copies the first len bytes into the arena, zero-padded for readers that look at eight bytes at once, and takes them from in.
@@ -245,7 +255,7 @@ static enum h1_event begin_body(struct h1_parser *p)
 }
 
 // Takes an empty line in front of a request. False: the second byte must be seen first.
-static bool skip_empty_line(struct h1_parser *p, struct buf *in, enum h1_error *ret_e)
+static __attribute__((noinline)) bool skip_empty_line(struct h1_parser *p, struct buf *in, enum h1_error *ret_e)
 {
     char two[2];
     size_t n = buf_peek(in, 0, two, 2), len = two[0] == '\n' ? 1 : 2;
@@ -378,7 +388,7 @@ static __attribute__((noinline)) enum h1_event run_chunk_size(struct h1_parser *
     return H1_DATA; // means: go on
 }
 
-static enum h1_event run_chunk_end(struct h1_parser *p, struct buf *in)
+static __attribute__((noinline)) enum h1_event run_chunk_end(struct h1_parser *p, struct buf *in)
 {
     char two[2];
     size_t n = buf_peek(in, 0, two, 2);

@@ -32,14 +32,14 @@ static void out_end(struct out *o)
     buf_commit(o->b, (size_t)(o->p - o->start));
 }
 
-static __attribute__((noinline)) void put_slow(struct out *o, const char *p, size_t n)
+static __attribute__((noinline, cold)) void put_slow(struct out *o, const char *p, size_t n)
 {
     out_end(o);
     buf_append(o->b, p, n);
     out_begin(o, o->b, 1);
 }
 
-static __attribute__((noinline)) void make_room(struct out *o, size_t n)
+static __attribute__((noinline, cold)) void make_room(struct out *o, size_t n)
 {
     out_end(o);
     out_begin(o, o->b, n);
@@ -106,13 +106,18 @@ static inline void put_known(struct out *o, const char *p, size_t n)
 
 static void put_u64(struct out *o, uint64_t v)
 {
-    char tmp[20];
-    size_t i = sizeof(tmp);
-    do {
-        tmp[--i] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    put(o, tmp + i, sizeof(tmp) - i);
+    enum { DIGITS = 20 };
+    size_t n = 1;
+    for (uint64_t x = v; x >= 10; x /= 10) {
+        n++;
+    }
+    if (has_room(o, DIGITS)) {
+        o->p += n;
+        for (char *p = o->p; n; n--) {
+            *--p = (char)('0' + v % 10);
+            v /= 10;
+        }
+    }
 }
 
 static inline bool breaks_line(char c)
@@ -120,7 +125,7 @@ static inline bool breaks_line(char c)
     return c == '\r' || c == '\n' || c == '\0';
 }
 
-static __attribute__((noinline)) void put_cleaned(struct out *o, struct str s)
+static __attribute__((noinline, cold)) void put_cleaned(struct out *o, struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = breaks_line(s.p[i]) ? ' ' : s.p[i];
@@ -128,42 +133,20 @@ static __attribute__((noinline)) void put_cleaned(struct out *o, struct str s)
     }
 }
 
-// A byte below 0x20 in eight.
-static inline uint64_t has_control(uint64_t x)
-{
-    const uint64_t ones = 0x0101010101010101ull;
-    return (x - ones * 0x20) & ~x & (ones * 0x80);
-}
-
 // Copies n bytes; true when one of them is below 0x20.
 static inline bool copy_text(char *to, const char *from, size_t n)
 {
-    if (n >= SCAN_BYTES) {
-        scan_v bad = { 0 }, v;
+    scan_v low;
+    if (n < SCAN_BYTES) {
+        low = (scan_v)(scan_load_short(from, n) <= SCAN_ALL(0x1f));
+    } else {
+        low = (scan_v)(scan_load(from + n - SCAN_BYTES) <= SCAN_ALL(0x1f));
         for (size_t i = 0; i + SCAN_BYTES < n; i += SCAN_BYTES) {
-            v = scan_load(from + i);
-            bad |= (scan_v)(v <= SCAN_ALL(0x1f));
-            memcpy(to + i, &v, SCAN_BYTES);
+            low |= (scan_v)(scan_load(from + i) <= SCAN_ALL(0x1f));
         }
-        v = scan_load(from + n - SCAN_BYTES);
-        bad |= (scan_v)(v <= SCAN_ALL(0x1f));
-        memcpy(to + n - SCAN_BYTES, &v, SCAN_BYTES);
-        return scan_bits(bad) != 0;
     }
-    if (n >= 8) {
-        uint64_t a, b;
-        memcpy(&a, from, 8);
-        memcpy(&b, from + n - 8, 8);
-        memcpy(to, &a, 8);
-        memcpy(to + n - 8, &b, 8);
-        return (has_control(a) | has_control(b)) != 0;
-    }
-    bool bad = false;
-    for (size_t i = 0; i < n; i++) {
-        bad |= (unsigned char)from[i] < 0x20;
-        to[i] = from[i];
-    }
-    return bad;
+    copy(to, from, n);
+    return scan_bits(low) != 0;
 }
 
 // Text that must stay on its line. Fields from our own parser are clean; those a filter or policy made may not be.
@@ -176,35 +159,37 @@ static inline void put_text(struct out *o, struct str s)
     }
 }
 
-static bool is_target(struct str s)
+static inline bool is_target(struct str s)
 {
-    size_t i = 0;
-    if (s.n >= SCAN_BYTES) {
-        scan_v bad = scan_v_not_target(scan_load(s.p + s.n - SCAN_BYTES));
-        for (; i + SCAN_BYTES < s.n; i += SCAN_BYTES) {
+    scan_v bad;
+    if (s.n < SCAN_BYTES) {
+        bad = scan_v_not_target(scan_load_short(s.p, s.n));
+    } else {
+        bad = scan_v_not_target(scan_load(s.p + s.n - SCAN_BYTES));
+        for (size_t i = 0; i + SCAN_BYTES < s.n; i += SCAN_BYTES) {
             bad |= scan_v_not_target(scan_load(s.p + i));
         }
-        return scan_bits(bad) == 0;
     }
-    bool ok = true;
-    for (; i < s.n; i++) {
-        ok &= ch_is(s.p[i], CH_PATH);
-    }
-    return ok;
+    return scan_bits(bad) == 0;
 }
 
 // Request-line parts: what may not stand there goes out percent-encoded, so that a rewritten path cannot end the line.
-static void put_target(struct out *o, struct str s)
+static __attribute__((noinline, cold)) void put_escaped(struct out *o, struct str s)
 {
-    if (__builtin_expect(is_target(s), 1)) {
-        put_str(o, s);
-        return;
-    }
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         char esc[3] = { '%', "0123456789ABCDEF"[c >> 4], "0123456789ABCDEF"[c & 15] };
         bool plain = ch_is(s.p[i], CH_PATH);
         put(o, plain ? &s.p[i] : esc, plain ? 1 : 3);
+    }
+}
+
+static inline void put_target(struct out *o, struct str s)
+{
+    if (__builtin_expect(is_target(s), 1)) {
+        put_str(o, s);
+    } else {
+        put_escaped(o, s);
     }
 }
 
@@ -273,11 +258,20 @@ static inline uint32_t put_run(struct out *o, const struct hdr *v, uint32_t n)
 // There is room for the whole line.
 static inline void put_line(struct out *o, struct str name, struct str value)
 {
-    copy(o->p, name.p, name.n);
-    o->p += name.n;
-    put_known(o, ": ", 2);
-    put_text(o, value);
-    put_lit(o, "\r\n");
+    char *p = o->p;
+    copy(p, name.p, name.n);
+    p += name.n;
+    memcpy(p, ": ", 2);
+    p += 2;
+    if (__builtin_expect(copy_text(p, value.p, value.n), 0)) { // it may be only a tab
+        o->p = p;
+        put_cleaned(o, value);
+        put_lit(o, "\r\n");
+        return;
+    }
+    p += value.n;
+    memcpy(p, "\r\n", 2);
+    o->p = p + 2;
 }
 
 static void put_fields(struct out *o, const struct headers *h)
@@ -306,9 +300,8 @@ static void put_fields(struct out *o, const struct headers *h)
 }
 
 // Connection with all its options in one field, Upgrade, and the empty line.
-static void put_connection(struct out *o, const struct h1_write_opts *w, struct str upgrade, bool te)
+static __attribute__((noinline)) void put_options(struct out *o, const struct h1_write_opts *w, struct str upgrade, bool te, bool up)
 {
-    bool up = w->upgrade && upgrade.n;
     if (up) {
         put_own(o, "upgrade: ");
         put_text(o, upgrade);
@@ -333,6 +326,14 @@ static void put_connection(struct out *o, const struct h1_write_opts *w, struct 
             }
         }
         put_lit(o, "\r\n");
+    }
+}
+
+static inline void put_connection(struct out *o, const struct h1_write_opts *w, struct str upgrade, bool te)
+{
+    bool up = w->upgrade && upgrade.n;
+    if (up || te || w->close || w->keep_alive_10) {
+        put_options(o, w, upgrade, te, up);
     }
     put_lit(o, "\r\n");
 }
@@ -394,7 +395,11 @@ void h1_write_response(struct buf *b, const struct http_response *r, const struc
     out_begin(&o, b, head_estimate(&r->headers, reason, r->upgrade, (struct str){ 0 }, (struct str){ 0 }));
     set_names(&o, w->names, r->capital_names);
     put_str(&o, r->version == HTTP_10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
-    put_u64(&o, r->status);
+    if (__builtin_expect(r->status == 200, 1)) {
+        put_lit(&o, "200");
+    } else {
+        put_u64(&o, r->status);
+    }
     put_lit(&o, " ");
     put_str(&o, reason);
     put_lit(&o, "\r\n");

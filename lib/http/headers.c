@@ -159,11 +159,8 @@ void headers_init(struct headers *h, struct arena *a)
     *h = (struct headers){ .arena = a };
 }
 
-bool headers_reserve(struct headers *h, uint32_t n)
+bool headers_grow(struct headers *h, uint32_t n)
 {
-    if (n <= h->cap) {
-        return true;
-    }
     uint32_t cap = h->cap ? h->cap * 2 : FIRST_CAP;
     while (cap < n) {
         cap *= 2;

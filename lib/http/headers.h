@@ -41,7 +41,7 @@ bool hdr_is_bad_trailer(enum hdr_id id, struct str name);
 // Appends; views must live as long as the arena (use arena_str first otherwise).
 void headers_add(struct headers *h, struct str name, struct str value);
 void headers_add_id(struct headers *h, enum hdr_id id, struct str value);
-void headers_add_slow(struct headers *h, const struct hdr *x); // for headers_add_hdr: when the array is full
+__attribute__((noinline, cold)) void headers_add_slow(struct headers *h, const struct hdr *x); // for headers_add_hdr: when the array is full
 static inline void headers_add_hdr(struct headers *h, const struct hdr *x)
 {
     if (__builtin_expect(h->count == h->cap, 0)) {
@@ -54,10 +54,23 @@ static inline void headers_add_hdr(struct headers *h, const struct hdr *x)
 // As headers_add with the id already looked up (id == hdr_id_of(name)); for parsers, keeps the name's case.
 static inline void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value)
 {
-    headers_add_hdr(h, &(struct hdr){ .name = name, .value = value, .id = (uint16_t)id });
+    if (__builtin_expect(h->count == h->cap, 0)) {
+        headers_add_slow(h, &(struct hdr){ .name = name, .value = value, .id = (uint16_t)id });
+        return;
+    }
+    struct hdr *x = &h->v[h->count++];
+    x->name = name;
+    x->value = value;
+    x->id = (uint16_t)id;
+    x->removed = x->wire = false;
+    h->bytes += name.n + value.n;
 }
+__attribute__((noinline, cold)) bool headers_grow(struct headers *h, uint32_t n); // for headers_reserve
 // Room for n fields in all. false when the arena's limit is hit.
-bool headers_reserve(struct headers *h, uint32_t n);
+static inline bool headers_reserve(struct headers *h, uint32_t n)
+{
+    return n <= h->cap || headers_grow(h, n);
+}
 // First match or NULL.
 struct hdr *headers_get(const struct headers *h, struct str name);
 struct hdr *headers_get_id(const struct headers *h, enum hdr_id id);

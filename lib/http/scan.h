@@ -26,6 +26,32 @@ static inline scan_v scan_load(const char *p)
     return v;
 }
 
+// A vector with every one of the n < SCAN_BYTES bytes at p and no other, some more than once: for questions about all of them. n 0: 'x'.
+static inline scan_v scan_load_short(const char *p, size_t n)
+{
+    uint64_t a = 0x7878787878787878u, b;
+    if (n >= 8) {
+        memcpy(&a, p, 8);
+        memcpy(&b, p + n - 8, 8);
+    } else if (n >= 4) {
+        uint32_t c, d;
+        memcpy(&c, p, 4);
+        memcpy(&d, p + n - 4, 4);
+        b = a = c | (uint64_t)d << 32;
+    } else {
+        if (n) {
+            a = ((unsigned char)p[0] | (uint64_t)(unsigned char)p[n / 2] << 8 | (uint64_t)(unsigned char)p[n - 1] << 16) |
+                (uint64_t)(unsigned char)p[0] << 24;
+            a |= a << 32;
+        }
+        b = a;
+    }
+    uint64_t both[2] = { a, b };
+    scan_v v;
+    memcpy(&v, both, sizeof(v));
+    return v;
+}
+
 // m: each byte 0 or 0xff.
 static inline uint32_t scan_bits_anywhere(scan_v m)
 {

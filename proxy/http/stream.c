@@ -29,7 +29,9 @@ struct stream *stream_take(struct http_conn *hc)
         s = mem_alloc(sizeof(*s));
         arena_init(&s->arena, STREAM_ARENA_BYTES, 0);
     }
-    memset((char *)s + sizeof(s->arena), 0, sizeof(*s) - sizeof(s->arena));
+    // req and resp are set as a whole when they are there.
+    memset((char *)s + sizeof(s->arena), 0, offsetof(struct stream, req) - sizeof(s->arena));
+    memset(&s->info, 0, sizeof(*s) - offsetof(struct stream, info));
     list_init(&s->link);
     s->hc = hc;
     s->worker = hc->ds->worker;

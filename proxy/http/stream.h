@@ -26,9 +26,9 @@ struct stream {
     struct downstream *ds;
     const struct http_manager_cfg *cfg; // frozen, in the listener
     struct codec_stream *down;   // NULL once gone
-    struct http_request req;     // in arena
-    struct http_response resp;   // the answer being sent, once begun
-    struct stream_info info;
+    struct http_request req;     // in arena; not set before the head is complete (stream_begin)
+    struct http_response resp;   // the answer being sent; not set before response_started
+    struct stream_info info;     // first of those that begin as zero
     const struct route_table *table; // held; NULL = no route configuration
     const struct virtual_host *vhost; // in table
     const struct route *route;   // in table; NULL = none

@@ -36,13 +36,9 @@ void header_ops_apply(const struct header_ops *ops, struct headers *h, struct ht
     }
 }
 
-// The level that is evaluated last wins: the table's by default, the route's with most_specific_header_mutations_wins.
-void header_ops_request(struct router *r)
+static __attribute__((noinline)) void request_levels(struct router *r)
 {
     struct headers *h = &r->req->headers;
-    if (!r->weighted && !any(&r->route->request_ops) && !any(&r->vhost->request_ops) && !any(&r->table->request_ops)) {
-        return;
-    }
     if (r->weighted) {
         header_ops_apply(&r->weighted->request_ops, h, r->req, r, NULL);
     }
@@ -53,14 +49,26 @@ void header_ops_request(struct router *r)
     }
 }
 
-void header_ops_response(struct router *r, struct http_response *resp)
+static __attribute__((noinline)) void response_levels(struct router *r, struct http_response *resp)
 {
-    if (!r->weighted && !any(&r->route->response_ops) && !any(&r->vhost->response_ops) && !any(&r->table->response_ops)) {
-        return;
-    }
     const struct header_ops *levels[HEADER_LEVELS];
     size_t n = header_levels_response(r->table, r->vhost, r->route, r->weighted, levels);
     for (size_t i = 0; i < n; i++) {
         header_ops_apply(levels[i], &resp->headers, NULL, r, resp);
+    }
+}
+
+// The level that is evaluated last wins: the table's by default, the route's with most_specific_header_mutations_wins.
+void header_ops_request(struct router *r)
+{
+    if (r->weighted || any(&r->route->request_ops) || any(&r->vhost->request_ops) || any(&r->table->request_ops)) {
+        request_levels(r);
+    }
+}
+
+void header_ops_response(struct router *r, struct http_response *resp)
+{
+    if (r->weighted || any(&r->route->response_ops) || any(&r->vhost->response_ops) || any(&r->table->response_ops)) {
+        response_levels(r, resp);
     }
 }

@@ -62,6 +62,11 @@ struct str router_number(struct arena *a, uint64_t n)
     enum { DIGITS = 20 };
     char *out = arena_alloc(a, DIGITS);
     size_t at = DIGITS;
+    for (; n >= 100; n /= 100) {
+        unsigned two = (unsigned)(n % 100);
+        out[--at] = (char)('0' + two % 10);
+        out[--at] = (char)('0' + two / 10);
+    }
     do {
         out[--at] = (char)('0' + n % 10);
         n /= 10;
@@ -307,17 +312,22 @@ void router_downstream_low(struct router *r)
 
 // ---- end ----
 
+// Those timers are initialised when first needed.
+static inline void cancel_lazy(struct timer *t)
+{
+    if (t->fn) {
+        timer_cancel(t);
+    }
+}
+
 void router_finish(struct router *r)
 {
     r->done = true;
     hedge_cancel_all(r);
     timer_cancel(&r->timeout);
-    struct timer *const lazy[] = { &r->per_try, &r->per_try_idle, &r->backoff };
-    for (size_t i = 0; i < array_len(lazy); i++) {
-        if (lazy[i]->fn) { // initialised when first needed
-            timer_cancel(lazy[i]);
-        }
-    }
+    cancel_lazy(&r->per_try);
+    cancel_lazy(&r->per_try_idle);
+    cancel_lazy(&r->backoff);
     buf_clear(&r->replay);
     resume(r); // what the client still sends is read away
 }

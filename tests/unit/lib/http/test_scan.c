@@ -47,8 +47,25 @@ static void bits_of_any_pattern(void **state)
     }
 }
 
+static void short_pieces_are_seen_whole(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < SCAN_BYTES; n++) {
+        char text[SCAN_BYTES + 2];
+        memset(text, '!', sizeof(text)); // what stands beside them is not looked at
+        memset(text + 1, 'y', n);
+        assert_int_equal(scan_bits((scan_v)(scan_load_short(text + 1, n) == SCAN_ALL('!'))), 0);
+        for (size_t at = 0; at < n; at++) {
+            text[1 + at] = '#';
+            assert_int_not_equal(scan_bits((scan_v)(scan_load_short(text + 1, n) == SCAN_ALL('#'))), 0);
+            text[1 + at] = 'y';
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_byte_everywhere), cmocka_unit_test(bits_of_any_pattern) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_byte_everywhere), cmocka_unit_test(bits_of_any_pattern),
+                                        cmocka_unit_test(short_pieces_are_seen_whole) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
