@@ -140,7 +140,7 @@ static void finish(struct h1 *h, struct h1_exchange *x)
     if (!h->gone_due) {
         h1_side_of(h)->finished(h, x);
     }
-    h->rerun = true;
+    h->rerun |= h->c.conn->in.len || h->eof || h->draining; // otherwise there is nothing that run would look at
     if (was_open && !h->gone_due && !h->c.freed && h->c.ops->on_idle) {
         h->c.ops->on_idle(&h->c);
     }
@@ -164,7 +164,7 @@ static void deliver(struct h1 *h, struct h1_exchange *x, struct buf *data, bool 
     buf_clear(data);
 }
 
-static void run_data(struct h1 *h, struct h1_exchange *x)
+static __attribute__((noinline)) void run_data(struct h1 *h, struct h1_exchange *x)
 {
     struct buf *in = &h->c.conn->in, body = { 0 };
     size_t before = in->len;
@@ -181,7 +181,7 @@ static void run_data(struct h1 *h, struct h1_exchange *x)
     }
 }
 
-static void run_end(struct h1 *h, struct h1_exchange *x)
+static __attribute__((noinline)) void run_end(struct h1 *h, struct h1_exchange *x)
 {
     if (x->p.trailers.count && !x->told) {
         x->s.remote_done = true;
@@ -198,7 +198,7 @@ static void run_end(struct h1 *h, struct h1_exchange *x)
 }
 
 // Raw bytes of a tunnel whose request the parser has finished with.
-static void run_tunnel(struct h1 *h, struct h1_exchange *x)
+static __attribute__((noinline)) void run_tunnel(struct h1 *h, struct h1_exchange *x)
 {
     struct buf *in = &h->c.conn->in, data = { 0 };
     if (in->len) {
@@ -342,6 +342,9 @@ void h1_flush(struct codec *c)
     }
     if (c->conn->out.len) {
         conn_flush(c->conn);
+    }
+    if (h->depth == 0 && h->x && !h->x->p.is_request && !h->x->over && !h->rerun && !h->gone_due && !h->above_high) {
+        loop_task_cancel(&h->task); // a request went out whole: that was all it was for
     }
 }
 
@@ -593,11 +596,17 @@ static void settle(struct h1 *h)
             h->rerun = false;
             run(h);
         } else {
-            uint64_t sent = h->c.conn->bytes_out;
-            h1_flush(&h->c);
-            if (h->c.conn->bytes_out != sent) {
-                check_low(h);
+            if (x && x->out != H1_OUT_NO_HEAD) {
+                x->flushed = true;
             }
+            uint64_t sent = h->c.conn->bytes_out;
+            if (h->c.conn->out.len) {
+                h1_flush(&h->c);
+            }
+            if (h->c.conn->bytes_out == sent) {
+                return;
+            }
+            check_low(h);
             if (!h->rerun && !(h->x && h->x->over) && !h->gone_due) {
                 return;
             }
