@@ -29,7 +29,7 @@ struct loop {
     struct list tasks, hooks;
     void **garbage; // owned; freed at the end of the turn
     size_t garbage_count, garbage_cap;
-    uint64_t now_ns;
+    uint64_t now_ns, now_ms; // the same moment
     uint64_t wall_at_ns; // monotonic time when wall_offset_ms was taken
     int64_t wall_offset_ms;
     bool fake_time;
@@ -48,6 +48,7 @@ static void refresh_time(struct loop *l)
         return;
     }
     l->now_ns = clock_mono_ns();
+    l->now_ms = l->now_ns / 1000000;
     if (l->now_ns - l->wall_at_ns >= WALL_REFRESH_NS) {
         l->wall_at_ns = l->now_ns;
         l->wall_offset_ms = (int64_t)clock_wall_ms() - (int64_t)(l->now_ns / 1000000);
@@ -254,7 +255,7 @@ void loop_free(struct loop *l)
 
 uint64_t loop_now_ms(const struct loop *l)
 {
-    return l->now_ns / 1000000;
+    return l->now_ms;
 }
 
 uint64_t loop_now_ns(const struct loop *l)
@@ -264,7 +265,7 @@ uint64_t loop_now_ns(const struct loop *l)
 
 uint64_t loop_wall_ms(const struct loop *l)
 {
-    return (uint64_t)((int64_t)(l->now_ns / 1000000) + l->wall_offset_ms);
+    return (uint64_t)((int64_t)l->now_ms + l->wall_offset_ms);
 }
 
 void loop_set_fake_time(struct loop *l, uint64_t mono_ms)
@@ -274,6 +275,7 @@ void loop_set_fake_time(struct loop *l, uint64_t mono_ms)
     }
     l->fake_time = true;
     l->now_ns = mono_ms * 1000000;
+    l->now_ms = mono_ms;
 }
 
 struct wheel *loop_wheel(struct loop *l)

@@ -186,8 +186,7 @@ static enum h1_error take_trailer(struct headers *h, const struct hdr *x)
     return H1_OK;
 }
 
-#define BIT(id) (1ull << (id))
-_Static_assert(HDR_ID_COUNT <= 64, "a set of ids is one word");
+#define BIT(id) HDR_BIT(id)
 
 // x stands where the list goes on. f is NULL for trailers.
 static inline enum h1_error take_field(struct h1_parser *p, struct fields *f, struct headers *h, const struct hdr *x)
@@ -203,6 +202,7 @@ static inline enum h1_error take_field(struct h1_parser *p, struct fields *f, st
     }
     h->count++;
     h->bytes += x->name.n + x->value.n;
+    h->ids |= BIT(x->id);
     return H1_OK;
 }
 

@@ -62,12 +62,13 @@ static inline bool has_room(struct out *o, size_t n)
 static inline void copy(char *to, const char *from, size_t n)
 {
     if (n >= SCAN_BYTES) {
-        if (__builtin_expect(n > 16 * SCAN_BYTES, 0)) {
+        if (n > 3 * SCAN_BYTES) {
             memcpy(to, from, n);
             return;
         }
-        for (size_t i = 0; i + SCAN_BYTES < n; i += SCAN_BYTES) {
-            memcpy(to + i, from + i, SCAN_BYTES);
+        memcpy(to, from, SCAN_BYTES);
+        if (n > 2 * SCAN_BYTES) {
+            memcpy(to + SCAN_BYTES, from + SCAN_BYTES, SCAN_BYTES);
         }
         memcpy(to + n - SCAN_BYTES, from + n - SCAN_BYTES, SCAN_BYTES);
     } else if (n >= 8) {

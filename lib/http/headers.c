@@ -202,8 +202,7 @@ void headers_add_id(struct headers *h, enum hdr_id id, struct str value)
     add(h, names[id], value, id);
 }
 
-// The next match at or behind index i; h->count when there is none.
-static uint32_t find(const struct headers *h, uint32_t i, enum hdr_id id, struct str name)
+static __attribute__((noinline)) uint32_t find_present(const struct headers *h, uint32_t i, enum hdr_id id, struct str name)
 {
     if (id != HDR_OTHER) {
         for (; i < h->count; i++) {
@@ -222,6 +221,14 @@ static uint32_t find(const struct headers *h, uint32_t i, enum hdr_id id, struct
     return i;
 }
 
+// The next match at or behind index i; h->count when there is none.
+static inline uint32_t find(const struct headers *h, uint32_t i, enum hdr_id id, struct str name)
+{
+    if (!headers_may_have(h, HDR_BIT(id))) {
+        return h->count;
+    }
+    return find_present(h, i, id, name);
+}
 static struct hdr *get(const struct headers *h, enum hdr_id id, struct str name)
 {
     uint32_t i = find(h, 0, id, name);

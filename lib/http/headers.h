@@ -14,6 +14,8 @@ enum hdr_id {
 #undef HDR
     HDR_ID_COUNT
 };
+_Static_assert(HDR_ID_COUNT <= 64, "a set of ids is one word");
+#define HDR_BIT(id) (1ull << (id))
 
 struct hdr {
     struct str name;  // arena or static
@@ -28,6 +30,7 @@ struct headers {
     struct hdr *v;
     uint32_t count, cap;
     size_t bytes;        // sum of names and values that are present
+    uint64_t ids;        // bit = enum hdr_id: a field with this id was added once (it may have been removed)
     bool truncated;      // an addition was lost to the arena's limit: the message must not be sent on
 };
 
@@ -50,6 +53,7 @@ static inline void headers_add_hdr(struct headers *h, const struct hdr *x)
     }
     h->v[h->count++] = *x;
     h->bytes += x->name.n + x->value.n;
+    h->ids |= HDR_BIT(x->id);
 }
 // As headers_add with the id already looked up (id == hdr_id_of(name)); for parsers, keeps the name's case.
 static inline void headers_add_known(struct headers *h, enum hdr_id id, struct str name, struct str value)
@@ -64,6 +68,7 @@ static inline void headers_add_known(struct headers *h, enum hdr_id id, struct s
     x->id = (uint16_t)id;
     x->removed = x->wire = false;
     h->bytes += name.n + value.n;
+    h->ids |= HDR_BIT(id);
 }
 __attribute__((noinline, cold)) bool headers_grow(struct headers *h, uint32_t n); // for headers_reserve
 // Room for n fields in all. false when the arena's limit is hit.
@@ -74,6 +79,11 @@ static inline bool headers_reserve(struct headers *h, uint32_t n)
 // First match or NULL.
 struct hdr *headers_get(const struct headers *h, struct str name);
 struct hdr *headers_get_id(const struct headers *h, enum hdr_id id);
+// Whether a field with one of these ids (HDR_BIT) may be there. False: there is none.
+static inline bool headers_may_have(const struct headers *h, uint64_t ids)
+{
+    return (h->ids & ids) != 0;
+}
 // Value of the first match or the empty view (p NULL when absent).
 struct str headers_value(const struct headers *h, struct str name);
 struct str headers_value_id(const struct headers *h, enum hdr_id id);

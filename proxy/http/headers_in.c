@@ -254,8 +254,16 @@ static void take_list(struct hdr **first, bool *more, struct hdr *x)
 
 static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct found *f)
 {
+    const uint64_t matter = HDR_BIT(HDR_X_FORWARDED_FOR) | HDR_BIT(HDR_X_FORWARDED_PROTO) | HDR_BIT(HDR_X_FORWARDED_PORT) |
+                            HDR_BIT(HDR_X_REQUEST_ID) | HDR_BIT(HDR_X_FORWARDED_CLIENT_CERT) | HDR_BIT(HDR_VIA) |
+                            HDR_BIT(HDR_X_ENVOY_INTERNAL) | HDR_BIT(HDR_OTHER) | HDR_BIT(HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS) |
+                            HDR_BIT(HDR_X_ENVOY_DECORATOR_OPERATION) | HDR_BIT(HDR_X_ENVOY_EXTERNAL_ADDRESS) |
+                            HDR_BIT(HDR_X_ENVOY_ORIGINAL_PATH);
     bool underscores = cfg->headers_with_underscores_drop || cfg->headers_with_underscores_reject;
     bool more_xff = false, more_xfcc = false;
+    if (!headers_may_have(h, cfg->user_agent.n ? matter | HDR_BIT(HDR_USER_AGENT) : matter)) {
+        return true; // none of the cases below
+    }
     for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
         switch (x->id) {
         case HDR_X_FORWARDED_FOR:

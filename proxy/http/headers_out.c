@@ -23,7 +23,8 @@ void response_headers_prepare(struct http_response *resp, const struct stream *s
     const struct http_manager_cfg *cfg = s->cfg;
     struct headers *h = &resp->headers;
     bool have_server = false, have_date = false;
-    for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
+    bool look = headers_may_have(h, HDR_BIT(HDR_SERVER) | HDR_BIT(HDR_DATE));
+    for (struct hdr *x = look ? headers_first(h) : NULL; x; x = headers_next(h, x)) {
         if (x->id == HDR_SERVER) {
             if (cfg->server_header == SERVER_OVERWRITE && !have_server) {
                 x->value = cfg->server_name;
