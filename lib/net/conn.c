@@ -250,14 +250,8 @@ static void send_fin(struct conn *c)
     }
 }
 
-// One send of what is in out. Returns as send(2); *ret_offered: bytes offered.
-static ssize_t send_some(struct conn *c, size_t *ret_offered)
+static __attribute__((noinline)) ssize_t send_slices(struct conn *c, size_t *ret_offered)
 {
-    struct str front = buf_front(&c->out);
-    if (front.n == c->out.len) {
-        *ret_offered = front.n;
-        return send(c->fd.fd, front.p, front.n, MSG_NOSIGNAL);
-    }
     struct iovec iov[BUF_IOV_MAX];
     int n = buf_iov(&c->out, iov, BUF_IOV_MAX);
     *ret_offered = 0;
@@ -266,6 +260,17 @@ static ssize_t send_some(struct conn *c, size_t *ret_offered)
     }
     struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
     return sendmsg(c->fd.fd, &m, MSG_NOSIGNAL);
+}
+
+// One send of what is in out. Returns as send(2); *ret_offered: bytes offered.
+static ssize_t send_some(struct conn *c, size_t *ret_offered)
+{
+    struct str front = buf_front(&c->out);
+    if (front.n == c->out.len) {
+        *ret_offered = front.n;
+        return socket_send(c->fd.fd, front.p, front.n);
+    }
+    return send_slices(c, ret_offered);
 }
 
 static void write_raw(struct conn *c)
@@ -354,7 +359,7 @@ void conn_write_bytes(struct conn *c, const void *p, size_t n)
 {
     if (!c->transport && c->out.len == 0 && c->writable && is_open(c) && !c->broken && !c->fin_sent && n < c->high) {
         // Straight from the caller's memory; what the kernel does not take is copied.
-        ssize_t k = n ? send(c->fd.fd, p, n, MSG_NOSIGNAL) : 0;
+        ssize_t k = n ? socket_send(c->fd.fd, p, n) : 0;
         if (k < 0 && errno != EAGAIN && errno != EINTR) {
             // Not tried again below: the first error tells why, a second send says EPIPE whatever it was.
             c->writable = false;
@@ -387,24 +392,32 @@ void conn_shutdown(struct conn *c)
 
 // --- reading ---
 
+// As readv(2); *ret_room: bytes offered.
+static __attribute__((noinline)) ssize_t read_slices(struct conn *c, size_t *ret_room)
+{
+    struct iovec iov[BUF_IOV_MAX];
+    int count = buf_reserve_iov(&c->in, BULK_READ_BYTES, iov, BUF_IOV_MAX);
+    *ret_room = 0;
+    for (int i = 0; i < count; i++) {
+        *ret_room += iov[i].iov_len;
+    }
+    ssize_t n = readv(c->fd.fd, iov, count);
+    int saved = errno;
+    buf_commit_iov(&c->in, n > 0 ? (size_t)n : 0);
+    errno = saved;
+    return n;
+}
+
 // IO_OK: filled what was offered, more may follow. IO_AGAIN: the kernel has no more.
 static enum io read_raw(struct conn *c)
 {
-    struct iovec iov[BUF_IOV_MAX];
     size_t room = 0;
     ssize_t n;
     if (c->bulk) {
-        int count = buf_reserve_iov(&c->in, BULK_READ_BYTES, iov, BUF_IOV_MAX);
-        for (int i = 0; i < count; i++) {
-            room += iov[i].iov_len;
-        }
-        n = readv(c->fd.fd, iov, count);
-        int saved = errno;
-        buf_commit_iov(&c->in, n > 0 ? (size_t)n : 0);
-        errno = saved;
+        n = read_slices(c, &room);
     } else {
         char *p = buf_reserve(&c->in, READ_ROOM_MIN, &room);
-        n = recv(c->fd.fd, p, room, 0);
+        n = socket_recv(c->fd.fd, p, room);
         buf_commit(&c->in, n > 0 ? (size_t)n : 0);
     }
     if (n > 0) {
@@ -575,7 +588,7 @@ static bool send_preface(struct conn *c)
 {
     const struct conn_preface *f = c->rare ? c->rare->preface : NULL;
     if (f) {
-        ssize_t n = send(c->fd.fd, f->bytes, f->n, MSG_NOSIGNAL);
+        ssize_t n = socket_send(c->fd.fd, f->bytes, f->n);
         c->connect_errno = n < 0 ? errno : 0;
         if (n != (ssize_t)f->n) {
             return false;
@@ -788,7 +801,7 @@ ssize_t conn_raw_read(struct conn *c, void *p, size_t n)
         return -EAGAIN; // known without asking the kernel
     }
     for (;;) {
-        ssize_t k = recv(c->fd.fd, p, n, 0);
+        ssize_t k = socket_recv(c->fd.fd, p, n);
         if (k >= 0) {
             if (k == 0 || ((size_t)k < n && !c->hup)) {
                 c->readable = k == 0; // the end can be read again
@@ -812,7 +825,7 @@ ssize_t conn_raw_write(struct conn *c, const void *p, size_t n)
         return -EAGAIN;
     }
     for (;;) {
-        ssize_t k = send(c->fd.fd, p, n, MSG_NOSIGNAL);
+        ssize_t k = socket_send(c->fd.fd, p, n);
         if (k >= 0) {
             c->writable = (size_t)k == n;
             return k;

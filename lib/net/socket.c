@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -218,4 +219,24 @@ void socket_close_reset(int fd)
     struct linger now = { .l_onoff = 1 };
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     close(fd);
+}
+
+// The C library's recv and send switch cancellation on and off around each call in a process with threads, and nothing here cancels a
+// thread. (Sanitizers want to see the C library's.)
+ssize_t socket_recv(int fd, void *p, size_t n)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return recv(fd, p, n, 0);
+#else
+    return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);
+#endif
+}
+
+ssize_t socket_send(int fd, const void *p, size_t n)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return send(fd, p, n, MSG_NOSIGNAL);
+#else
+    return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
+#endif
 }

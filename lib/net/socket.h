@@ -35,5 +35,8 @@ int socket_peer(int fd, struct addr *ret);
 int socket_error(int fd);
 // close with RST rather than FIN (SO_LINGER 0).
 void socket_close_reset(int fd);
+// recv(2) without flags and send(2) with MSG_NOSIGNAL, without the C library's cancellation points.
+ssize_t socket_recv(int fd, void *p, size_t n);
+ssize_t socket_send(int fd, const void *p, size_t n);
 
 #endif
