@@ -8,6 +8,7 @@
 
 struct shadow {
     struct router r;
+    struct list link;          // of this thread's shadows
     struct shadow *next;       // of the request that is mirrored, while its body comes
     struct router_cfg cfg;
     struct arena arena;
@@ -21,6 +22,9 @@ struct shadow {
     bool ending;
 };
 
+static _Thread_local struct list shadows; // a worker's
+static const struct route_table no_table; // header operations were done on the original
+
 static struct shadow *shadow_of(struct router *r)
 {
     return container_of(r, struct shadow, r);
@@ -30,6 +34,8 @@ static void end(struct loop_task *t)
 {
     struct shadow *s = container_of(t, struct shadow, end);
     router_destroy(&s->r);
+    list_del(&s->link);
+    loop_task_cancel(&s->end);
     route_table_unref(s->table);
     arena_fini(&s->arena);
     free(s);
@@ -145,6 +151,10 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
     struct shadow *s = mem_new(struct shadow);
     arena_init(&s->arena, 0, 0);
     loop_task_init(&s->end, end);
+    if (!shadows.next) {
+        list_init(&shadows);
+    }
+    list_add_tail(&shadows, &s->link);
     copy_head(s, from, m);
     s->cfg.suppress_envoy_headers = true;
     s->table = route_table_ref((struct route_table *)(uintptr_t)from->table);
@@ -155,7 +165,7 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
                                .hash = from->route->hash, .hash_count = from->route->hash_count };
     s->info.downstream_remote = from->info->downstream_remote;
     s->r = (struct router){ .ops = &drop_ops, .cfg = &s->cfg, .worker = from->worker, .arena = &s->arena, .req = &s->req,
-                            .info = &s->info, .table = s->table, .vhost = &s->vhost, .route = &s->route, .random = from->random,
+                            .info = &s->info, .table = &no_table, .vhost = &s->vhost, .route = &s->route, .random = from->random,
                             .original_dst = from->original_dst, .alpn_override = from->alpn_override,
                             .alpn_override_count = from->alpn_override_count, .alpn_override_h2 = from->alpn_override_h2,
                             .alpn_override_h2_count = from->alpn_override_h2_count };
@@ -164,6 +174,9 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
 
 void mirror_start(struct router *r)
 {
+    if (r->req->upgrade.n || !r->req->path.n) {
+        return; // a conversation cannot be had with two
+    }
     for (size_t i = 0; i < r->route->mirror_count; i++) {
         const struct mirror *m = &r->route->mirrors[i];
         // Another draw than the one that chose the cluster, or a mirrored tenth would always be the same tenth.
@@ -225,6 +238,14 @@ void mirror_trailers(struct router *r, const struct headers *trailers)
         router_request_trailers(&s->r, &copy);
     }
     detach_all(r, false);
+}
+
+void mirror_worker_fini(void)
+{
+    while (shadows.next && !list_empty(&shadows)) {
+        struct shadow *s = list_entry(shadows.next, struct shadow, link);
+        end(&s->end);
+    }
 }
 
 void mirror_abandon(struct router *r)

@@ -152,6 +152,9 @@ bool method_is_idempotent(struct str method);
 // RFC 9110 §9.2.1: asks for nothing but an answer (TRACE left out).
 bool method_is_safe(struct str method);
 
+// Ends the mirrored requests that are still under way on this thread, at its end. They outlive the requests that they copy.
+void mirror_worker_fini(void);
+
 // Operations of one level, removals first (as Envoy). Values are made from the head as it is before. req: host and path can be set by
 // ":authority", "host", ":path"; NULL for answers.
 void header_ops_apply(const struct header_ops *ops, struct headers *h, struct http_request *req, struct router *r,

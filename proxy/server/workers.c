@@ -10,6 +10,7 @@
 #include "proxy/access_log/access_log.h"
 #include "proxy/http/manager.h"
 #include "proxy/listener/listener.h"
+#include "proxy/router/router.h"
 #include "proxy/server/trim.h"
 #include "proxy/upstream/cluster.h"
 
@@ -101,6 +102,7 @@ static void *worker_main(void *arg)
     trim_worker_fini(&trim);
     t->ended = true;
     listener_worker_fini(w);
+    mirror_worker_fini();
     upstream_worker_fini(w);
     http_worker_fini(w);
     access_log_worker_fini(w);

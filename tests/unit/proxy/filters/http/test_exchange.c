@@ -820,8 +820,10 @@ static void mirrors_get_a_copy_and_do_not_matter(void **state)
     (void)state;
     static struct mirror mirrors[2] = { { .cluster = STR_INIT("up"), .fraction = { 100, 100 }, .append_shadow = true },
                                         { .cluster = STR_INIT("none"), .fraction = { 100, 100 } } };
+    static struct header_add add = { .name = STR_INIT("x-table"), .value = STR_INIT("1"), .action = HA_APPEND_IF_EXISTS_OR_ADD };
     m.route->mirrors = mirrors;
     m.route->mirror_count = 2;
+    m.table->request_ops = (struct header_ops){ .add = &add, .add_count = 1 };
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
     world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc");
@@ -832,6 +834,8 @@ static void mirrors_get_a_copy_and_do_not_matter(void **state)
         int fd = i ? b : a;
         const char *got = mesh_until(&m, fd, "abcdef");
         assert_non_null(strstr(got, "abcdef"));
+        const char *field = strstr(got, "x-table: 1\r\n");
+        assert_true(field && !strstr(field + 1, "x-table")); // not once more for the mirror
         shadow = strstr(got, "h-shadow\r\n") ? fd : shadow;
     }
     assert_true(shadow >= 0);
@@ -851,6 +855,15 @@ static void mirrors_get_a_copy_and_do_not_matter(void **state)
     assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 0);
     close(a);
     close(b);
+    // One whose server does not answer ends with the thread.
+    c = mesh_client(&m);
+    world_send(c, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+    world_turns(&m.x, 4);
+    close(c);
+    world_turns(&m.x, 4);
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 1);
+    mirror_worker_fini();
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 0);
 }
 
 #define WS_REQUEST "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"
@@ -863,6 +876,9 @@ static void upgrade_becomes_a_tunnel(void **state)
     m.hcm->upgrades = ws;
     m.hcm->upgrade_count = 1;
     m.route->timeout_ms = 30;
+    static struct mirror mirrors[1] = { { .cluster = STR_INIT("up"), .fraction = { 100, 100 } } };
+    m.route->mirrors = mirrors;
+    m.route->mirror_count = 1;
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
     world_send(c, WS_REQUEST "early");
@@ -870,6 +886,7 @@ static void upgrade_becomes_a_tunnel(void **state)
     const char *got = mesh_until(&m, u, "\r\n\r\n");
     assert_non_null(strcasestr(got, "upgrade: websocket\r\n"));
     assert_non_null(strcasestr(got, "connection: upgrade\r\n"));
+    assert_int_equal(mesh_cluster(&m, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE), 1); // no mirror of a conversation
     world_turns(&m.x, 5);
     char byte;
     assert_int_equal(recv(u, &byte, 1, MSG_DONTWAIT), -1); // "early" waits for the switch
