@@ -39,6 +39,8 @@ static int take_common_http(const Envoy__Config__Core__V3__HttpProtocolOptions *
     }
     c->idle_timeout_ms = (uint64_t)pb_duration_ms(o->idle_timeout, (int64_t)c->idle_timeout_ms);
     c->max_connection_ms = (uint64_t)pb_duration_ms(o->max_connection_duration, 0);
+    c->max_stream_ms = (uint64_t)pb_duration_ms(o->max_stream_duration, 0);
+    // headers_with_underscores_action is about requests of clients; it has no effect on a cluster (core.v3.HttpProtocolOptions).
     c->max_requests_per_connection = pb_u32_or(o->max_requests_per_connection, c->max_requests_per_connection);
     c->h1.header_count = pb_u32_or(o->max_headers_count, c->h1.header_count);
     uint32_t kb = pb_u32_or(o->max_response_headers_kb, c->h1.head_bytes / 1024);
@@ -49,6 +51,21 @@ static int take_common_http(const Envoy__Config__Core__V3__HttpProtocolOptions *
         return cfg_fail(err, "max_response_headers_kb", "must be 1 to %d", HEAD_KB_MAX);
     }
     c->h1.head_bytes = kb * 1024;
+    return 0;
+}
+
+// Names of TLS servers that follow the request.
+static int take_names(const Envoy__Config__Core__V3__UpstreamHttpProtocolOptions *o, struct arena *a, struct cluster_cfg *c, struct err *err)
+{
+    if (!o) {
+        return 0;
+    }
+    if (CFG_KNOWN(o, err, "auto_sni", "auto_san_validation", "override_auto_sni_header")) {
+        return err->code;
+    }
+    c->auto_sni = o->auto_sni;
+    c->auto_san = o->auto_san_validation;
+    c->auto_sni_header = build_str(a, o->override_auto_sni_header);
     return 0;
 }
 
@@ -79,6 +96,9 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
     }
     if (take_common_http(o->common_http_protocol_options, c, err)) {
         return cfg_in(err, "common_http_protocol_options");
+    }
+    if (take_names(o->upstream_http_protocol_options, ctx->arena, c, err)) {
+        return cfg_in(err, "upstream_http_protocol_options");
     }
     switch (o->upstream_protocol_options_case) {
     case ENVOY__EXTENSIONS__UPSTREAMS__HTTP__V3__HTTP_PROTOCOL_OPTIONS__UPSTREAM_PROTOCOL_OPTIONS_EXPLICIT_HTTP_CONFIG:
@@ -123,6 +143,9 @@ static int build_protocol(struct config_ctx *ctx, const cluster *m, struct clust
     }
     if (take_common_http(m->common_http_protocol_options, c, err)) {
         return cfg_in(err, "common_http_protocol_options");
+    }
+    if (take_names(m->upstream_http_protocol_options, ctx->arena, c, err)) {
+        return cfg_in(err, "upstream_http_protocol_options");
     }
     for (size_t i = 0; i < m->n_typed_extension_protocol_options; i++) {
         const char *key = m->typed_extension_protocol_options[i]->key;
@@ -177,6 +200,18 @@ static int build_transports(struct config_ctx *ctx, const cluster *m, struct clu
         }
     }
     return 0;
+}
+
+// A certificate that must match a list and the request's host, both: only one of them can be said.
+static int check_names(const struct cluster_cfg *c, struct err *err)
+{
+    bool listed = c->default_transport.tls && c->default_transport.tls->san_count;
+    for (size_t i = 0; i < c->transport_count; i++) {
+        listed |= c->transports[i].tls && c->transports[i].tls->san_count;
+    }
+    return c->auto_san && listed ? cfg_fail(err, "upstream_http_protocol_options.auto_san_validation",
+                                            "not supported beside match_typed_subject_alt_names")
+                                 : 0;
 }
 
 static int take_source(const Envoy__Config__Core__V3__SocketAddress *s, struct cluster_cfg *c, struct err *err)
@@ -392,7 +427,7 @@ static int fill(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c,
     }
     c->buffer_limit = pb_u32_or(m->per_connection_buffer_limit_bytes, 0);
     if (check_known(m, err) || check_filters(m, ctx, err) || build_type(m, c, err) || build_balancing(ctx, m, c, err) || build_protocol(ctx, m, c, err) ||
-        build_transports(ctx, m, c, err) || build_resilience(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
+        build_transports(ctx, m, c, err) || check_names(c, err) || build_resilience(m, c, err) || build_connect(m, c, err) || build_discovery(ctx, m, c, err) ||
         build_health_checks(ctx, m, c, err)) {
         return err->code;
     }

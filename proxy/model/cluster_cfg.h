@@ -127,10 +127,13 @@ struct cluster_cfg {
     struct h2_opts h2;              // max_outbound_frames 0: all default
     uint64_t idle_timeout_ms;       // upstream connections: default 3600000, 0 = none
     uint64_t max_connection_ms;     // 0 = none
+    uint64_t max_stream_ms;         // max_stream_duration of each attempt; 0 = none
     uint32_t max_requests_per_connection; // 0 = none
     struct transport_cfg *transports; // transport_socket_matches in order
     size_t transport_count;
     struct transport_cfg default_transport;
+    bool auto_sni, auto_san;        // upstream_http_protocol_options: server name and expected certificate by the request's host
+    struct str auto_sni_header;     // or by this field of the request; empty = host
     struct breaker_limits breakers[2]; // DEFAULT, HIGH
     struct outlier_cfg outlier;
     struct socket_connect_opts connect; // upstream_bind_config (IPv4), keepalive, mark

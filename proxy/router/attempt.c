@@ -52,6 +52,7 @@ static void attempt_done(struct router *r, int status, bool failure)
     }
     cancel(&r->per_try);
     cancel(&r->per_try_idle);
+    cancel(&r->longest);
     r->up_high = false;
 }
 
@@ -583,6 +584,42 @@ static void send_proxy_header(struct router *r, struct codec *c)
     buf_clear(&header);
 }
 
+static void answer_local(struct router *r, int status, struct str body, const char *details, uint32_t flags)
+{
+    if (r->retrying) {
+        r->retrying = false;
+        upstream_retry_done(r->cw, r->prio);
+    }
+    struct headers extra;
+    headers_init(&extra, r->arena);
+    router_local_headers(r, status, &extra);
+    r->responded = true;
+    router_finish(r);
+    r->ops->local_reply(r, status, body, details, flags, &extra);
+}
+
+// The cluster's max_stream_duration.
+static void on_longest(struct timer *t)
+{
+    struct router *r = container_of(t, struct router, longest);
+    uint32_t flags = RF(UPSTREAM_MAX_DURATION);
+    stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_MAX_DURATION);
+    bool again = router_replay_possible(r) && retry_wanted(r->policy, RETRY_EV_RESET, 0, NULL) && take_retry(r, &flags);
+    if (again) {
+        remember_tried(r, r->at.picked.host);
+    }
+    detach(r, true);
+    attempt_done(r, 0, true);
+    if (again) {
+        schedule_retry(r);
+    } else if (r->responded) {
+        router_finish(r);
+        r->ops->reset(r, "upstream_max_stream_duration_reached", flags);
+    } else if (!r->hedges) {
+        answer_local(r, r->body_end ? 504 : 408, STR("upstream max stream duration reached"), "upstream_max_stream_duration_reached", flags);
+    }
+}
+
 static void on_ready(struct pool_request *pr, struct codec *c, const struct conn *conn)
 {
     struct router *r = container_of(pr, struct router, at.pr);
@@ -603,6 +640,10 @@ static void on_ready(struct pool_request *pr, struct codec *c, const struct conn
     }
     if (r->at.raw && r->route->connect_proxy_version) {
         send_proxy_header(r, c);
+    }
+    if (r->cw->snap->cfg->max_stream_ms) {
+        timer_init(&r->longest, on_longest);
+        timer_set(r->worker->loop, &r->longest, r->cw->snap->cfg->max_stream_ms);
     }
     attempt_send_request(r);
 }
@@ -639,20 +680,6 @@ static bool pick_host(struct router *r)
         r->priorities_tried = r->priorities_seen = 0; // all were tried: begin anew
     }
     return picked;
-}
-
-static void answer_local(struct router *r, int status, struct str body, const char *details, uint32_t flags)
-{
-    if (r->retrying) {
-        r->retrying = false;
-        upstream_retry_done(r->cw, r->prio);
-    }
-    struct headers extra;
-    headers_init(&extra, r->arena);
-    router_local_headers(r, status, &extra);
-    r->responded = true;
-    router_finish(r);
-    r->ops->local_reply(r, status, body, details, flags, &extra);
 }
 
 // As endpoint.v3 drop_overloads ask for. all: there is no chance that another request fares better.
@@ -693,6 +720,13 @@ static void set_for_host(struct router *r)
         }
         r->timed_out = false;
     }
+}
+
+// For clusters that take a TLS server's name from the request: its host as the route has it, or the field that they name.
+static struct str server_name(const struct router *r, const struct cluster_cfg *cfg)
+{
+    struct str v = cfg->auto_sni_header.n ? headers_value(&r->req->headers, cfg->auto_sni_header) : str_n(NULL, 0);
+    return v.n ? v : r->authority;
 }
 
 void attempt_begin(struct router *r)
@@ -749,6 +783,7 @@ void attempt_begin(struct router *r)
                                  .alpn_override_h2 = override ? r->alpn_override_h2 : NULL,
                                  .alpn_override_h2_count = override ? r->alpn_override_h2_count : 0,
                                  .priority = r->prio,
+                                 .authority = server_name(r, cw->snap->cfg),
                                  .hints = r->hints,
                                  .client = r->client,
                                  .client_dst = r->client_dst };

@@ -88,6 +88,7 @@ static void prepare_head(struct router *r)
     router_say_timeout(r);
     header_ops_request(r);
     route_rewrite(r);
+    r->authority = r->req->host;
 }
 
 // An answer made here has the fields of the route and of its levels, as one from upstream.
@@ -328,6 +329,7 @@ void router_finish(struct router *r)
     cancel_lazy(&r->per_try);
     cancel_lazy(&r->per_try_idle);
     cancel_lazy(&r->backoff);
+    cancel_lazy(&r->longest);
     buf_clear(&r->replay);
     resume(r); // what the client still sends is read away
 }

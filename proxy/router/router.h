@@ -90,8 +90,9 @@ struct router {
     struct buf replay;         // request body kept for an attempt to come
     struct headers *req_trailers;
     struct shadow *shadows;    // mirrors that still get the body
+    struct str authority;      // the request's host as the route has it, whichever endpoint is picked
     struct str set_cookie;     // for the answer: ties the client to an endpoint
-    struct timer timeout, per_try, per_try_idle, backoff;
+    struct timer timeout, per_try, per_try_idle, backoff, longest;
     struct host *tried[PICK_TRIED_MAX]; // refs
     int tried_count;
     uint64_t timeout_ms;       // of the whole answer; 0 = none

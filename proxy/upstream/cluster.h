@@ -105,6 +105,7 @@ struct pool_opts {
     size_t alpn_override_h2_count;
     bool raw;               // no HTTP: the payload of a CONNECT that ends here (codec_raw_client)
     int priority;           // 0 DEFAULT, 1 HIGH
+    struct str authority;   // the request's host, or what stands for it: for clusters with auto_sni or auto_san
     const struct upstream_hints *hints;   // of the client's connection; NULL = none. Connections of different sources are not shared
     const struct addr *client, *client_dst; // of the client's connection, for PROXY headers; NULL = not made for a client
 };

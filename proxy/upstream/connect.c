@@ -15,6 +15,7 @@ struct peer_key { // no padding: all members are eight bytes
     const struct host *host;
     const struct transport_cfg *transport;
     uint64_t alpn;
+    struct hash128 sni; // of names that the request says; zero = none
 };
 
 static uint64_t alpn_hash(const struct str *alpn, size_t n)
@@ -30,7 +31,11 @@ static uint64_t alpn_hash(const struct str *alpn, size_t n)
 static struct tls_peer *tls_peer_get(struct cluster_worker *cw, const struct connect_target *t, struct tls_ctx *ctx)
 {
     struct map *peers = &cluster_priv(cw)->tls_peers;
-    struct peer_key k = { t->host, t->transport, alpn_hash(t->alpn, t->alpn_count) };
+    struct peer_key k = { t->host, t->transport, alpn_hash(t->alpn, t->alpn_count), .sni = { 0 } };
+    if (t->names) {
+        struct str name = t->names->san.value.n ? t->names->san.value : t->names->sni;
+        k.sni = hash_content(name.p, name.n);
+    }
     struct tls_peer *p = map_get(peers, str_n(&k, sizeof(k)));
     if (!p) {
         p = mem_new(struct tls_peer);
@@ -163,6 +168,11 @@ struct conn *upstream_connect(struct cluster_worker *cw, const struct connect_ta
         peer = tls_peer_get(cw, t, ctx);
         struct tls_client_opts o = { .sni = tls->sni, .alpn = t->alpn, .alpn_count = t->alpn_count, .sans = tls->sans,
                                      .san_count = tls->san_count, .session = &peer->session };
+        if (t->names) {
+            o.sni = t->names->sni.n ? t->names->sni : o.sni;
+            o.sans = t->names->san.value.n ? &t->names->san : o.sans;
+            o.san_count = t->names->san.value.n ? 1 : o.san_count;
+        }
         transport = transport_tls_client(peer->ctx, &o);
         if (!transport) {
             upstream_tls_peer_put(cw, peer);

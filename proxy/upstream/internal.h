@@ -99,12 +99,18 @@ struct tls_peer {
     uint32_t users;
     uint64_t used_ms;
 };
+// Whom a TLS server must be when the request says it.
+struct tls_names {
+    struct str sni;         // empty = none
+    struct san_matcher san; // value empty = as the transport says
+};
 struct connect_target {
     struct host *host;
     struct cluster_snap *cs;
     const struct transport_cfg *transport;
     const struct str *alpn; // offered
     size_t alpn_count;
+    const struct tls_names *names; // in place of those of transport; NULL = those
     struct addr source;     // original source, family 0 = none
     uint32_t mark;          // 0 = the cluster's
     struct str preface;     // PROXY header, empty = none

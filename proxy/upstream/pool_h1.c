@@ -21,6 +21,7 @@ struct pool_key { // all bytes are set: it is hashed as a whole
     uint64_t alpn;
     struct hash128 client; // whom its connections are for: source address, PROXY header; zero = everybody
     uint64_t priority, version;
+    struct hash128 names;  // of TLS servers, where the request says them; zero = as the transport says
     uint64_t raw;                // bytes as they are: pool_opts.raw
 };
 
@@ -38,6 +39,7 @@ struct pool {
     size_t alpn_count;
     struct addr source;
     uint32_t mark;
+    struct tls_names *names;     // owned, with its texts; NULL = as the transport says
     char *preface;               // owned: PROXY header, NULL = none
     size_t preface_bytes;
     int priority;
@@ -119,6 +121,7 @@ static void pool_free(struct pool *p)
     cluster_snap_unref(p->cs);
     free(p->alpn);
     free(p->preface);
+    free(p->names);
     free(p);
 }
 
@@ -239,7 +242,7 @@ static bool connect_one(struct pool *p, enum pool_failure *ret_why)
 {
     struct connect_target t = { .host = p->host, .cs = p->cs, .transport = p->transport, .alpn = p->alpn,
                                 .alpn_count = p->alpn_count, .source = p->source, .mark = p->mark,
-                                .preface = str_n(p->preface, p->preface_bytes) };
+                                .preface = str_n(p->preface, p->preface_bytes), .names = p->names };
     struct pool_conn *pc = mem_new(struct pool_conn);
     pc->conn = upstream_connect(p->cw, &t, &connect_ops, pc, &pc->peer, ret_why);
     if (!pc->conn) {
@@ -429,8 +432,37 @@ static size_t alpn_offer(const struct picked *k, const struct pool_opts *o, enum
     return n;
 }
 
+// upstream_http_protocol_options of the cluster: what the request's host makes of the names, with views into it. False: nothing.
+static bool names_of(const struct picked *k, const struct pool_opts *o, struct tls_names *ret)
+{
+    const struct cluster_cfg *cfg = k->cs->cfg;
+    struct str host = o->authority;
+    struct addr ip;
+    if (!k->transport->tls || (!cfg->auto_sni && !cfg->auto_san)) {
+        return false;
+    }
+    ptrdiff_t end = host.n && host.p[0] == '[' ? str_find(host, ']') : str_find(host, ':');
+    host = end < 0 ? host : host.p[0] == '[' ? str_n(host.p + 1, (size_t)end - 1) : str_n(host.p, (size_t)end);
+    bool is_ip = addr_parse_ip(host, 0, &ip);
+    *ret = (struct tls_names){ .sni = cfg->auto_sni && !is_ip ? host : str_n(NULL, 0),
+                               .san = { .type = SAN_ANY, .match = SAN_EXACT, .value = !cfg->auto_san ? str_n(NULL, 0) : host.n ? host : STR(" ") /* nobody */ } };
+    return ret->sni.n || ret->san.value.n;
+}
+
+// Both names are the same text, or not there.
+static struct tls_names *names_keep(const struct tls_names *n)
+{
+    struct str text = n->san.value.n ? n->san.value : n->sni;
+    struct tls_names *x = mem_alloc(sizeof(*x) + text.n);
+    char *at = memcpy(x + 1, text.p, text.n);
+    *x = *n;
+    x->sni = n->sni.n ? str_n(at, text.n) : n->sni;
+    x->san.value = n->san.value.n ? str_n(at, text.n) : n->san.value;
+    return x;
+}
+
 static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, const struct pool_key *key, const struct pool_opts *o,
-                             struct str preface)
+                             struct str preface, const struct tls_names *names)
 {
     struct pool *p = mem_new(struct pool);
     p->key = *key;
@@ -446,6 +478,7 @@ static struct pool *pool_new(struct cluster_worker *cw, const struct picked *k, 
         p->preface = memcpy(mem_alloc(preface.n), preface.p, preface.n);
         p->preface_bytes = preface.n;
     }
+    p->names = names ? names_keep(names) : NULL;
     p->priority = o->priority;
     p->version = (enum http_version)key->version;
     p->raw = key->raw;
@@ -515,6 +548,12 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
             key.alpn = hash_xx64(alpn[i].p, alpn[i].n, key.alpn);
         }
     }
+    struct tls_names names;
+    bool named = names_of(k, o, &names);
+    if (named) {
+        struct str name = names.san.value.n ? names.san.value : names.sni;
+        key.names = hash_content(name.p, name.n);
+    }
     struct buf who = { 0 };
     upstream_preface(k->transport, o, &who);
     size_t preface = who.len;
@@ -532,7 +571,7 @@ static struct pool *pool_for(struct cluster_worker *cw, const struct picked *k, 
     if (!p || memcmp(&p->key, &key, sizeof(key)) != 0) {
         p = map_get(&cw->pools, str_n(&key, sizeof(key)));
         if (!p && pool_take_place(cw, k, o->priority)) {
-            p = pool_new(cw, k, &key, o, str_n(all.p, preface));
+            p = pool_new(cw, k, &key, o, str_n(all.p, preface), named ? &names : NULL);
         }
         *recent = p;
     }

@@ -153,6 +153,10 @@ static const struct {
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig, forward_reason_phrase: true}}}}"),
       "http_protocol_options.header_key_format.stateful_formatter.typed_config.forward_reason_phrase: not supported yet" },
     { C("common_http_protocol_options: {max_response_headers_kb: 0}"), "common_http_protocol_options.max_response_headers_kb: must be 1 to 8192" },
+    { C("upstream_http_protocol_options: {auto_san_validation: true}, transport_socket: {name: tls, typed_config: {" RIG_ANY
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {combined_validation_context: {default_validation_context: "
+        "{match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: a}}]}, validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}}}}"),
+      "upstream_http_protocol_options.auto_san_validation: not supported beside" },
     { C("common_http_protocol_options: {max_headers_count: 0}"), "common_http_protocol_options.max_headers_count: must be at least 1" },
     { HCM(RIG_ROUTES ", common_http_protocol_options: {max_headers_count: 0}, http_filters: [" RIG_ROUTER "]"), FIELD "common_http_protocol_options.max_headers_count: must be at least 1" },
     { HCM(RIG_ROUTES ", local_reply_config: {mappers: [{body: {inline_string: x}}]}, http_filters: [" RIG_ROUTER "]"), FIELD "local_reply_config.mappers[0].filter: missing" },

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of clusters and routes that change what upstreams see, or what is counted."""
+
+import ssl
+import subprocess
+
+from harness import ROOT, Backend, Proxy, ask, cluster, free_port, hcm, listener, route, web
+
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def tls_server(folder, names):
+    """A TLS server context whose certificate has these DNS and IP names; .heard collects the server names that clients ask for."""
+    subprocess.run([ROOT / "tools/mint-certs", "-o", "server", str(folder), "-", *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server/cert-chain.pem", folder / "server/key.pem")
+    heard = []
+    context.sni_callback = lambda sock, name, ctx: heard.append(name)
+    return context, heard
+
+
+def names_cluster(folder, port, sni=None, **options):
+    tls = {"common_tls_context": {"validation_context": {"trusted_ca": {"filename": f"{folder}/root-cert.pem"}}}}
+    if sni:
+        tls["sni"] = sni
+    return cluster("c", [port], tls=tls, typed_extension_protocol_options={OPTIONS: {
+        "@type": f"type.googleapis.com/{OPTIONS}", "upstream_http_protocol_options": options, "explicit_http_config": {"http_protocol_options": {}}}})
+
+
+def test_server_name_and_certificate_follow_the_host(tmp_path):
+    """auto_sni asks for the request's host, auto_san_validation wants a certificate of that name: what istiod says for TLS without names."""
+    port = free_port()
+    context, heard = tls_server(tmp_path, ["one.test", "*.wild.test", "127.0.0.1"])
+    with Backend(web("a"), tls=context) as b:
+        c = names_cluster(tmp_path, b.port, auto_sni=True, auto_san_validation=True)
+        rewritten = route("c", "/rewritten", host_rewrite_literal="sub.wild.test:443")
+        with Proxy(tmp_path / "p", [listener(port, hcm([rewritten, route("c")]))], [c]) as p:
+            assert ask(port, host="one.test:8080").status == 200
+            assert ask(port, host="one.test").status == 200
+            assert ask(port, host="ONE.test").status == 200
+            refused = ask(port, host="other.test")
+            assert refused.status == 503 and p.stat("cluster.c.ssl.fail_verify_san") == 1
+            assert ask(port, "/rewritten", host="other.test").status == 200
+            assert ask(port, host="127.0.0.1").status == 200
+            assert ask(port, host="[::1]:80").status == 503
+            assert heard == ["one.test", "ONE.test", "other.test", "sub.wild.test", None, None]
+            # Connections are used again, but only for the same name.
+            n = b.connections
+            assert ask(port, host="one.test").status == 200 and ask(port, host="other.test").status == 503
+            assert b.connections == n + 1
+
+
+def test_server_name_from_a_field(tmp_path):
+    """override_auto_sni_header, and the name of the TLS context where the request gives none that can be asked for."""
+    port = free_port()
+    context, heard = tls_server(tmp_path, ["one.test"])
+    with Backend(web("a"), tls=context) as b:
+        c = names_cluster(tmp_path, b.port, sni="fixed.test", auto_sni=True, override_auto_sni_header="x-name")
+        with Proxy(tmp_path / "p", [listener(port, hcm([route("c")]))], [c]):
+            assert ask(port, host="h.test", headers={"X-Name": "field.test:1"}).status == 200
+            assert ask(port, host="h.test").status == 200
+            assert ask(port, host="10.0.0.1").status == 200
+            assert heard == ["field.test", "h.test", "fixed.test"]
