@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/mem.h"
+#include "lib/base/recycle.h"
 
 enum { DEFAULT_BLOCK_BYTES = 4096, ALIGN = ARENA_ALIGN };
 
@@ -28,9 +29,25 @@ static size_t block_cap(const struct arena *a)
     return n > sizeof(struct arena_block) + ALIGN ? n - sizeof(struct arena_block) : ALIGN;
 }
 
+// Blocks of a size that comes and goes all the time wait in the thread's lists.
+static bool small(size_t cap)
+{
+    return sizeof(struct arena_block) + cap <= RECYCLE_PIECE_MAX;
+}
+
+static void block_free(struct arena_block *b)
+{
+    if (small(b->cap)) {
+        recycle_free(b);
+    } else {
+        free(b);
+    }
+}
+
 static struct arena_block *block_new(size_t cap)
 {
-    struct arena_block *b = mem_alloc(sizeof(*b) + cap);
+    struct arena_block *b = small(cap) ? recycle_malloc(sizeof(*b) + cap) : NULL;
+    b = b ? b : mem_alloc(sizeof(*b) + cap);
     b->next = NULL;
     b->cap = cap;
     b->used = 0;
@@ -135,7 +152,7 @@ void arena_reset(struct arena *a, bool keep_first)
             keep = b;
             keep->used = 0;
         } else {
-            free(b);
+            block_free(b);
         }
     }
     if (keep) {

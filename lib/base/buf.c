@@ -13,6 +13,7 @@
 enum {
     SLICE_CAP = BUF_SLICE_BYTES - sizeof(struct slice),
     CACHE_MAX = 256,       // slices a thread keeps: 4 MiB
+    COMPACT_MAX = 8 * 1024, // a piece made by buf_compact: never taken for an ordinary slice
     MOVE_COPY_MAX = 1024,  // a whole slice with fewer live bytes is copied when the destination's tail has room
 };
 
@@ -28,7 +29,7 @@ static struct slice *slice_new_cap(size_t cap)
 {
     struct slice *s = mem_alloc(sizeof(*s) + cap);
     s->next = NULL;
-    s->off = s->end = 0;
+    s->off = s->end = BUF_HEADROOM;
     s->cap = (uint32_t)cap;
     return s;
 }
@@ -43,7 +44,7 @@ static struct slice *slice_new(void)
         cache = s->next;
         cached--;
         s->next = NULL;
-        s->off = s->end = 0;
+        s->off = s->end = BUF_HEADROOM;
         return s;
     }
 #endif
@@ -184,9 +185,20 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_end(again);
 }
 
+bool buf_prepend(struct buf *b, const void *p, size_t n)
+{
+    if (!b->len || b->head->off < n) {
+        return false;
+    }
+    b->head->off -= (uint32_t)n;
+    memcpy(b->head->data + b->head->off, p, n);
+    b->len += n;
+    return true;
+}
+
 char *buf_reserve(struct buf *b, size_t want, size_t *ret_room)
 {
-    CHECK(want <= SLICE_CAP);
+    CHECK(want <= BUF_SLICE_ROOM);
     drop_pending(b);
     struct slice *s = b->tail;
     if (!s) {
@@ -232,8 +244,8 @@ int buf_reserve_iov(struct buf *b, size_t want, struct iovec *iov, int max)
     while (n < max && got < want) {
         last->next = slice_new();
         last = last->next;
-        iov[n++] = (struct iovec){ .iov_base = last->data, .iov_len = last->cap };
-        got += last->cap;
+        iov[n++] = (struct iovec){ .iov_base = last->data + last->end, .iov_len = slice_room(last) };
+        got += slice_room(last);
     }
     return n;
 }
@@ -329,9 +341,9 @@ struct str buf_pullup(struct buf *b, size_t n)
     }
     CHECK(n <= UINT32_MAX / 2);
     // All n bytes into one slice in front; a normal one when they fit, so that it is recycled.
-    struct slice *big = n <= SLICE_CAP ? slice_new() : slice_new_cap(n);
-    buf_peek(b, 0, big->data, n);
-    big->end = (uint32_t)n;
+    struct slice *big = n <= BUF_SLICE_ROOM ? slice_new() : slice_new_cap(n + BUF_HEADROOM);
+    buf_peek(b, 0, big->data + big->off, n);
+    big->end = big->off + (uint32_t)n;
     size_t rest = b->len - n;
     buf_drain(b, n);
     big->next = b->head;
@@ -340,7 +352,31 @@ struct str buf_pullup(struct buf *b, size_t n)
         b->tail = big;
     }
     b->len = rest + n;
-    return str_n(big->data, n);
+    return str_n(big->data + big->off, n);
+}
+
+void buf_compact(struct buf *b)
+{
+    drop_pending(b);
+    size_t held = 0;
+    for (const struct slice *s = b->head; s; s = s->next) {
+        held += s->cap;
+    }
+    if (held < BUF_SLICE_BYTES / 2 || held < 2 * b->len) {
+        return;
+    }
+    struct buf to = { 0 };
+    for (size_t left = b->len; left;) {
+        size_t n = left < COMPACT_MAX ? left : COMPACT_MAX;
+        struct slice *s = slice_new_cap(n + BUF_HEADROOM);
+        buf_peek(b, b->len - left, s->data + s->off, n);
+        s->end += (uint32_t)n;
+        push(&to, s);
+        to.len += n;
+        left -= n;
+    }
+    buf_clear(b);
+    *b = to;
 }
 
 size_t buf_peek(const struct buf *b, size_t off, void *p, size_t n)

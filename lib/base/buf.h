@@ -12,6 +12,7 @@
 enum {
     BUF_SLICE_BYTES = 16384, // allocation size of a slice, header included
     BUF_IOV_MAX = 16,        // slices per readv/writev
+    BUF_HEADROOM = 16,       // bytes that a fresh slice leaves free in front, for buf_prepend
 };
 
 struct slice {
@@ -21,6 +22,8 @@ struct slice {
     uint32_t cap;       // bytes in data
     char data[];
 };
+
+enum { BUF_SLICE_ROOM = BUF_SLICE_BYTES - sizeof(struct slice) - BUF_HEADROOM }; // what a fresh slice takes
 
 struct buf {
     struct slice *head, *tail;
@@ -47,13 +50,16 @@ static inline void buf_clear(struct buf *b)
 }
 // Copies n bytes to the end.
 void buf_append(struct buf *b, const void *p, size_t n);
+// Puts n bytes in front, where the first slice has room for them: always, when nothing was put in front of it before and n is at most
+// BUF_HEADROOM. False: it has none (or there is no slice), nothing happened.
+bool buf_prepend(struct buf *b, const void *p, size_t n);
 static inline void buf_append_str(struct buf *b, struct str s)
 {
     buf_append(b, s.p, s.n);
 }
 __attribute__((format(printf, 2, 3))) void buf_printf(struct buf *b, const char *fmt, ...);
 // At least want bytes of contiguous room at the end; the caller writes *ret_room or fewer bytes there, then calls buf_commit.
-// want must be at most BUF_SLICE_BYTES - sizeof(struct slice).
+// want must be at most BUF_SLICE_ROOM.
 char *buf_reserve(struct buf *b, size_t want, size_t *ret_room);
 // n bytes were written where the last buf_reserve pointed.
 void buf_commit(struct buf *b, size_t n);
@@ -68,6 +74,8 @@ void buf_drain(struct buf *b, size_t n);
 size_t buf_move(struct buf *dst, struct buf *src, size_t n);
 // Makes the first n bytes (n ≤ len) contiguous, whatever n is, and returns them. May allocate one larger slice.
 struct str buf_pullup(struct buf *b, size_t n);
+// For bytes that are going to stay: where slices are used badly, their bytes move to memory of their own size.
+void buf_compact(struct buf *b);
 // Copies up to n bytes from offset off without consuming. Returns the bytes copied.
 size_t buf_peek(const struct buf *b, size_t off, void *p, size_t n);
 // Live slices as iovec for writev; returns the count (at most max).

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 enum {
-    RECYCLE_PIECE_MAX = 1024,          // larger pieces are malloc's business
+    RECYCLE_PIECE_MAX = 2048,          // larger pieces are malloc's business
     RECYCLE_THREAD_MAX = 256 * 1024,   // bytes that wait in one thread, freed with it
 };
 

@@ -8,7 +8,7 @@
 #include "lib/http/scan.h"
 #include "lib/http/url.h"
 
-enum { CONNECTION_FIELDS_MAX = 8, HEADERS_PREALLOC = 24 };
+enum { CONNECTION_FIELDS_MAX = 8, PREALLOC_REQUEST = 24, PREALLOC_RESPONSE = 14 };
 
 // What the fields of one message said about framing and the connection.
 struct fields {
@@ -233,7 +233,7 @@ static inline enum h1_error take_name(const char *s, struct hdr *x)
 // All lines from s on up to the empty one. f is NULL for trailers.
 static enum h1_error parse_fields(struct h1_parser *p, const char *s, struct fields *f, struct headers *h)
 {
-    if (!headers_reserve(h, HEADERS_PREALLOC)) {
+    if (!headers_reserve(h, p->is_request ? PREALLOC_REQUEST : PREALLOC_RESPONSE)) {
         return H1_ERR_HEAD_TOO_LARGE;
     }
     uint32_t count = 0;

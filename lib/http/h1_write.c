@@ -5,7 +5,7 @@
 #include "lib/http/scan.h"
 #include "lib/http/status.h"
 
-enum { PIECE_MAX = BUF_SLICE_BYTES - (int)sizeof(struct slice), FRAMING_ROOM = 256 };
+enum { PIECE_MAX = BUF_SLICE_ROOM, FRAMING_ROOM = 256 };
 
 // Field ids that are never copied from the list.
 #define BIT(id) (1ull << (id))

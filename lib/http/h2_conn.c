@@ -272,6 +272,17 @@ static bool complete(const struct h2 *h, const struct h2_stream *x)
     return x->s.remote_done && (x->tunnel ? x->closed : !h->server);
 }
 
+// Bytes of the one stream, and of all of them in front of the kernel.
+static bool takes_no_more(const struct h2 *h, const struct h2_stream *x)
+{
+    return x->out.len >= H2_STREAM_HIGH || h->c.conn->out.len >= H2_CONN_HIGH;
+}
+
+static bool may_take_more(const struct h2 *h, const struct h2_stream *x)
+{
+    return x->out.len < H2_STREAM_HIGH && h->c.conn->out.len < H2_CONN_HIGH;
+}
+
 // Acts on the marks of one stream.
 static void service(struct h2 *h, struct h2_stream *x)
 {
@@ -328,7 +339,7 @@ static void service(struct h2 *h, struct h2_stream *x)
     if (h->c.freed) {
         return;
     }
-    if (x->above_high && x->out.len <= H2_STREAM_HIGH / 2 && !x->told && !x->given_up) {
+    if (x->above_high && may_take_more(h, x) && !x->told && !x->given_up) {
         x->above_high = false;
         if (x->s.ops->on_low) {
             x->s.ops->on_low(&x->s);
@@ -557,13 +568,29 @@ static void receive(struct h2 *h)
 
 // ---- sending ----
 
+// Frames of many sizes cut a small window into pieces, which come back as updates of as many sizes, and so on: it gets full ones.
+static bool window_ample(const struct h2 *h, const struct h2_stream *x)
+{
+    int32_t all = nghttp2_session_get_remote_window_size(h->session);
+    int32_t one = nghttp2_session_get_stream_remote_window_size(h->session, x->sid);
+    return (all < one ? all : one) >= H2_WINDOW_AMPLE;
+}
+
+static bool window_closed(const struct h2 *h, const struct h2_stream *x)
+{
+    return nghttp2_session_get_remote_window_size(h->session) <= 0 ||
+           nghttp2_session_get_stream_remote_window_size(h->session, x->sid) <= 0;
+}
+
 ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
                      nghttp2_data_source *source, void *user)
 {
     (void)buf;
-    (void)user;
     struct h2_stream *x = source->ptr;
-    size_t n = x->out.len < length ? x->out.len : length;
+    size_t n = x->out.len < length ? x->out.len : length, first = buf_front(&x->out).n;
+    if (first >= H2_SLICE_FRAME_MIN && first < n && window_ample(h2_user(user), x)) {
+        n = first; // the slice as it is
+    }
     if ((n == 0 && !x->end_queued) || x->told || x->given_up) {
         x->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
@@ -590,12 +617,22 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     if (length == 0 && !(framehd[4] & NGHTTP2_FLAG_END_STREAM)) {
         return 0; // in front of trailers: an empty frame says nothing
     }
-    buf_append(out, framehd, 9);
-    buf_move(out, &x->out, length);
+    if (buf_front(&x->out).n == length && buf_prepend(&x->out, framehd, 9)) {
+        buf_move(out, &x->out, length + 9);
+    } else { // copied, so that no slice goes along with a few bytes in it
+        buf_append(out, framehd, 9);
+        for (size_t left = length; left;) {
+            struct str s = buf_front(&x->out);
+            size_t n = s.n < left ? s.n : left;
+            buf_append(out, s.p, n);
+            buf_drain(&x->out, n);
+            left -= n;
+        }
+    }
     x->s.bytes_out += length;
     h->guard.data_sent++;
     h2_guard_earn(h, 4); // it may be answered with WINDOW_UPDATE frames
-    if (x->above_high && x->out.len <= H2_STREAM_HIGH / 2) {
+    if (x->above_high && may_take_more(h, x)) {
         h2_dirty(h, x);
     }
     return 0;
@@ -628,7 +665,8 @@ static void pump(struct h2 *h)
     struct conn *conn = h->c.conn;
     for (int rounds = 0; rounds < 8; rounds++) {
         bool all = false;
-        while (conn->out.len < H2_CONN_HIGH) {
+        size_t max = conn->out.len ? H2_CONN_HIGH : H2_BATCH; // with something left over, the kernel is full
+        while (conn->out.len < max) {
             const uint8_t *p;
             h->in_session = true;
             ssize_t n = nghttp2_session_mem_send(h->session, &p);
@@ -728,9 +766,11 @@ void h2_send_data(struct codec_stream *s, struct buf *data, bool end)
     } else {
         wake(h, x);
     }
-    if (x->out.len >= H2_STREAM_HIGH && !x->above_high) {
+    if (x->out.len && x->out.len <= H2_STREAM_HIGH / 4 && window_closed(h, x)) {
+        buf_compact(&x->out); // it is going to stay
+    } else if (x->out.len >= H2_STREAM_HIGH && !x->above_high) {
         pump_now(h);
-        if (x->out.len >= H2_STREAM_HIGH && !end) {
+        if (takes_no_more(h, x) && !end) {
             x->above_high = true;
             if (x->s.ops->on_high) {
                 x->s.ops->on_high(&x->s);
@@ -1056,6 +1096,12 @@ static void on_conn_low(struct conn *c)
 {
     struct h2 *h = c->owner;
     h2_enter(h);
+    list_for (p, &h->streams) {
+        struct h2_stream *x = list_entry(p, struct h2_stream, link);
+        if (x->above_high) {
+            h2_dirty(h, x);
+        }
+    }
     h2_leave(h);
 }
 

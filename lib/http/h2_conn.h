@@ -18,8 +18,12 @@ enum {
     H2_CONN_WINDOW_SERVER = 1024 * 1024,
     H2_CONN_WINDOW_CLIENT = 16 * 1024 * 1024, // one slow client of ours must not stop the answers for the others
     H2_MAX_STREAMS = 100,
-    H2_STREAM_HIGH = 64 * 1024,               // unsent bytes of a stream
-    H2_CONN_HIGH = 64 * 1024,                 // bytes in front of the kernel
+    H2_STREAM_HIGH = 32 * 1024,               // unsent bytes of a stream; what one read of its source brought comes on top. With more than a
+                                              // frame waiting, a peer that gives windows back frame by frame gets full frames
+    H2_CONN_HIGH = 8 * 1024,                  // bytes that the kernel did not take: streams wait
+    H2_BATCH = 64 * 1024,                     // bytes given to the kernel at once
+    H2_SLICE_FRAME_MIN = 4096,                // a slice with so much goes out as a frame of its own, uncopied,
+    H2_WINDOW_AMPLE = 256 * 1024,             // where the peer's windows are so large
     H2_TICK_MS = 15000,                       // a header block or a finished answer that moves nothing for one to two ticks ends
     H2_DRAIN_MS = 1000,                       // the second GOAWAY follows the first one's PING, or after this
     H2_BLOCK_BYTES_MAX = 80 * 1024,           // a header block as sent
@@ -113,7 +117,7 @@ struct h2 {
     bool server, in_session, eof, draining, drain_final, goaway_told, window_raised, settings_heard, settled_due;
     bool failed;              // the session ends: every stream is reset, then the connection closes
     bool abused;              // by the peer; it gets no time
-    bool closing, gone_due, gone, low_due;
+    bool closing, gone_due, gone;
 };
 
 static inline struct h2 *h2_of(struct codec *c)

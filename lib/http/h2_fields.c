@@ -6,6 +6,9 @@
 #include "lib/http/h2_conn.h"
 #include "lib/http/url.h"
 
+// Fields that filters and the router may add before the list has to move; a request's pseudo-header fields leave some room as well.
+enum { ROOM_REQUEST = 9, ROOM_RESPONSE = 4 };
+
 // ---- receiving ----
 
 static void drop_fields(struct h2_block *b)
@@ -248,7 +251,7 @@ static const char *read_fields(struct h2 *h, struct head *m)
 {
     struct h2_block *b = &h->block;
     bool regular = false;
-    if (!headers_reserve(m->list, b->n + 8)) {
+    if (!headers_reserve(m->list, b->n + (m->request ? ROOM_REQUEST : ROOM_RESPONSE))) {
         return "http2.headers_too_large";
     }
     for (uint32_t i = 0; i < b->n; i++) {

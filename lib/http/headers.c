@@ -3,7 +3,7 @@
 
 #include "lib/base/check.h"
 
-enum { SLOTS = 256, FIRST_CAP = 24 };
+enum { SLOTS = 256, FIRST_CAP = 8 };
 
 // Index = enum hdr_id.
 static const struct str names[HDR_ID_COUNT] = {
@@ -161,10 +161,8 @@ void headers_init(struct headers *h, struct arena *a)
 
 bool headers_grow(struct headers *h, uint32_t n)
 {
-    uint32_t cap = h->cap ? h->cap * 2 : FIRST_CAP;
-    while (cap < n) {
-        cap *= 2;
-    }
+    uint32_t cap = h->cap ? h->cap * 2 : n > 1 ? n : FIRST_CAP; // whoever reserves knows how many there will be
+    cap = cap < n ? n : cap;
     struct hdr *v = arena_alloc(h->arena, sizeof(*v) * cap);
     if (!v) {
         return false;

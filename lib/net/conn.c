@@ -16,7 +16,7 @@
 
 enum {
     READ_ROOM_MIN = 4096,       // less room than this in the last slice: take a fresh one
-    BULK_READ_BYTES = 64 * 1024,
+    BULK_READ_BYTES = 4 * BUF_SLICE_ROOM,
 };
 
 static void on_event(struct loop_fd *f, uint32_t events);
@@ -502,7 +502,7 @@ static void read_in(struct conn *c)
         size_t got = c->in.len - before;
         total += got;
         if (c->transport) {
-            c->bulk = got >= BUF_SLICE_BYTES - sizeof(struct slice);
+            c->bulk = got >= BUF_SLICE_ROOM;
         }
         if (!deliver(c, before)) {
             return;

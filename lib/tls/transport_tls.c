@@ -13,7 +13,6 @@
 
 enum {
     COALESCE_BELOW = 4096, // join small slices into one record
-    SLICE_ROOM = BUF_SLICE_BYTES - sizeof(struct slice),
 };
 
 static const struct transport_ops tls_ops;
@@ -207,7 +206,7 @@ static enum io openssl_write(struct tls_conn *t, struct buf *out)
     while (out->len && t->left.len == 0 && t->raw_err == 0) {
         struct str s = buf_front(out);
         if (s.n < COALESCE_BELOW && s.n < out->len) {
-            s = buf_pullup(out, out->len < SLICE_ROOM ? out->len : SLICE_ROOM);
+            s = buf_pullup(out, out->len < BUF_SLICE_ROOM ? out->len : BUF_SLICE_ROOM);
         }
         size_t n = 0;
         int r = SSL_write_ex(t->ssl, s.p, s.n < RECORD13_PLAIN_MAX ? s.n : RECORD13_PLAIN_MAX, &n);

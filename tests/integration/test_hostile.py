@@ -249,6 +249,35 @@ def test_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
     eventually(lambda: memory_kib(p) < before + 4096, 20, what="the memory to come back")  # 2 s by design
 
 
+def test_http2_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
+    """They open their windows widely, so that only the kernel's buffers hold the answers up."""
+    h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
+    clients = 150
+    b = backend(endless)
+    port = free_port()
+    none = {"max_connections": 1000, "max_pending_requests": 1000, "max_requests": 1000}
+    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port], circuit_breakers={"thresholds": [none]})])
+    before, wires = memory_kib(p), []
+    for _ in range(clients):
+        w = h2wire.dial(port, own=((4, 1 << 30),), rcvbuf=4096)
+        w.send(h2wire.WINDOW_UPDATE, 0, 0, (1 << 30).to_bytes(4, "big"))
+        w.headers(1, h2wire.request())
+        wires.append(w)
+    eventually(lambda: p.stat("http.in.downstream_rq_active") == clients, 30, what="all requests to be under way")
+
+    def all_stand_still():
+        sent = p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)
+        time.sleep(0.5)
+        return sent == (p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)) and sent[1] > before + clients * 8
+    eventually(all_stand_still, 60, what="all answers to stand still")
+    each = (memory_kib(p) - before) / clients
+    print(f"{each:.0f} KiB for each")
+    assert each <= 96, f"{each:.0f} KiB for each client"
+    for w in wires:
+        w.close()
+    eventually(lambda: memory_kib(p) < before + 4096, 20, what="the memory to come back")  # 2 s by design
+
+
 def test_idle_clients_cost_little(proxy, backend):
     """848 bytes each when this was written; the bound leaves room for the heap's own book-keeping."""
     def ask_on(s):

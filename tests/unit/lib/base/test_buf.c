@@ -11,7 +11,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/rand.h"
 
-enum { CAP = BUF_SLICE_BYTES - sizeof(struct slice) };
+enum { CAP = BUF_SLICE_ROOM };
 
 // Walks the chain and compares it with what should be there.
 static void check(const struct buf *b, const char *want, size_t n)
@@ -305,6 +305,92 @@ static void test_random_operations(void **state)
     free(p);
 }
 
+static void test_prepend(void **state)
+{
+    (void)state;
+    struct buf b = { 0 };
+    char head[BUF_HEADROOM + 1] = "0123456789abcdef";
+    assert_false(buf_prepend(&b, head, 1)); // nothing to stand in front of
+    char *p = pattern(2 * CAP);
+    buf_append(&b, p, 2 * CAP);
+    assert_true(buf_prepend(&b, head + 7, 9));
+    assert_int_equal(b.len, 2 * CAP + 9);
+    assert_int_equal(buf_front(&b).n, CAP + 9);
+    assert_memory_equal(buf_front(&b).p, head + 7, 9);
+    assert_false(buf_prepend(&b, head, BUF_HEADROOM - 8)); // only seven bytes are left
+    buf_drain(&b, 9);
+    check(&b, p, 2 * CAP);
+    assert_true(buf_prepend(&b, head, BUF_HEADROOM));
+    buf_drain(&b, BUF_HEADROOM + CAP); // the second slice's room is its own
+    assert_true(buf_prepend(&b, p, BUF_HEADROOM));
+    buf_drain(&b, BUF_HEADROOM);
+    check(&b, p + CAP, CAP);
+    buf_clear(&b);
+    struct iovec iov[3]; // room behind the headroom here, too
+    assert_int_equal(buf_reserve_iov(&b, 3 * CAP, iov, 3), 3);
+    memcpy(iov[0].iov_base, p, CAP);
+    memcpy(iov[1].iov_base, p + CAP, 100);
+    buf_commit_iov(&b, CAP + 100);
+    buf_drain(&b, CAP);
+    assert_true(buf_prepend(&b, head, BUF_HEADROOM));
+    buf_clear(&b);
+    free(p);
+}
+
+static size_t held(const struct buf *b)
+{
+    size_t n = 0;
+    for (const struct slice *s = b->head; s; s = s->next) {
+        n += sizeof(*s) + s->cap;
+    }
+    return n;
+}
+
+static void test_compact(void **state)
+{
+    (void)state;
+    char *p = pattern(2 * CAP);
+    static const size_t sizes[] = { 1, 500, 8000, 20000 };
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        struct buf b = { 0 };
+        size_t n = sizes[i];
+        for (size_t at = 0, k; at < n; at += k) { // each piece in a slice of its own
+            struct buf part = { 0 };
+            k = n - at < 1500 ? n - at : 1500;
+            buf_append(&part, p + at, k);
+            struct slice *s = part.head;
+            if (b.tail) {
+                b.tail->next = s;
+            } else {
+                b.head = s;
+            }
+            b.tail = s;
+            b.len += k;
+        }
+        buf_compact(&b);
+        assert_true(held(&b) <= n + 4 * (sizeof(struct slice) + BUF_HEADROOM));
+        check(&b, p, n);
+        size_t before = held(&b);
+        buf_compact(&b); // nothing to gain
+        assert_int_equal(held(&b), before);
+        buf_append(&b, p + n, 100);
+        check(&b, p, n + 100);
+        buf_drain(&b, n);
+        check(&b, p + n, 100);
+        buf_clear(&b);
+    }
+    struct buf none = { 0 };
+    buf_compact(&none);
+    assert_null(none.head);
+    struct buf full = { 0 };
+    buf_append(&full, p, CAP);
+    struct slice *same = full.head;
+    buf_compact(&full);
+    assert_ptr_equal(full.head, same);
+    buf_clear(&full);
+    free(p);
+}
+
 static void test_cache_is_bounded(void **state)
 {
     (void)state;
@@ -327,7 +413,8 @@ int main(void)
         cmocka_unit_test(test_append_drain), cmocka_unit_test(test_reserve_commit),
         cmocka_unit_test(test_reserve_without_commit), cmocka_unit_test(test_reserve_iov),
         cmocka_unit_test(test_move), cmocka_unit_test(test_pullup), cmocka_unit_test(test_peek_iov),
-        cmocka_unit_test(test_printf), cmocka_unit_test(test_random_operations), cmocka_unit_test(test_cache_is_bounded),
+        cmocka_unit_test(test_printf), cmocka_unit_test(test_random_operations), cmocka_unit_test(test_prepend),
+        cmocka_unit_test(test_compact), cmocka_unit_test(test_cache_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
