@@ -11,7 +11,7 @@ static const char *cluster_type(const struct cp_service *s, const struct cp_poli
     if (s->resolution == CP_NONE || (policy->lb && str_is(policy->lb->simple, "PASSTHROUGH"))) {
         return "ORIGINAL_DST";
     }
-    return s->resolution == CP_DNS ? "STRICT_DNS" : "EDS";
+    return s->resolution == CP_DNS ? "STRICT_DNS" : s->resolution == CP_DNS_ONE ? "LOGICAL_DNS" : "EDS";
 }
 
 static void write_rule(struct compiler *k, struct buf *b, const struct cp_destination_rule *d)

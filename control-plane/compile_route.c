@@ -171,15 +171,25 @@ static bool serves_port(const struct compiler *k, const struct cp_virtual_servic
     return port == 80;
 }
 
-static void write_further_hosts(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port, struct map *taken)
+// Those hosts come before the short names and addresses of services.
+static void claim_further_hosts(struct compiler *k, const struct cp_virtual_service *v, uint16_t port, struct map *taken)
 {
     for (size_t i = 0; i < v->host_count && v->http_count; i++) {
         struct str host = v->hosts[i];
-        if (map_get(taken, host) || covers_port(k, host, port) || str_is(host, "*") || !serves_port(k, v, port) ||
-            !write_vs_routes(k, NULL, v, port)) {
+        if (!map_get(taken, host) && !covers_port(k, host, port) && !str_is(host, "*") && serves_port(k, v, port) &&
+            write_vs_routes(k, NULL, v, port)) {
+            map_put(taken, host, (void *)v);
+        }
+    }
+}
+
+static void write_further_hosts(struct compiler *k, struct buf *b, const struct cp_virtual_service *v, uint16_t port, const struct map *taken)
+{
+    for (size_t i = 0; i < v->host_count; i++) {
+        struct str host = v->hosts[i];
+        if (map_get(taken, host) != v) {
             continue;
         }
-        map_put(taken, host, (void *)v);
         struct addr ip;
         bool v6 = addr_parse_ip(host, 0, &ip) && ip.family == AF_INET6;
         buf_printf(b, "{name: %s, domains: [%s], include_request_attempt_count: true, routes: [", cpc_qf(k, "%.*s:%u", STR_FMT(host), port),
@@ -220,6 +230,9 @@ static int add_port(struct compiler *k, uint16_t port)
             } else if (p) {
                 map_put(&taken, lower(k, s->host), (void *)s);
             }
+        }
+        for (size_t i = 0; !pass && i < k->vs_count; i++) {
+            claim_further_hosts(k, k->vs[i], port, &taken);
         }
     }
     for (size_t i = 0; i < k->vs_count; i++) {

@@ -26,14 +26,14 @@ static void write_names(struct compiler *k, struct buf *b, const struct str *nam
     }
 }
 
-// The peers that may answer: names that the rule gives, or one per service account.
-static void write_mesh_names(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_tls *t)
+// The peers that may answer: names that the rule gives, or one per service account and those of the service. false: none is known.
+static bool write_peer_names(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_tls *t)
 {
+    const char *sep = "";
     if (t && t->name_count) {
         write_names(k, b, t->names, t->name_count);
-        return;
+        return true;
     }
-    const char *sep = "";
     for (size_t i = 0; i < s->endpoint_count; i++) {
         const struct cp_endpoint *e = &s->endpoints[i];
         if (e->service_account.n && !account_seen(s, i)) {
@@ -46,7 +46,12 @@ static void write_mesh_names(struct compiler *k, struct buf *b, const struct cp_
         buf_printf(b, "%s{exact: %s}", sep, cpc_q(k, s->alt_names[i]));
         sep = ", ";
     }
-    if (!*sep) { // no account known: at least a name of this mesh
+    return *sep;
+}
+
+static void write_mesh_names(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_tls *t)
+{
+    if (!write_peer_names(k, b, s, t)) { // at least a name of this mesh
         buf_printf(b, "{prefix: %s}", cpc_qf(k, "spiffe://%.*s/", STR_FMT(k->o->trust_domain)));
     }
 }
@@ -77,11 +82,7 @@ static void write_file_tls(struct compiler *k, struct buf *b, const struct cp_se
         buf_printf(b, ", validation_context: {}");
     } else {
         buf_printf(b, ", combined_validation_context: {default_validation_context: {match_subject_alt_names: [");
-        if (t->name_count) {
-            write_names(k, b, t->names, t->name_count);
-        } else {
-            write_names(k, b, s->alt_names, s->alt_name_count);
-        }
+        write_peer_names(k, b, s, t);
         buf_printf(b, "]");
         if (t->crl.n) {
             buf_printf(b, ", crl: {filename: %s}", cpc_q(k, t->crl));

@@ -190,13 +190,13 @@ static int load_delay(struct loader *l, const struct json *n, struct cp_fault *f
     if (!m) {
         return 0;
     }
-    f->delay = true;
     if (ld_members(l, m, "fixedDelay percentage percent") || ld_duration(l, m, "fixedDelay", &f->delay_time) ||
         ld_u32(l, m, "percent", 100, &percent) || ld_percent(l, m, "percentage", &f->delay_ppm, &there)) {
         return -EINVAL;
     }
     f->delay_ppm = there ? f->delay_ppm : percent * (MILLION / 100);
-    return f->delay_time.n ? 0 : ld_fail(l, m, "fixedDelay: missing");
+    f->delay = f->delay_time.n > 0; // without it there is no delay, as in Istio
+    return 0;
 }
 
 // The names of google.rpc.Code, in the order of their numbers.
@@ -215,21 +215,20 @@ static int load_abort(struct loader *l, const struct json *n, struct cp_fault *f
     if (!m) {
         return 0;
     }
-    f->abort = true;
     if (ld_members(l, m, "httpStatus grpcStatus percentage") || ld_u32(l, m, "httpStatus", 599, &f->abort_status) ||
         ld_word(l, m, "grpcStatus", grpc_codes, &code) || ld_percent(l, m, "percentage", &f->abort_ppm, &there)) {
         return -EINVAL;
     }
-    if ((code >= 0) == (f->abort_status != 0)) {
-        return ld_fail(l, m, "exactly one of httpStatus and grpcStatus is needed");
+    if (code >= 0 && f->abort_status) {
+        return ld_fail(l, m, "httpStatus and grpcStatus exclude each other");
     }
-    if (code < 0 && f->abort_status < 200) {
+    if (code < 0 && f->abort_status && f->abort_status < 200) {
         return ld_fail(l, m, "httpStatus: must be 200 to 599");
     }
+    f->abort = code >= 0 || f->abort_status; // without them there is no abort, as in Istio
     f->grpc = code >= 0;
     f->abort_status = code >= 0 ? (uint32_t)code : f->abort_status;
-    f->abort_ppm = there ? f->abort_ppm : MILLION; // HTTPFaultInjection.Abort.percentage: all requests when absent
-    return 0;
+    return 0; // HTTPFaultInjection.Abort.percentage: no request when absent
 }
 
 static int load_fault(struct loader *l, const struct json *n, struct cp_http_route *r)
@@ -245,7 +244,10 @@ static int load_fault(struct loader *l, const struct json *n, struct cp_http_rou
     if (ld_members(l, m, "delay abort") || load_delay(l, m, r->fault) || load_abort(l, m, r->fault)) {
         return -EINVAL;
     }
-    return r->fault->delay || r->fault->abort ? 0 : ld_fail(l, m, "delay or abort is needed");
+    if (!r->fault->delay && !r->fault->abort) {
+        r->fault = NULL;
+    }
+    return 0;
 }
 
 static int load_mirrors(struct loader *l, const struct json *n, struct cp_http_route *r)

@@ -74,7 +74,9 @@ static int load_named_matches(struct loader *l, const struct json *n, const char
         if (!h->name.n || h->name.p[0] == '@') {
             return ld_fail(l, x, "is not supported; a header's name is wanted (matches on token claims are not there yet)");
         }
-        if (ld_string_match(l, x, &h->match)) {
+        if (without && str_is(json_str(x, "regex"), "*")) { // Istio's word for "is there"
+            h->match.kind = CP_PRESENT;
+        } else if (ld_string_match(l, x, &h->match)) {
             return -EINVAL;
         }
     }

@@ -223,7 +223,7 @@ static int load_warmup(struct loader *l, const struct json *n, struct cp_lb *lb)
     lb->warmup_aggression = 1;
     if (ld_members(l, m, "duration minimumPercent aggression") || ld_duration(l, m, "duration", &lb->warmup) ||
         ld_number(l, m, "minimumPercent", 0, 100, &lb->warmup_percent, NULL) ||
-        ld_number(l, m, "aggression", 1, 1e6, &lb->warmup_aggression, NULL)) {
+        ld_number(l, m, "aggression", 1e-6, 1e6, &lb->warmup_aggression, NULL)) {
         return -EINVAL;
     }
     return lb->warmup.n ? 0 : ld_fail(l, m, "duration: missing");
@@ -290,13 +290,7 @@ static int check_tls(struct loader *l, const struct json *m, const struct cp_tls
     if (t->mode == CP_TLS_MUTUAL && (!t->certificate.n || !t->key.n)) {
         return ld_fail(l, m, "MUTUAL needs clientCertificate and privateKey");
     }
-    if (t->mode != CP_TLS_MUTUAL && (t->certificate.n || t->key.n)) {
-        return ld_fail(l, m, "clientCertificate and privateKey go with MUTUAL");
-    }
     bool own = t->mode == CP_TLS_SIMPLE || t->mode == CP_TLS_MUTUAL;
-    if (!own && (t->roots.n || t->crl.n)) {
-        return ld_fail(l, m, "caCertificates and caCrl go with SIMPLE and MUTUAL");
-    }
     if (!own && t->skip_verify) {
         return ld_fail(l, m, "insecureSkipVerify goes with SIMPLE and MUTUAL");
     }

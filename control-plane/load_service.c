@@ -122,7 +122,7 @@ static int load_resolution(struct loader *l, const struct json *spec, struct cp_
     if (str_is(r, "STATIC")) {
         s->resolution = CP_STATIC;
     } else if (str_is(r, "DNS") || str_is(r, "DNS_ROUND_ROBIN")) {
-        s->resolution = CP_DNS;
+        s->resolution = str_is(r, "DNS") ? CP_DNS : CP_DNS_ONE;
     } else if (str_is(r, "NONE")) {
         s->resolution = CP_NONE;
     } else {
@@ -206,7 +206,7 @@ int ld_service_entry(struct loader *l, const struct json *spec)
             const struct cp_meta *m = &l->c->services[other - 1].meta;
             return ld_fail(l, json_get(spec, "hosts"), "host \"%.*s\" is also in %s:%d", STR_FMT(s.host), m->file, m->line);
         }
-        if (s.resolution == CP_DNS && !selector.n && (!s.endpoint_count || s.endpoints == own)) {
+        if ((s.resolution == CP_DNS || s.resolution == CP_DNS_ONE) && !selector.n && (!s.endpoint_count || s.endpoints == own)) {
             // ServiceEntry.resolution: without endpoints, the host itself is resolved
             if (str_starts(s.host, STR("*."))) {
                 return ld_fail(l, json_get(spec, "hosts"), "\"%.*s\": a wildcard cannot be resolved; give endpoints", STR_FMT(s.host));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// remora-control serve | check | token
+// remora-control serve | check | compile | token
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,12 +7,18 @@
 
 #include "control-plane/ca.h"
 #include "control-plane/server.h"
+#include "lib/base/json.h"
 #include "lib/base/log.h"
+#include "proto/pb_json.h"
+#include "proto/pb_util.h"
+#include "proto/types.h"
 
 static const char help[] =
     "remora-control: the embedded control plane of remora\n\n"
     "  remora-control serve --config DIR [flags]     serve the folder's Istio YAML to proxies\n"
     "  remora-control check --config DIR             load the folder, say what is wrong, exit\n"
+    "  remora-control compile --config DIR --address IP [--namespace NS] [--labels K=V,…] [--locality R/Z/S]\n"
+    "                                                print what the proxy there would get, as JSON; takes the flags of serve\n"
     "  remora-control token --namespace NS --service-account SA [--state DIR] [--ttl SECONDS]\n"
     "                                                print a bearer token for a proxy\n\n"
     "Flags of serve:\n"
@@ -28,10 +34,14 @@ static const char help[] =
     "  --sniff-timeout T     longest wait for a client's first bytes on undeclared ports (default 5s)\n"
     "  --log-level LEVEL     trace, debug, info, warning, error, off (default info)\n";
 
+enum { LABELS_MAX = 64 };
+
 struct args {
     struct cp_server_opts serve;
     const char *ns, *service_account;
     uint64_t ttl_s;
+    struct cp_node node; // compile
+    struct cp_label labels[LABELS_MAX];
 };
 
 static int usage(const char *what, const char *arg)
@@ -60,6 +70,18 @@ static bool is_seconds(const char *v)
     return whole > 0 && whole <= 5 && part != 1 && part <= 10 && !strcmp(v + whole + part, "s");
 }
 
+static int take_labels(const char *v, struct args *a)
+{
+    for (struct str rest = str_c(v); rest.n;) {
+        struct str value = str_split(&rest, ','), key = str_split(&value, '=');
+        if (a->node.labels.n == LABELS_MAX || !key.n || !value.p) {
+            return usage("--labels is no list of at most 64 NAME=VALUE: ", v);
+        }
+        a->labels[a->node.labels.n++] = (struct cp_label){ key, value };
+    }
+    return 0;
+}
+
 static int take(const char *flag, const char *v, struct args *a)
 {
     struct cp_server_opts *s = &a->serve;
@@ -86,6 +108,12 @@ static int take(const char *flag, const char *v, struct args *a)
         s->compile.sniff_timeout = str_c(v);
     } else if (!strcmp(flag, "--namespace")) {
         a->ns = v;
+    } else if (!strcmp(flag, "--address")) {
+        return addr_parse_ip(str_c(v), 0, &a->node.ip) ? 0 : usage("--address is no IP address: ", v);
+    } else if (!strcmp(flag, "--labels")) {
+        return take_labels(v, a);
+    } else if (!strcmp(flag, "--locality")) {
+        a->node.locality = str_c(v);
     } else if (!strcmp(flag, "--service-account")) {
         a->service_account = v;
     } else if (!strcmp(flag, "--san")) {
@@ -157,6 +185,59 @@ static int cmd_check(const struct args *a)
     return 0;
 }
 
+static int write_set(const struct cp_set *s, struct err *err)
+{
+    struct buf b = { 0 };
+    struct arena a = { 0 };
+    struct json_writer w;
+    int rc = 0;
+    jw_init(&w, &b, 1);
+    jw_object(&w);
+    for (int t = 0; t < CP_TYPE_COUNT; t++) {
+        jw_key(&w, str_c(cp_type_short((enum cp_type)t)));
+        jw_array(&w);
+        for (size_t i = 0; i < s->n[t] && !rc; i++) {
+            ProtobufCMessage *m = NULL;
+            rc = pb_unpack(types_find(cp_type_url((enum cp_type)t)), s->v[t][i].bytes, &a, &m, err);
+            if (!rc) {
+                pb_json_write(&w, m, 0);
+            }
+        }
+        jw_array_end(&w);
+    }
+    jw_object_end(&w);
+    buf_append(&b, "\n", 1);
+    fwrite(buf_pullup(&b, buf_len(&b)).p, 1, rc ? 0 : buf_len(&b), stdout);
+    buf_clear(&b);
+    arena_fini(&a);
+    return rc;
+}
+
+static int cmd_compile(struct args *a)
+{
+    struct cp_config *c = NULL;
+    struct cp_set *s = NULL;
+    struct err err = { 0 };
+    if (!a->serve.folder || !a->node.ip.family) {
+        usage("compile needs ", "--config DIR and --address IP");
+        return 1;
+    }
+    a->node.id = STR("sidecar~compile~compile~compile");
+    a->node.name = STR("compile");
+    a->node.ns = a->ns ? str_c(a->ns) : STR("default");
+    a->node.service_account = a->service_account ? str_c(a->service_account) : STR("default");
+    a->node.cluster_id = STR("Kubernetes");
+    a->node.labels.v = a->labels;
+    if (cp_load(a->serve.folder, &c, &err) || cp_compile(c, &a->node, &a->serve.compile, &s, &err) || write_set(s, &err)) {
+        fprintf(stderr, "remora-control: %s\n", err.msg);
+    }
+    if (s) {
+        cp_set_unref(s);
+    }
+    cp_config_free(c);
+    return err.code ? 1 : 0;
+}
+
 static int cmd_token(const struct args *a)
 {
     struct ca ca;
@@ -201,6 +282,9 @@ int main(int argc, char **argv)
     }
     if (!strcmp(cmd, "check")) {
         return cmd_check(&a);
+    }
+    if (!strcmp(cmd, "compile")) {
+        return cmd_compile(&a);
     }
     if (!strcmp(cmd, "token")) {
         return cmd_token(&a);

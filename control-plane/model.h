@@ -50,7 +50,7 @@ struct cp_endpoint {
     struct str workload; // name of the WorkloadEntry, or one made from the service's
 };
 
-enum cp_resolution { CP_NONE, CP_STATIC, CP_DNS };
+enum cp_resolution { CP_NONE, CP_STATIC, CP_DNS, CP_DNS_ONE }; // ONE: each connection goes to the first address
 
 struct cp_service { // one host of a ServiceEntry
     struct cp_meta meta;

@@ -85,7 +85,10 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 interop-analyze: ## the real istioctl and Istio's analyzers over the cases of remoractl analyze (Go module istio.io/istio)
 	@tools/install-deps build test
 	@REMORA_ISTIO="$(abspath $(B))/interop/istio" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_analyze.py
-.PHONY: interop-analyze
+interop-istiod: ## a real istiod (Go module istio.io/istio) over the cases of remora-control's compiler (root)
+	@tools/install-deps build test
+	@REMORA_ISTIO="$(abspath $(B))/interop/istio" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istiod_cases.py
+.PHONY: interop-analyze interop-istiod
 
 interop-clients: ## curl, nghttp, h2load, Python, Node and Go as clients, over plain text and TLS
 	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"

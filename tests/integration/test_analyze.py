@@ -9,7 +9,7 @@ import harness
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "golden/analyze"))
 
-import cases  # noqa: E402
+import analyze_cases as cases  # noqa: E402
 
 
 def test_the_same_as_istio(tmp_path):

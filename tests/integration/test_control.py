@@ -280,3 +280,15 @@ def test_analyze_finds_what_istioctl_finds():
     assert theirs - ours == set()
     assert {x[2] for x in ours - theirs} <= {"IST0112", "IST0140", "IST0173", "IST0174", "REM0001"}
     assert len(theirs) == 15
+
+
+def test_cases_are_compiled_as_istiod_does(tmp_path):
+    sys.path.insert(0, str(ROOT / "tests/golden/control"))
+    import control_cases as cases
+    theirs, wrong, met = cases.recorded(), [], set()
+    assert set(theirs) == set(cases.texts()) and len(theirs) >= 150
+    for name, text in cases.texts().items():
+        bad = cases.compare(name, theirs[name], cases.ours(BIN / "remora-control", text, tmp_path))
+        wrong += [f"{name}: {line}" for line in cases.unexpected(name, bad, met)]
+    assert not wrong, "\n".join(wrong[:20])
+    assert met == set(cases.DIFFERENCES), f"listed but no longer different: {set(cases.DIFFERENCES) - met}"

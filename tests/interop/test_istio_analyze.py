@@ -13,7 +13,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "golden/analyze"))
 
-import cases  # noqa: E402
+import analyze_cases as cases  # noqa: E402
 from istio_programs import build  # noqa: E402
 
 # What `istioctl analyze --use-kube=false` leaves to clusters: it reads no Services and Pods.

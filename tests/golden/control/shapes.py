@@ -39,17 +39,34 @@ def by_name(resources):
     return found
 
 
+def fraction(x):
+    """FractionalPercent in one form: parts of a million."""
+    parts = {"HUNDRED": 10000, "TEN_THOUSAND": 100, "MILLION": 1}[x.get("denominator", "HUNDRED")]
+    return {"numerator": x["numerator"] * parts, "denominator": "MILLION"} if x.get("numerator") else {}
+
+
+def order(x, path):
+    """Lists whose order means nothing, or comes from Go's maps."""
+    if path.endswith(".virtual_hosts"):
+        return sorted(x, key=lambda v: v["name"])
+    if path.endswith((".domains", ".server_names")):
+        return sorted(x)
+    if path.endswith((".query_parameters", ".match_subject_alt_names")):
+        return sorted(x, key=json.dumps)
+    if path.endswith(".filter_chains") and all("server_names" in c.get("filter_chain_match", {}) for c in x):
+        return sorted(x, key=lambda c: json.dumps(c["filter_chain_match"], sort_keys=True))
+    return x
+
+
 def normal(x, path=""):
     """x without what is not compared, empty members and order that means nothing; numbers and durations in one form."""
+    if isinstance(x, dict) and set(x) <= {"numerator", "denominator"} and path.endswith(("percentage", "default_value")):
+        return fraction(x)
     if isinstance(x, dict):
         members = {k: normal(v, f"{path}.{k}") for k, v in x.items() if k not in LEFT_OUT}
         return {k: v for k, v in members.items() if k in KEPT_EMPTY or v not in ({}, [], None, "", False)}
     if isinstance(x, list):
-        if path.endswith(".virtual_hosts"):
-            x = sorted(x, key=lambda v: v["name"])
-        elif path.endswith((".domains", ".server_names")):
-            x = sorted(x)
-        return [normal(v, path) for v in x if not (isinstance(v, dict) and v.get("name") in TELEMETRY)]
+        return [normal(v, path) for v in order(x, path) if not (isinstance(v, dict) and v.get("name") in TELEMETRY)]
     if isinstance(x, str) and path.endswith(".retry_on"):
         return x.replace(",retriable-status-codes", "")  # without codes it says nothing
     if isinstance(x, str) and x.isdigit():

@@ -56,7 +56,7 @@ static const struct {
     { "---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [a.b], resolution: DNS, endpoints: [{address: \"x, y\"}], ports: [{number: 80, protocol: TCP}]}\n", "\"x, y\" is not a name" },
     { "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g, namespace: \"a/b\"}\nspec: {address: 1.2.3.4}\n", "namespace: \"a/b\" is not a name" },
     { "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {address: 1.2.3.4, serviceAccount: \"a}]\"}\n", "serviceAccount: \"a}]\" is not a name" },
-    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{fault: {}, route: [{destination: {host: reviews}}]}]}\n", "delay or abort is needed" },
+    { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{fault: {}, route: [{destination: {host: reviews}}]}]}\n", "abort or delay is needed" },
     { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{fault: {abort: {http2Error: X}}, route: [{destination: {host: reviews}}]}]}\n", "http2Error: unknown or unsupported" },
     { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{fault: {abort: {grpcStatus: BAD}}, route: [{destination: {host: reviews}}]}]}\n", "\"BAD\" is not one of: OK CANCELLED" },
     { "---\nkind: VirtualService\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {hosts: [x], http: [{fault: {delay: {exponentialDelay: 1s}}, route: [{destination: {host: reviews}}]}]}\n", "exponentialDelay: unknown or unsupported" },
