@@ -121,8 +121,8 @@ static void on_early(struct h1 *h, struct h1_exchange *x)
 static void finished(struct h1 *h, struct h1_exchange *x)
 {
     if (x->fate == H1_FATE_ABORT) {
-        // A body that ends with the connection would look complete after a plain FIN.
-        h->reset_on_free = x->out == H1_OUT_CLOSE;
+        // A body that ends with the connection would look complete after a plain FIN, and so would what a tunnel carries.
+        h->reset_on_free = x->out == H1_OUT_CLOSE || x->out == H1_OUT_TUNNEL;
         h1_gone(h, h->eof ? CONN_CLOSE_REMOTE : CONN_CLOSE_LOCAL);
     } else if (x->fate != H1_FATE_KEEP) {
         bool unread = x->fate == H1_FATE_LINGER || !x->s.remote_done || h->c.conn->in.len;

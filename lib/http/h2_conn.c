@@ -263,7 +263,7 @@ static void finish(struct h2 *h, struct h2_stream *x)
 // Nothing of this exchange is missing on our side of x: what is left may be delivered although the stream is closed.
 static bool whole(const struct h2 *h, const struct h2_stream *x, bool clean)
 {
-    return clean && x->in_end && (x->tunnel ? x->end_sent : !h->server);
+    return clean && x->in_end && (!h->server || (x->tunnel && x->end_sent)); // RFC 9113 §8.1: a server may say NO_ERROR behind its end
 }
 
 // Both sides of a tunnel end on their own; a client's other exchanges are over with the answer, nobody waits for the request's rest.

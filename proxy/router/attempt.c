@@ -468,6 +468,11 @@ static void up_low(struct codec_stream *s)
 // Without a reset before: our own message broke it (a body that is not as long as announced).
 static void up_close(struct codec_stream *s)
 {
+    struct router *r = codec_stream_owner(s);
+    if (r->answer_end) { // a tunnel's server ended well, and does not listen any more
+        complete(r, r->info->status);
+        return;
+    }
     up_reset(s, CODEC_RESET_CONNECTION, NULL);
 }
 

@@ -260,3 +260,32 @@ def test_filters_of_an_upgrade(proxy, backend):
     c.close()
     plain.close()
     assert b.connections == 1
+
+
+@pytest.mark.parametrize("kind", ["websocket", "connect"])
+def test_a_server_that_says_no_error_behind_its_end(proxy, backend, kind):
+    """RFC 9113 §8.1: END_STREAM and then RST_STREAM with NO_ERROR is an orderly end, of tunnels too."""
+    def bye(w, b):
+        n = next_request(w, set())
+        w.headers(n, [(":status", "200")], end=False)
+        w.data(n, b"bye", True)
+        w.send(3, 0, n, b"\0\0\0\0")
+        w.until(lambda: False, WAIT)
+    port = free_port()
+    upgrades = {"upgrade_configs": [{"upgrade_type": "CONNECT"}]}
+    b = backend(server(bye, {8: 1}))
+    p = proxy([listener(port, hcm([{"match": {"connect_matcher": {}}, "route": {"cluster": "a", **upgrades}}, route("a")], access_log=[LOG],
+                                  **WEBSOCKET))], [cluster("a", [b.port], **H2_OPTIONS)])
+    if kind == "websocket":
+        c = H1Client(port)
+        c.open()
+        assert c.f.read() == b"bye"
+        c.close()
+    else:
+        s, f, status = h1_connect(port)
+        assert status == 200 and f.read() == b"bye"
+        s.sendall(b"to nobody")
+        s.shutdown(1)
+        s.close()
+    assert logged(p)[0].split()[1:] == ["-", "via_upstream"]
+    eventually(lambda: p.stat("cluster.a.upstream_rq_active") == 0, WAIT, "the end")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A downstream connection joined to one upstream connection.
 //
+// waiting (upstream_connect_mode): until the client has said something.
 // connecting: the downstream is not read (its bytes wait in the kernel); a failed connect may go to another host.
 // joined: the relay moves bytes by pointer; nothing here runs per byte.
 //
@@ -17,16 +18,25 @@
 #include "proxy/access_log/access_log.h"
 #include "proxy/filters/network/filters.h"
 #include "proxy/filters/network/peer_exchange.h"
+#include "proxy/filters/network/tcp_tunnel.h"
 #include "proxy/upstream/cluster.h"
 
 enum { PROBE_WORDS_MAX = 256, PROBE_HOLD_BYTES = 4096 };
 
 struct search { // while connecting only: who was asked
+    struct session *session;
     struct pick pick; // tried hosts are counted
     struct addr last; // host of the latest attempt
     struct str detail; // of its failure; d->arena
     enum pool_failure failure;
     bool in_get, failed_in_get;
+    const struct http_request *tunnel_request; // NULL until the first attempt
+    struct timer wait;        // back-off between attempts, or the idle time-out of a client that is waited for
+};
+
+struct log_flush { // access_log_options.access_log_flush_interval
+    struct timer timer;
+    struct session *session;
 };
 
 typedef void probe_fn(struct downstream *d, enum probe_event e, struct str words);
@@ -39,30 +49,47 @@ struct session { // downstream.terminal
     struct search *search;      // owned, NULL once joined
     struct pool_tcp_request up;
     struct relay relay;
+    struct tcp_tunnel *tunnel;  // owned; in the place of up and relay, NULL = the bytes go as they are
+    struct log_flush *flush;    // owned; NULL = none
     struct timer limit;         // max_downstream_connection_duration, or the end of a drain
     const char *details;        // static, for the log
     const struct peer_info *down_peer, *up_peer; // in d's arena; NULL = not told
     const struct str *host_metadata; // in d's arena, when some log asks; NULL = none
     probe_fn *probe;            // set while it is one
     uint16_t attempts;
+    bool waits;                 // for the client's first bytes
     bool beginning;             // of a probe: nobody to tell yet
     bool dead;                  // a probe that failed meanwhile
 };
 
 static void search_free(struct session *s)
 {
-    for (int i = 0; s->search && i < s->search->pick.tried_count; i++) {
+    if (!s->search) {
+        return;
+    }
+    for (int i = 0; i < s->search->pick.tried_count; i++) {
         host_unref(s->search->pick.tried[i]);
     }
-    free(s->search);
+    if (s->search->wait.fn) {
+        timer_cancel(&s->search->wait);
+    }
+    loop_free_later(s->d->worker->loop, s->search);
     s->search = NULL;
 }
 
 static void session_free(struct session *s)
 {
+    struct loop *l = s->d->worker->loop;
     timer_cancel(&s->limit);
     search_free(s);
-    loop_free_later(s->d->worker->loop, s);
+    if (s->tunnel) {
+        loop_free_later(l, s->tunnel);
+    }
+    if (s->flush) {
+        timer_cancel(&s->flush->timer);
+        loop_free_later(l, s->flush);
+    }
+    loop_free_later(l, s);
 }
 
 static void upstream_info(const struct session *s, struct stream_info *i)
@@ -76,6 +103,15 @@ static void upstream_info(const struct session *s, struct stream_info *i)
         i->transport_failure = s->search->detail;
         return;
     }
+    if (s->tunnel) {
+        const struct tcp_tunnel *t = s->tunnel;
+        i->upstream_host = t->host;
+        i->upstream_local = t->local;
+        i->upstream_peer_uri = t->peer_uri;
+        i->upstream_end_ns = i->end_ns;
+        tcp_tunnel_wire(t, &i->upstream_bytes_received, &i->upstream_bytes_sent);
+        return;
+    }
     const struct conn *c = s->up.conn;
     const struct tls_info *tls = transport_tls_info(c);
     i->upstream_host = s->up.host->addr;
@@ -86,11 +122,10 @@ static void upstream_info(const struct session *s, struct stream_info *i)
     i->upstream_peer_uri = tls ? tls->peer_uri : (struct str){ 0 };
 }
 
+// One entry. flags: of the end; 0 while the connection lasts.
 static void write_log(struct session *s, uint32_t flags)
 {
     const struct conn *c = s->d->conn;
-    stat_add(s->stats, STAT_ID_TCP_CX_RX_BYTES, c->bytes_in);
-    stat_add(s->stats, STAT_ID_TCP_CX_TX_BYTES, c->bytes_out);
     if (s->cfg->access_log_count) {
         struct stream_info i;
         downstream_info(s->d, &i);
@@ -111,7 +146,9 @@ static void write_log(struct session *s, uint32_t flags)
 static void let_go(struct session *s, bool reset)
 {
     relay_stop(&s->relay);
-    if (s->search) {
+    if (s->tunnel) {
+        tcp_tunnel_stop(s->tunnel);
+    } else if (s->search) {
         pool_tcp_cancel(&s->up);
     } else {
         struct conn *c = s->up.conn;
@@ -144,6 +181,8 @@ static void session_end(struct session *s, uint32_t flags, bool reset)
         probe_gone(s, PROBE_FAILED);
         return;
     }
+    stat_add(s->stats, STAT_ID_TCP_CX_RX_BYTES, d->conn->bytes_in);
+    stat_add(s->stats, STAT_ID_TCP_CX_TX_BYTES, d->conn->bytes_out);
     write_log(s, flags);
     let_go(s, reset);
     d->terminal = NULL;
@@ -156,9 +195,9 @@ static void session_end(struct session *s, uint32_t flags, bool reset)
 
 // ---- joined ----
 
-static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
+// who: NULL = silent for too long.
+static void joined_done(struct session *s, const struct conn *who, enum conn_close why)
 {
-    struct session *s = container_of(r, struct session, relay);
     bool broke = why == CONN_CLOSE_RESET || why == CONN_CLOSE_TLS;
     uint32_t flags = 0;
     if (!who) {
@@ -168,6 +207,11 @@ static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
         flags = who == s->d->conn ? RF(DOWNSTREAM_TERMINATION) : RF(UPSTREAM_TERMINATION);
     }
     session_end(s, flags, broke);
+}
+
+static void relay_done(struct relay *r, struct conn *who, enum conn_close why)
+{
+    joined_done(container_of(r, struct session, relay), who, why);
 }
 
 // ---- metadata exchange (Istio): who the peers are, ahead of their payload ----
@@ -227,6 +271,21 @@ static bool exchange_gate(struct relay *r, struct conn *c, bool eof)
     return exchange_read(container_of(r, struct session, relay), c, eof);
 }
 
+static void flush_log(struct timer *t)
+{
+    struct session *s = container_of(t, struct log_flush, timer)->session;
+    write_log(s, 0);
+    timer_set(s->d->worker->loop, t, s->cfg->log_interval_ms);
+}
+
+// The upstream is there.
+static void log_connected(struct session *s)
+{
+    if (s->cfg->log_connected) {
+        write_log(s, 0);
+    }
+}
+
 static void join(struct session *s)
 {
     s->relay.gate = exchange_gate;
@@ -278,6 +337,7 @@ static void on_ready(struct pool_tcp_request *r, struct conn *c)
         c->ops = &probe_ops;
         c->owner = s;
     } else {
+        log_connected(s);
         join(s);
     }
 }
@@ -294,11 +354,36 @@ static bool may_try_again(const struct session *s)
     return s->attempts < s->cfg->max_connect_attempts && s->search->failure != POOL_FAIL_OVERFLOW;
 }
 
+static bool choose_cluster(struct session *s);
 static void connect_next(struct session *s);
 
-static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const char *detail)
+static void wait_over(struct timer *t)
 {
-    struct session *s = container_of(r, struct session, up);
+    struct session *s = container_of(t, struct search, wait)->session;
+    if (choose_cluster(s)) { // it may have gone meanwhile
+        connect_next(s);
+    } else {
+        session_end(s, RF(NO_CLUSTER), false);
+    }
+}
+
+// backoff_options: a random part of base × 2^(attempts so far), as for retries of requests.
+static void try_again(struct session *s)
+{
+    const struct tcp_proxy_cfg *cfg = s->cfg;
+    if (!cfg->backoff_ms) {
+        connect_next(s);
+        return;
+    }
+    unsigned doubled = s->attempts - 1 < 16 ? s->attempts - 1u : 16;
+    uint64_t top = cfg->backoff_ms << doubled;
+    top = top > cfg->backoff_max_ms ? cfg->backoff_max_ms : top;
+    timer_init(&s->search->wait, wait_over);
+    timer_set(s->d->worker->loop, &s->search->wait, rand_below(top));
+}
+
+static void attempt_failed(struct session *s, enum pool_failure why, const char *detail)
+{
     s->search->failure = why;
     if (detail) {
         s->search->detail = arena_str(downstream_arena(s->d), str_c(detail));
@@ -306,10 +391,59 @@ static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const cha
     if (s->search->in_get) {
         s->search->failed_in_get = true;
     } else if (may_try_again(s)) {
-        connect_next(s);
+        try_again(s);
     } else {
         session_end(s, failure_flags(why), false);
     }
+}
+
+static void on_fail(struct pool_tcp_request *r, enum pool_failure why, const char *detail)
+{
+    attempt_failed(container_of(r, struct session, up), why, detail);
+}
+
+// ---- tunnelled ----
+
+static struct session *session_of(struct tcp_tunnel *t)
+{
+    return t->owner;
+}
+
+static void tunnel_open(struct tcp_tunnel *t)
+{
+    struct session *s = session_of(t);
+    search_free(s);
+    log_connected(s);
+    tcp_tunnel_start(t, s->d->conn, s->cfg->idle_ms);
+}
+
+static void tunnel_fail(struct tcp_tunnel *t, enum pool_failure why, const char *detail)
+{
+    attempt_failed(session_of(t), why, detail);
+}
+
+static void tunnel_done(struct tcp_tunnel *t, const struct conn *who, enum conn_close why)
+{
+    struct session *s = session_of(t);
+    if (!who && why == CONN_CLOSE_RESET) {
+        session_end(s, RF(UPSTREAM_TERMINATION), true);
+    } else {
+        joined_done(s, who, why);
+    }
+}
+
+static void tunnel_begin(struct session *s, const struct picked *p, const struct pool_opts *o)
+{
+    struct search *x = s->search;
+    if (!s->tunnel) {
+        s->tunnel = mem_new(struct tcp_tunnel);
+        *s->tunnel = (struct tcp_tunnel){ .on_open = tunnel_open, .on_fail = tunnel_fail, .on_done = tunnel_done, .owner = s };
+        struct stream_info i;
+        downstream_info(s->d, &i);
+        const struct format_ctx ctx = { .info = &i };
+        x->tunnel_request = tcp_tunnel_request(s->cfg->tunnel, &ctx, downstream_arena(s->d));
+    }
+    tcp_tunnel_begin(s->tunnel, s->cw, p, o, x->tunnel_request, downstream_arena(s->d));
 }
 
 static void remember_tried(struct search *x, struct host *h)
@@ -340,11 +474,20 @@ static void connect_next(struct session *s)
         remember_tried(x, p.host);
         x->in_get = true;
         x->failed_in_get = false;
-        pool_tcp_get(s->cw, &p, &opts, &s->up);
-        x->in_get = false;
+        if (s->cfg->tunnel) {
+            tunnel_begin(s, &p, &opts);
+        } else {
+            pool_tcp_get(s->cw, &p, &opts, &s->up);
+        }
         picked_release(&p);
-        if (!x->failed_in_get) {
-            return; // on its way
+        if (!x->failed_in_get) { // on its way, or there already
+            x->in_get = false;
+            return;
+        }
+        x->in_get = false;
+        if (s->cfg->backoff_ms && may_try_again(s)) {
+            try_again(s);
+            return;
         }
     } while (may_try_again(s));
     session_end(s, failure_flags(x->failure), false);
@@ -364,6 +507,55 @@ static void client_closed(struct conn *c, enum conn_close why)
 }
 
 static const struct conn_ops waiting_ops = { .on_eof = client_eof, .on_close = client_closed };
+
+static void connect_chosen(struct session *s)
+{
+    if (choose_cluster(s)) {
+        connect_next(s);
+    } else {
+        stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
+        session_end(s, RF(NO_CLUSTER), false);
+    }
+}
+
+// upstream_connect_mode: ON_DOWNSTREAM_DATA.
+static void client_speaks(struct conn *c)
+{
+    struct downstream *d = c->owner;
+    struct session *s = d->terminal;
+    if (!s->waits) {
+        return;
+    }
+    s->waits = false;
+    if (s->search->wait.fn) {
+        timer_cancel(&s->search->wait);
+    }
+    c->ops = &waiting_ops;
+    conn_pause_read(c, CONN_PAUSE_FLOW);
+    connect_chosen(s);
+}
+
+static void client_silent(struct timer *t)
+{
+    struct session *s = container_of(t, struct search, wait)->session;
+    stat_inc(s->stats, STAT_ID_TCP_IDLE_TIMEOUT);
+    s->details = "idle_timeout";
+    session_end(s, 0, false);
+}
+
+static const struct conn_ops silent_ops = { .on_data = client_speaks, .on_eof = client_speaks, .on_close = client_closed };
+
+static void await_client(struct session *s)
+{
+    struct conn *c = s->d->conn;
+    s->waits = true;
+    c->ops = &silent_ops;
+    if (s->cfg->idle_ms) {
+        timer_init(&s->search->wait, client_silent);
+        timer_set(s->d->worker->loop, &s->search->wait, s->cfg->idle_ms);
+    }
+    conn_resume_read(c, CONN_PAUSE_FLOW);
+}
 
 // ---- start ----
 
@@ -420,6 +612,7 @@ static struct session *session_new(struct downstream *d, const struct tcp_proxy_
     s->d = d;
     s->cfg = cfg;
     s->search = mem_new(struct search);
+    s->search->session = s;
     s->stats = stats_scope_get(d->worker->stats, STAT_TCP, cfg->stat_prefix);
     s->up.on_ready = on_ready;
     s->up.on_fail = on_fail;
@@ -446,7 +639,18 @@ static void take_downstream(struct session *s)
     d->conn->ops = &waiting_ops;
     d->conn->owner = d;
     conn_pause_read(d->conn, CONN_PAUSE_FLOW);
-    exchange_begin(s, d->conn, RELAY_A);
+    if (!s->cfg->tunnel) { // whoever is at the tunnel's other end reads payload only
+        exchange_begin(s, d->conn, RELAY_A);
+    }
+    if (s->cfg->log_start) {
+        write_log(s, 0);
+    }
+    if (s->cfg->log_interval_ms) {
+        s->flush = mem_new(struct log_flush);
+        s->flush->session = s;
+        timer_init(&s->flush->timer, flush_log);
+        timer_set(d->worker->loop, &s->flush->timer, s->cfg->log_interval_ms);
+    }
     if (s->cfg->max_duration_ms) {
         uint64_t ppm = s->cfg->max_duration_jitter_ppm, max = s->cfg->max_duration_ms;
         uint64_t more = max / 1000000 * ppm + max % 1000000 * ppm / 1000000;
@@ -460,6 +664,10 @@ static void take_downstream(struct session *s)
 
 static void *probe(struct downstream *d, const void *cfg, probe_fn *on_event)
 {
+    const struct tcp_proxy_cfg *c = cfg;
+    if (c->tunnel || c->wait_for_data) {
+        return NULL;
+    }
     struct session *s = session_new(d, cfg);
     s->probe = on_event;
     s->beginning = true;
@@ -487,17 +695,17 @@ static void start(struct downstream *d, const void *cfg)
         s->probe = NULL;
         take_downstream(s);
         if (!s->search) {
+            log_connected(s);
             join(s);
         }
         return;
     }
     s = session_new(d, cfg);
     take_downstream(s);
-    if (choose_cluster(s)) {
-        connect_next(s);
+    if (s->cfg->wait_for_data && d->conn->in.len == 0 && !d->conn->eof_in) {
+        await_client(s);
     } else {
-        stat_inc(s->stats, STAT_ID_TCP_CX_NO_ROUTE);
-        session_end(s, RF(NO_CLUSTER), false);
+        connect_chosen(s);
     }
 }
 

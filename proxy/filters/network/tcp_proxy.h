@@ -9,6 +9,7 @@
 struct access_log_cfg;
 struct config_ctx;
 struct subset_key;
+struct tcp_tunnel_cfg;
 
 struct tcp_weighted {
     struct str name;
@@ -29,7 +30,12 @@ struct tcp_proxy_cfg { // in the listener's arena
     uint64_t max_duration_ms;      // max_downstream_connection_duration, 0 = none
     uint32_t max_duration_jitter_ppm; // added to it at random, up to this much of it
     uint32_t max_connect_attempts; // default 1
+    uint64_t backoff_ms, backoff_max_ms; // backoff_options: between attempts, growing; 0 = none
+    bool wait_for_data;            // upstream_connect_mode ON_DOWNSTREAM_DATA: the client speaks before anybody is connected to
     bool hash_source_ip;           // hash_policy
+    struct tcp_tunnel_cfg *tunnel; // tunneling_config, NULL = none
+    uint64_t log_interval_ms;      // access_log_options: entries while the connection lasts; 0 = none
+    bool log_start, log_connected;
     struct access_log_cfg **access_logs;
     size_t access_log_count;
 };

@@ -4,14 +4,18 @@
 
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 #include "envoy/type/v3/hash_policy.pb-c.h"
+#include "lib/http/chars.h"
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/filters/network/tcp_proxy.h"
+#include "proxy/filters/network/tcp_tunnel.h"
 
 typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy tcp_proxy_msg;
 typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__WeightedCluster weighted_msg;
 
-enum { IDLE_DEFAULT_MS = 3600000, WEIGHTED_MAX = 1000 };
+typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TunnelingConfig tunnel_msg;
+
+enum { IDLE_DEFAULT_MS = 3600000, WEIGHTED_MAX = 1000, TUNNEL_HEADERS_MAX = 1000 };
 
 // What would change traffic and is not done here.
 static int refuse_unsupported(const tcp_proxy_msg *m, struct err *err)
@@ -21,14 +25,9 @@ static int refuse_unsupported(const tcp_proxy_msg *m, struct err *err)
         bool set;
     } fields[] = {
         { "on_demand", m->on_demand },
-        { "tunneling_config", m->tunneling_config },
         { "downstream_idle_timeout", m->downstream_idle_timeout },
         { "upstream_idle_timeout", m->upstream_idle_timeout },
-        { "backoff_options", m->backoff_options },
-        { "access_log_options", m->access_log_options },
         { "proxy_protocol_tlvs", m->n_proxy_protocol_tlvs > 0 },
-        { "upstream_connect_mode", m->upstream_connect_mode != 0 },
-        { "max_early_data_bytes", m->max_early_data_bytes },
         { "check_drain_close", m->check_drain_close && !m->check_drain_close->value }, // drained connections do end here
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -92,6 +91,143 @@ static int parse_access_logs(const tcp_proxy_msg *m, struct arena *a, struct tcp
     return 0;
 }
 
+// ---- tunneling_config ----
+
+static int parse_tunnel_header(const Envoy__Config__Core__V3__HeaderValueOption *m, struct arena *a, struct tcp_tunnel_header *ret, struct err *err)
+{
+    struct str name = str_c(m->header ? m->header->key : NULL);
+    for (size_t i = 0; i < name.n; i++) {
+        if (!ch_is(name.p[i], CH_TOKEN)) {
+            return err_set(err, -EINVAL, "header.key: \"%.*s\" is no name of a field", STR_FMT(name));
+        }
+    }
+    enum hdr_id id = hdr_id_of(name);
+    if (!name.n || hdr_is_connection_specific(id) || str_eq_nocase(name, STR("host")) || str_eq_nocase(name, STR("content-length"))) {
+        return err_set(err, -EINVAL, "header.key: \"%.*s\" cannot be set", STR_FMT(name));
+    }
+    char *lower = arena_alloc(a, name.n + 1);
+    for (size_t i = 0; i < name.n; i++) {
+        lower[i] = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] | 0x20) : name.p[i];
+    }
+    ret->name = str_n(lower, name.n);
+    ret->keep_empty = m->keep_empty_value;
+    bool append = m->append ? m->append->value : true;
+    switch (m->append_action) {
+    case ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__APPEND_IF_EXISTS_OR_ADD:
+        ret->overwrite = !append;
+        break;
+    case ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__ADD_IF_ABSENT:
+        ret->if_absent = true;
+        break;
+    case ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS_OR_ADD:
+        ret->overwrite = true;
+        break;
+    case ENVOY__CONFIG__CORE__V3__HEADER_VALUE_OPTION__HEADER_APPEND_ACTION__OVERWRITE_IF_EXISTS:
+        ret->if_exists = true;
+        break;
+    default:
+        return err_set(err, -EINVAL, "append_action: unknown value %d", (int)m->append_action);
+    }
+    if (format_compile(str_c(m->header->value), a, &ret->value, err) != 0) {
+        return err_wrap(err, "header.value");
+    }
+    return 0;
+}
+
+static int refuse_tunnel_fields(const tunnel_msg *m, struct err *err)
+{
+    const char *field = m->propagate_response_headers    ? "propagate_response_headers"
+                        : m->propagate_response_trailers ? "propagate_response_trailers"
+                        : m->request_id_extension        ? "request_id_extension"
+                        : m->request_id_header[0]        ? "request_id_header"
+                        : m->request_id_metadata_key[0]  ? "request_id_metadata_key"
+                        : m->n_formatters                ? "formatters"
+                                                         : NULL;
+    return field ? err_set(err, -EINVAL, "tunneling_config.%s: not supported yet", field) : 0;
+}
+
+static int parse_tunnel(const tunnel_msg *m, struct arena *a, struct tcp_tunnel_cfg **ret, struct err *err)
+{
+    if (refuse_tunnel_fields(m, err)) {
+        return err->code;
+    }
+    struct tcp_tunnel_cfg *t = arena_new(a, struct tcp_tunnel_cfg);
+    if (!m->hostname[0]) {
+        return err_set(err, -EINVAL, "tunneling_config.hostname: is needed, as host:port");
+    }
+    if (m->post_path[0] && !m->use_post) {
+        return err_set(err, -EINVAL, "tunneling_config.post_path: only with use_post");
+    }
+    if (m->post_path[0] && m->post_path[0] != '/') {
+        return err_set(err, -EINVAL, "tunneling_config.post_path: must begin with /");
+    }
+    if (format_compile(str_c(m->hostname), a, &t->hostname, err) != 0) {
+        return err_wrap(err, "tunneling_config.hostname");
+    }
+    t->post = m->use_post;
+    t->path = m->post_path[0] ? arena_str(a, str_c(m->post_path)) : STR("/");
+    if (m->n_headers_to_add > TUNNEL_HEADERS_MAX) {
+        return err_set(err, -EINVAL, "tunneling_config.headers_to_add: more than %d", TUNNEL_HEADERS_MAX);
+    }
+    t->headers = m->n_headers_to_add ? arena_array(a, struct tcp_tunnel_header, m->n_headers_to_add) : NULL;
+    for (size_t i = 0; i < m->n_headers_to_add; i++) {
+        t->headers[i] = (struct tcp_tunnel_header){ 0 };
+        if (parse_tunnel_header(m->headers_to_add[i], a, &t->headers[t->header_count++], err) != 0) {
+            return err_wrap(err, "tunneling_config.headers_to_add[%zu]", i);
+        }
+    }
+    *ret = t;
+    return 0;
+}
+
+// ---- connecting, logging ----
+
+static int parse_backoff(const Envoy__Config__Core__V3__BackoffStrategy *m, struct tcp_proxy_cfg *c, struct err *err)
+{
+    if (!m) {
+        return 0;
+    }
+    int64_t base = pb_duration_ms(m->base_interval, 0), max = pb_duration_ms(m->max_interval, base * 10);
+    if (base < 1) {
+        return err_set(err, -EINVAL, "backoff_options.base_interval: must be at least 1 ms");
+    }
+    if (max < base) {
+        return err_set(err, -EINVAL, "backoff_options.max_interval: must not be below base_interval");
+    }
+    c->backoff_ms = (uint64_t)base;
+    c->backoff_max_ms = (uint64_t)max;
+    return 0;
+}
+
+// TLS handshakes are over before a connection comes here, so ON_DOWNSTREAM_TLS_HANDSHAKE is what always happens.
+static int parse_connect_mode(const tcp_proxy_msg *m, struct tcp_proxy_cfg *c, struct err *err)
+{
+    if ((unsigned)m->upstream_connect_mode > ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_TLS_HANDSHAKE) {
+        return err_set(err, -EINVAL, "upstream_connect_mode: unknown value %d", (int)m->upstream_connect_mode);
+    }
+    c->wait_for_data = m->upstream_connect_mode == ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA;
+    if (c->wait_for_data && !m->max_early_data_bytes) {
+        return err_set(err, -EINVAL, "max_early_data_bytes: is needed with upstream_connect_mode ON_DOWNSTREAM_DATA");
+    }
+    return 0;
+}
+
+static int parse_log_options(const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy__TcpAccessLogOptions *m, struct tcp_proxy_cfg *c,
+                             struct err *err)
+{
+    if (!m) {
+        return 0;
+    }
+    int64_t interval = pb_duration_ms(m->access_log_flush_interval, 0);
+    if (m->access_log_flush_interval && interval < 1) {
+        return err_set(err, -EINVAL, "access_log_options.access_log_flush_interval: must be at least 1 ms");
+    }
+    c->log_interval_ms = (uint64_t)interval;
+    c->log_start = m->flush_access_log_on_start;
+    c->log_connected = m->flush_access_log_on_connected;
+    return 0;
+}
+
 int tcp_proxy_config_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
     (void)ctx;
@@ -104,6 +240,10 @@ int tcp_proxy_config_parse(struct config_ctx *ctx, const void *msg, struct arena
     rc = rc ? rc : parse_target(m, arena, c, err);
     rc = rc ? rc : parse_hash(m, c, err);
     rc = rc ? rc : parse_access_logs(m, arena, c, err);
+    rc = rc ? rc : parse_log_options(m->access_log_options, c, err);
+    rc = rc ? rc : parse_backoff(m->backoff_options, c, err);
+    rc = rc ? rc : parse_connect_mode(m, c, err);
+    rc = rc || !m->tunneling_config ? rc : parse_tunnel(m->tunneling_config, arena, &c->tunnel, err);
     if (rc != 0) {
         return rc;
     }

@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -15,6 +17,7 @@
 #include "proto/pb_json.h"
 #include "proxy/filters/network/registry.h"
 #include "proxy/filters/network/tcp_proxy.h"
+#include "proxy/filters/network/tcp_tunnel.h"
 #include "proxy/listener/network_filter.h"
 
 static struct arena arena;
@@ -103,10 +106,36 @@ static void no_target_is_refused(void **state)
 static void unsupported_fields_are_named(void **state)
 {
     (void)state;
-    assert_null(tcp("{\"cluster\":\"c\",\"tunneling_config\":{\"hostname\":\"x\"}}"));
-    assert_string_equal(err.msg, "tunneling_config: not supported yet");
-    assert_null(tcp("{\"cluster\":\"c\",\"access_log_options\":{\"flush_access_log_on_connected\":true}}"));
-    assert_string_equal(err.msg, "access_log_options: not supported yet");
+    static const struct {
+        const char *json, *why;
+    } refused[] = {
+        { "\"on_demand\":{}", "on_demand: not supported yet" },
+        { "\"upstream_idle_timeout\":\"1s\"", "upstream_idle_timeout: not supported yet" },
+        { "\"tunneling_config\":{}", "tunneling_config.hostname: is needed, as host:port" },
+        { "\"tunneling_config\":{\"hostname\":\"%NO%\"}", "tunneling_config.hostname: unknown operator" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"post_path\":\"/p\"}", "tunneling_config.post_path: only with use_post" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"use_post\":true,\"post_path\":\"p\"}", "tunneling_config.post_path: must begin with /" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"propagate_response_headers\":true}",
+          "tunneling_config.propagate_response_headers: not supported yet" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"request_id_header\":\"x\"}", "tunneling_config.request_id_header: not supported yet" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"headers_to_add\":[{\"header\":{\"key\":\"a b\"}}]}",
+          "tunneling_config.headers_to_add[0]: header.key: \"a b\" is no name of a field" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"headers_to_add\":[{\"header\":{\"key\":\":path\"}}]}",
+          "tunneling_config.headers_to_add[0]: header.key: \":path\" is no name of a field" },
+        { "\"tunneling_config\":{\"hostname\":\"x:1\",\"headers_to_add\":[{\"header\":{\"key\":\"Transfer-Encoding\"}}]}",
+          "tunneling_config.headers_to_add[0]: header.key: \"Transfer-Encoding\" cannot be set" },
+        { "\"upstream_connect_mode\":\"ON_DOWNSTREAM_DATA\"", "max_early_data_bytes: is needed with upstream_connect_mode ON_DOWNSTREAM_DATA" },
+        { "\"backoff_options\":{}", "backoff_options.base_interval: must be at least 1 ms" },
+        { "\"backoff_options\":{\"base_interval\":\"2s\",\"max_interval\":\"1s\"}", "backoff_options.max_interval: must not be below base_interval" },
+        { "\"access_log_options\":{\"access_log_flush_interval\":\"0s\"}", "access_log_options.access_log_flush_interval: must be at least 1 ms" },
+    };
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        char json[512];
+        snprintf(json, sizeof(json), "{\"cluster\":\"c\",%s}", refused[i].json);
+        assert_null(tcp(json));
+        err.msg[strlen(err.msg) < strlen(refused[i].why) ? strlen(err.msg) : strlen(refused[i].why)] = '\0';
+        assert_string_equal(err.msg, refused[i].why);
+    }
     assert_null(tcp("{\"cluster\":\"c\",\"check_drain_close\":false}"));
     assert_string_equal(err.msg, "check_drain_close: not supported yet");
     assert_null(tcp("{\"cluster\":\"c\",\"max_downstream_connection_duration_jitter_percentage\":{\"value\":101}}"));
@@ -116,6 +145,23 @@ static void unsupported_fields_are_named(void **state)
     assert_null(tcp("{\"cluster\":\"c\",\"access_log\":[{\"name\":\"x\",\"typed_config\":{\"@type\":"
                     "\"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\"}}]}"));
     assert_memory_equal(err.msg, "access_log[0]", 13);
+}
+
+static void tunnels_and_times(void **state)
+{
+    (void)state;
+    const struct tcp_proxy_cfg *c = tcp("{\"cluster\":\"c\",\"tunneling_config\":{\"hostname\":\"x:1\",\"use_post\":true,\"headers_to_add\":"
+                                        "[{\"header\":{\"key\":\"X-A\",\"value\":\"1\"},\"append\":false}]},"
+                                        "\"backoff_options\":{\"base_interval\":\"0.1s\"},\"upstream_connect_mode\":\"ON_DOWNSTREAM_DATA\","
+                                        "\"max_early_data_bytes\":10,\"access_log_options\":{\"access_log_flush_interval\":\"60s\"}}");
+    assert_non_null(c);
+    assert_true(c->tunnel->post && str_is(c->tunnel->path, "/") && c->tunnel->header_count == 1);
+    assert_true(str_is(c->tunnel->headers[0].name, "x-a") && c->tunnel->headers[0].overwrite);
+    assert_int_equal(c->backoff_ms, 100);
+    assert_int_equal(c->backoff_max_ms, 1000);
+    assert_true(c->wait_for_data);
+    assert_int_equal(c->log_interval_ms, 60000);
+    assert_false(c->log_start || c->log_connected);
 }
 
 // rules absent = nothing enforced; rules {} = deny all, which must never turn into "let everything pass".
@@ -146,6 +192,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(weighted_clusters, setup, teardown),
         cmocka_unit_test_setup_teardown(no_target_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(unsupported_fields_are_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(tunnels_and_times, setup, teardown),
         cmocka_unit_test_setup_teardown(rbac_rules_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(mongo_delay_is_refused, setup, teardown),
     };
