@@ -336,18 +336,3 @@ int headers_remove_id(struct headers *h, enum hdr_id id)
     CHECK(id != HDR_OTHER);
     return remove_from(h, 0, id, (struct str){ 0 });
 }
-
-struct hdr *headers_first(const struct headers *h)
-{
-    return headers_next(h, NULL);
-}
-
-struct hdr *headers_next(const struct headers *h, const struct hdr *x)
-{
-    for (uint32_t i = x ? (uint32_t)(x - h->v) + 1 : 0; i < h->count; i++) {
-        if (!h->v[i].removed) {
-            return &h->v[i];
-        }
-    }
-    return NULL;
-}

@@ -96,7 +96,19 @@ void headers_set_id(struct headers *h, enum hdr_id id, struct str value);
 int headers_remove(struct headers *h, struct str name);
 int headers_remove_id(struct headers *h, enum hdr_id id);
 // for (struct hdr *x = headers_first(h); x; x = headers_next(h, x))
-struct hdr *headers_first(const struct headers *h);
-struct hdr *headers_next(const struct headers *h, const struct hdr *x);
+static inline struct hdr *headers_next(const struct headers *h, const struct hdr *x)
+{
+    const struct hdr *end = h->v + h->count;
+    for (x = x ? x + 1 : h->v; x < end; x++) {
+        if (!x->removed) {
+            return (struct hdr *)x;
+        }
+    }
+    return NULL;
+}
+static inline struct hdr *headers_first(const struct headers *h)
+{
+    return headers_next(h, NULL);
+}
 
 #endif

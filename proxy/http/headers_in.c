@@ -192,7 +192,7 @@ static bool in_list(struct str s, const char *const *v, size_t n)
 
 enum x_envoy { X_OTHER, X_INTERNAL, X_STEERING, X_EDGE };
 
-static enum x_envoy x_envoy_kind(struct str name)
+static enum x_envoy x_envoy_kind_of(struct str name)
 {
     if (name.n < 12 || (name.p[0] | 0x20) != 'x' || name.p[1] != '-' || !str_eq_nocase(str_n(name.p, 8), STR("x-envoy-"))) {
         return X_OTHER;
@@ -205,6 +205,24 @@ static enum x_envoy x_envoy_kind(struct str name)
         return X_STEERING;
     }
     return in_list(rest, dropped_at_edge, sizeof(dropped_at_edge) / sizeof(dropped_at_edge[0])) ? X_EDGE : X_OTHER;
+}
+
+static enum x_envoy x_envoy_kind(const struct hdr *x)
+{
+    switch (x->id) {
+    case HDR_OTHER:
+        return x_envoy_kind_of(x->name);
+    case HDR_X_ENVOY_INTERNAL:
+        return X_INTERNAL;
+    case HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS:
+        return X_STEERING;
+    case HDR_X_ENVOY_DECORATOR_OPERATION:
+    case HDR_X_ENVOY_EXTERNAL_ADDRESS:
+    case HDR_X_ENVOY_ORIGINAL_PATH:
+        return X_EDGE;
+    default: // no other well-known name is in the lists
+        return X_OTHER;
+    }
 }
 
 static void drop(struct headers *h, struct hdr *x)
@@ -295,7 +313,7 @@ static bool scan(struct headers *h, const struct http_manager_cfg *cfg, struct f
         case HDR_X_ENVOY_DECORATOR_OPERATION:
         case HDR_X_ENVOY_EXTERNAL_ADDRESS:
         case HDR_X_ENVOY_ORIGINAL_PATH:
-            if (x_envoy_kind(x->name) != X_OTHER) {
+            if (x_envoy_kind(x) != X_OTHER) {
                 f->x_envoy = true;
             } else if (underscores && memchr(x->name.p, '_', x->name.n)) {
                 if (cfg->headers_with_underscores_reject) {
@@ -423,7 +441,7 @@ static void sort_out(struct headers *h, const struct http_manager_cfg *cfg, cons
     bool edge = cfg->use_remote_address && !t->internal;
     if (f->x_envoy) {
         for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
-            enum x_envoy kind = x_envoy_kind(x->name);
+            enum x_envoy kind = x_envoy_kind(x);
             if ((kind == X_STEERING && !t->internal) || (kind == X_EDGE && edge)) {
                 drop(h, x);
             }
