@@ -165,12 +165,11 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
     x->p.connect_request = connect;
     x->p.head_request = x->head_request = str_is(r->method, "HEAD");
     x->tunnel = connect || r->upgrade.n;
-    struct http_request copy = *r;
-    copy.version = HTTP_11;
+    struct h1_request_as as = { HTTP_11, r->content_length, r->expect_continue };
     if (r->end_stream || connect) {
         x->out = H1_OUT_EMPTY;
-        copy.content_length = !connect && r->content_length == 0 ? 0 : -1;
-        copy.expect_continue = false;
+        as.content_length = !connect && r->content_length == 0 ? 0 : -1;
+        as.expect_continue = false;
     } else if (r->content_length >= 0) {
         x->out = H1_OUT_LENGTH;
         x->out_left = (uint64_t)r->content_length;
@@ -180,7 +179,7 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
     struct h1_write_opts w = { .names = h->names, .chunked = x->out == H1_OUT_CHUNKED, .close = h->draining, .upgrade = r->upgrade.n > 0 };
     struct buf *out = &h->c.conn->out;
     size_t before = out->len;
-    h1_write_request(out, &copy, &w);
+    h1_write_request_as(out, r, &w, &as);
     size_t n = out->len - before;
     if (r->end_stream) {
         h1_local_done(h, x);

@@ -113,6 +113,19 @@ struct h1_write_opts {
 };
 void h1_write_request(struct buf *out, const struct http_request *r, const struct h1_write_opts *o);
 void h1_write_response(struct buf *out, const struct http_response *r, const struct h1_write_opts *o);
+// The same with members of the message that the sender has settled otherwise.
+struct h1_request_as {
+    enum http_version version;
+    int64_t content_length;
+    bool expect_continue;
+};
+struct h1_response_as {
+    enum http_version version;
+    int64_t content_length;
+    bool end_stream;
+};
+void h1_write_request_as(struct buf *out, const struct http_request *r, const struct h1_write_opts *o, const struct h1_request_as *as);
+void h1_write_response_as(struct buf *out, const struct http_response *r, const struct h1_write_opts *o, const struct h1_response_as *as);
 // Body bytes of src (all of it) as one chunk or as they are.
 void h1_write_body(struct buf *out, struct buf *src, bool chunked);
 // Last chunk with optional trailers.

@@ -190,8 +190,7 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
         h1_over(h, x, H1_FATE_ABORT);
         return;
     }
-    struct http_response copy = *r;
-    copy.version = x->p.req.version;
+    struct h1_response_as as = { x->p.req.version, r->content_length, r->end_stream };
     x->out = (uint8_t)choose_framing(x, r);
     x->out_left = x->out == H1_OUT_LENGTH ? (uint64_t)r->content_length : 0;
     x->tunnel = x->out == H1_OUT_TUNNEL;
@@ -200,10 +199,10 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
         x->fate = x->fate > H1_FATE_CLOSE ? x->fate : H1_FATE_CLOSE;
     }
     if (x->tunnel) {
-        copy.content_length = -1;
-        copy.end_stream = false;
+        as.content_length = -1;
+        as.end_stream = false;
     } else if (r->end_stream && !x->head_request && r->status != 304 && r->content_length > 0) {
-        copy.content_length = 0; // the body it announces will not come
+        as.content_length = 0; // the body it announces will not come
     }
     struct h1_write_opts w = {
         .names = h->names,
@@ -215,7 +214,7 @@ static void send_response(struct codec_stream *s, const struct http_response *r)
     };
     struct buf *out = &h->c.conn->out;
     size_t before = out->len;
-    h1_write_response(out, &copy, &w);
+    h1_write_response_as(out, r, &w, &as);
     size_t n = out->len - before;
     if (x->tunnel) { // the request's end did not end the stream: raw bytes follow
         x->s.remote_done = false;

@@ -357,7 +357,7 @@ static void put_chunked(struct out *o)
     put_lit(o, "chunked\r\n");
 }
 
-void h1_write_request(struct buf *b, const struct http_request *r, const struct h1_write_opts *w)
+void h1_write_request_as(struct buf *b, const struct http_request *r, const struct h1_write_opts *w, const struct h1_request_as *as)
 {
     struct out o;
     out_begin(&o, b, head_estimate(&r->headers, r->method, r->host, r->path, r->upgrade));
@@ -369,8 +369,8 @@ void h1_write_request(struct buf *b, const struct http_request *r, const struct 
     }
     put_lit(&o, " ");
     put_target(&o, r->path.n ? r->path : r->host); // authority-form for CONNECT
-    put_str(&o, r->version == HTTP_10 ? STR(" HTTP/1.0\r\n") : STR(" HTTP/1.1\r\n"));
-    if (r->host.n || r->version != HTTP_10) {
+    put_str(&o, as->version == HTTP_10 ? STR(" HTTP/1.0\r\n") : STR(" HTTP/1.1\r\n"));
+    if (r->host.n || as->version != HTTP_10) {
         put_own(&o, "host: ");
         put_target(&o, r->host);
         put_lit(&o, "\r\n");
@@ -378,10 +378,10 @@ void h1_write_request(struct buf *b, const struct http_request *r, const struct 
     put_fields(&o, &r->headers);
     if (w->chunked) {
         put_chunked(&o);
-    } else if (r->content_length >= 0) {
-        put_length(&o, (uint64_t)r->content_length);
+    } else if (as->content_length >= 0) {
+        put_length(&o, (uint64_t)as->content_length);
     }
-    if (r->expect_continue) {
+    if (as->expect_continue) {
         put_own(&o, "expect: ");
         put_lit(&o, "100-continue\r\n");
     }
@@ -389,13 +389,18 @@ void h1_write_request(struct buf *b, const struct http_request *r, const struct 
     out_end(&o);
 }
 
-void h1_write_response(struct buf *b, const struct http_response *r, const struct h1_write_opts *w)
+void h1_write_request(struct buf *b, const struct http_request *r, const struct h1_write_opts *w)
+{
+    h1_write_request_as(b, r, w, &(struct h1_request_as){ r->version, r->content_length, r->expect_continue });
+}
+
+void h1_write_response_as(struct buf *b, const struct http_response *r, const struct h1_write_opts *w, const struct h1_response_as *as)
 {
     struct out o;
     struct str reason = str_c(http_reason(r->status));
     out_begin(&o, b, head_estimate(&r->headers, reason, r->upgrade, (struct str){ 0 }, (struct str){ 0 }));
     set_names(&o, w->names, r->capital_names);
-    put_str(&o, r->version == HTTP_10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
+    put_str(&o, as->version == HTTP_10 ? STR("HTTP/1.0 ") : STR("HTTP/1.1 "));
     if (__builtin_expect(r->status == 200, 1)) {
         put_lit(&o, "200");
     } else {
@@ -408,14 +413,19 @@ void h1_write_response(struct buf *b, const struct http_response *r, const struc
     if (r->status >= 200 && r->status != 204) { // RFC 9110 §8.6: no length in 1xx and 204
         if (w->chunked) {
             put_chunked(&o);
-        } else if (r->content_length >= 0) {
-            put_length(&o, (uint64_t)r->content_length);
-        } else if (r->end_stream && !w->head_request && r->status != 304) {
+        } else if (as->content_length >= 0) {
+            put_length(&o, (uint64_t)as->content_length);
+        } else if (as->end_stream && !w->head_request && r->status != 304) {
             put_length(&o, 0);
         }
     }
     put_connection(&o, w, r->upgrade, false);
     out_end(&o);
+}
+
+void h1_write_response(struct buf *b, const struct http_response *r, const struct h1_write_opts *w)
+{
+    h1_write_response_as(b, r, w, &(struct h1_response_as){ r->version, r->content_length, r->end_stream });
 }
 
 void h1_write_body(struct buf *b, struct buf *src, bool chunked)

@@ -115,6 +115,12 @@ static int add_domain(struct domain_index *x, struct virtual_host *vh, struct st
     return 0;
 }
 
+static bool matches_any_path(const struct route *rt)
+{
+    return rt->path_kind == PATH_PREFIX && rt->path.n == 1 && rt->path.p[0] == '/' && !rt->header_count && !rt->query_count &&
+           !rt->cookie_count && !rt->grpc_only && !rt->has_fraction;
+}
+
 int route_table_seal(struct route_table *t, struct err *err)
 {
     struct domain_index *x = arena_new(&t->arena, struct domain_index);
@@ -129,6 +135,7 @@ int route_table_seal(struct route_table *t, struct err *err)
         }
         for (size_t j = 0; j < vh->route_count; j++) {
             vh->routes[j].vhost = vh;
+            vh->routes[j].any_path = matches_any_path(&vh->routes[j]);
         }
     }
     t->index = x;
@@ -267,6 +274,9 @@ static bool route_matches(const struct route *rt, const struct match_request *r,
 
 const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r)
 {
+    if (vh->route_count && vh->routes[0].any_path && r->path.n && r->path.p[0] == '/') {
+        return &vh->routes[0]; // as nearly every virtual host of a mesh has it
+    }
     // Path conditions see neither query nor fragment (route.v3.RouteMatch).
     struct str path = r->path, query = { 0 };
     ptrdiff_t hash = str_find(path, '#');

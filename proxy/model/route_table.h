@@ -128,6 +128,7 @@ struct route {
     bool has_fraction;
     struct fraction fraction;
     bool grpc_only;
+    bool any_path; // set by route_table_seal: the prefix "/" without any further condition
     struct query_matcher *cookies;      // route.v3.CookieMatcher: name and value
     bool *cookie_inverts;
     size_t cookie_count;

@@ -269,9 +269,10 @@ void attempt_send_request(struct router *r)
     struct codec_stream *up = r->at.up;
     bool empty = r->body_end && !r->replay.len && !r->req_trailers;
     // Where the end is known by now and there was nothing (a chunked body of zero bytes), the head says so.
-    struct http_request head = *r->req;
-    head.end_stream = empty;
-    codec_send_request(up, &head);
+    bool end_stream = r->req->end_stream;
+    r->req->end_stream = empty;
+    codec_send_request(up, r->req);
+    r->req->end_stream = end_stream;
     if (r->replay.len) {
         bool end = r->body_end && !r->req_trailers;
         struct buf data = { 0 };
