@@ -84,16 +84,17 @@ interop-init: ## the real istio-iptables (its Go module) beside remora-init: fat
 
 interop-analyze: ## the real istioctl and Istio's analyzers over the cases of remoractl analyze (Go module istio.io/istio)
 	@tools/install-deps build test
-	@REMORA_ISTIO="$(abspath $(B))/interop/istio" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_analyze.py
+	@REMORA_INTEROP="$(abspath $(B))/interop" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_analyze.py
 interop-istiod: ## a real istiod (Go module istio.io/istio) over the cases of remora-control's compiler (root)
 	@tools/install-deps build test
-	@REMORA_ISTIO="$(abspath $(B))/interop/istio" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istiod_cases.py
+	@REMORA_INTEROP="$(abspath $(B))/interop" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istiod_cases.py
 .PHONY: interop-analyze interop-istiod
 
-interop-clients: ## curl, nghttp, h2load, Python, Node and Go as clients, over plain text and TLS
+interop-clients: ## curl, nghttp, h2load, Python, Node, Go and grpcurl as clients, over plain text and TLS
 	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"
 	@$(SUBMAKE) programs
-	@REMORA_BIN="$(abspath $(B))/bin" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_clients.py
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_clients.py tests/interop/test_grpcurl.py
 .PHONY: interop-clients
 
 $(B)/interop/grpc/%:
@@ -109,6 +110,13 @@ interop-grpc: ## gRPC's interop client and server (Go module) through a proxy an
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_GRPC_INTEROP="$(abspath $(B))/interop/grpc" \
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_grpc_interop.py
 .PHONY: interop-grpc
+
+interop-h2spec: ## h2spec (Go module), strict, over TLS and plain text
+	@tools/install-deps build test
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_h2spec.py
+.PHONY: interop-h2spec
 
 resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
 	@tools/install-deps build test

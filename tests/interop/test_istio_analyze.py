@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "golden/analyze"))
 
 import analyze_cases as cases  # noqa: E402
-from istio_programs import build  # noqa: E402
+from go_programs import build  # noqa: E402
 
 # What `istioctl analyze --use-kube=false` leaves to clusters: it reads no Services and Pods.
 OF_CLUSTERS = {"IST0101", "IST0112", "IST0140", "IST0149", "IST0171", "IST0173", "IST0174"}
@@ -22,7 +22,7 @@ OF_CLUSTERS = {"IST0101", "IST0112", "IST0140", "IST0149", "IST0171", "IST0173",
 
 @pytest.fixture(scope="module")
 def programs():
-    return build("istioctl", "analyze")
+    return build("istio", istioctl="./istioctl", analyze="./analyze")
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "golden/control"))
 
 import control_cases as cases  # noqa: E402
-from istio_programs import build  # noqa: E402
+from go_programs import build  # noqa: E402
 
 
 def test_istiod_sends_what_is_recorded(tmp_path):
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("a network namespace of its own needs root and unshare: istiod binds fixed ports")
-    programs = build("istiod", "kubestub", "xdscap")
+    programs = build("istio", istiod="./istiod", kubestub="./kubestub", xdscap="./xdscap")
     texts = {name.replace("/", "-"): text for name, text in cases.texts().items()}
     subprocess.run(["unshare", "-n", sys.executable, HERE / "istio/record.py", programs["istiod"].parent, cases.BASE, tmp_path], input=json.dumps(texts),
                    text=True, check=True, timeout=1200, stdout=subprocess.DEVNULL)
