@@ -72,10 +72,6 @@ static void put_ms_between(struct format_value *v, uint64_t from_ns, uint64_t to
     }
 }
 
-OP(absent)
-{
-}
-
 // What Istio's metadata exchange leaves in filter state: "downstream_peer", "upstream_peer" (in older configurations with "wasm." before it), printed as
 // the baggage that Istio makes of it; with "_id", the node's id. Everything else is unknown.
 static void put_peer(struct format_value *v, const struct peer_info *p)
@@ -519,6 +515,11 @@ OP(upstream_peer_uri)
 OP(route_name)
 {
     put_text(v, c->info->route_name);
+}
+
+OP(virtual_cluster)
+{
+    put_text(v, c->info->virtual_cluster);
 }
 
 OP(virtual_host)

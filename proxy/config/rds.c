@@ -624,6 +624,7 @@ static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtua
     r->has_buffer_limit = buffer_limit(m->request_body_buffer_limit, m->per_request_buffer_limit_bytes, &r->buffer_limit) || vh->has_buffer_limit;
     r->name = build_str(ctx->arena, m->name);
     r->vhost = vh;
+    r->stat_name = m->stat_prefix[0] ? arena_printf(ctx->arena, "%.*s.route.%s", STR_FMT(vh->name), m->stat_prefix) : str_n(NULL, 0);
     r->timeout_ms = r->idle_timeout_ms = r->max_stream_ms = r->max_grpc_timeout_ms = r->grpc_header_max_ms = -1;
     if (build_match(ctx, m->match, r, err) || build_action(ctx, m, vh, r, err) ||
         BUILD_HEADER_OPS(m, ctx->arena, &r->request_ops, &r->response_ops, err) ||
@@ -633,6 +634,36 @@ static int build_route(struct config_ctx *ctx, const route_msg *m, struct virtua
     }
     r->decorator = m->decorator ? build_str(ctx->arena, m->decorator->operation) : str_n(NULL, 0);
     r->metadata = build_metadata_bytes(m->metadata, ctx->arena);
+    return 0;
+}
+
+static int build_virtual_clusters(const vhost_msg *m, struct arena *a, struct virtual_host *vh, struct err *err)
+{
+    if (!m->n_virtual_clusters) {
+        return 0;
+    }
+    vh->clusters = arena_array(a, struct virtual_cluster, m->n_virtual_clusters + 1);
+    for (size_t i = 0; i < m->n_virtual_clusters; i++) {
+        const Envoy__Config__Route__V3__VirtualCluster *x = m->virtual_clusters[i];
+        struct virtual_cluster *c = &vh->clusters[vh->cluster_count++];
+        if (CFG_KNOWN(x, err, "name", "headers")) {
+            return cfg_in(err, "virtual_clusters[%zu]", i);
+        }
+        if (!x->name[0] || !x->n_headers) {
+            return cfg_fail(err, "virtual_clusters", "entry %zu needs name and headers", i);
+        }
+        c->name = build_str(a, x->name);
+        c->headers = arena_array(a, struct header_matcher, x->n_headers);
+        for (size_t k = 0; k < x->n_headers; k++, c->header_count++) {
+            if (build_header_matcher(x->headers[k], a, &c->headers[k], err)) {
+                return cfg_in(err, "virtual_clusters[%zu].headers[%zu]", i, k);
+            }
+        }
+    }
+    vh->clusters[vh->cluster_count++] = (struct virtual_cluster){ .name = STR("other") };
+    for (size_t i = 0; i < vh->cluster_count; i++) {
+        vh->clusters[i].stat_name = arena_printf(a, "%s.vcluster.%.*s", m->name, STR_FMT(vh->clusters[i].name));
+    }
     return 0;
 }
 
@@ -649,6 +680,9 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
         return err->code;
     }
     vh->name = build_str(ctx->arena, m->name);
+    if (build_virtual_clusters(m, ctx->arena, vh, err)) {
+        return err->code;
+    }
     if (m->n_domains == 0) {
         return cfg_fail(err, "domains", "at least one is needed");
     }

@@ -43,7 +43,7 @@ struct stream_info {
     const struct connection_fact *facts; // of the downstream connection, borrowed; NULL = none
     const struct peer_info *downstream_peer, *upstream_peer; // by metadata exchange; NULL = unknown
     struct str route_name;      // borrowed from the route table
-    struct str virtual_host;
+    struct str virtual_host, virtual_cluster;
     const struct str *metadata[METADATA_COUNT]; // of what was configured, see metadata.h; borrowed or in the arena; NULL = none
 };
 

@@ -272,6 +272,21 @@ static bool route_matches(const struct route *rt, const struct match_request *r,
     return (!rt->grpc_only || is_grpc(r)) && (!rt->has_fraction || fraction_hit(rt->fraction, r->random));
 }
 
+const struct virtual_cluster *virtual_host_cluster(const struct virtual_host *vh, const struct match_request *r)
+{
+    for (size_t i = 0; i < vh->cluster_count; i++) {
+        const struct virtual_cluster *c = &vh->clusters[i];
+        size_t k = 0;
+        while (k < c->header_count && header_matcher_match(&c->headers[k], r)) {
+            k++;
+        }
+        if (k == c->header_count) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
 const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r)
 {
     if (vh->route_count && vh->routes[0].any_path && r->path.n && r->path.p[0] == '/') {

@@ -193,6 +193,13 @@ struct route {
     size_t per_filter_count;
     struct str decorator;   // operation
     struct str metadata;    // see proxy/core/metadata.h
+    struct str stat_name;   // "VIRTUAL HOST.route.STAT_PREFIX"; empty = not counted by itself
+};
+
+struct virtual_cluster { // route.v3.VirtualCluster: requests that are counted together
+    struct str name, stat_name; // stat_name: "VIRTUAL HOST.vcluster.NAME"
+    struct header_matcher *headers; // all; none = every request
+    size_t header_count;
 };
 
 struct virtual_host {
@@ -209,6 +216,8 @@ struct virtual_host {
     uint64_t buffer_limit;
     enum { TLS_REQ_NONE, TLS_REQ_EXTERNAL, TLS_REQ_ALL } require_tls;
     struct str metadata;         // see proxy/core/metadata.h
+    struct virtual_cluster *clusters; // in order, the last one takes the rest ("other"); none configured: none
+    size_t cluster_count;
     struct ext *per_filter;
     size_t per_filter_count;
 };
@@ -249,6 +258,8 @@ uint32_t retry_on_parse(struct str list);
 enum { HEADER_LEVELS = 4 };
 size_t header_levels_response(const struct route_table *t, const struct virtual_host *vh, const struct route *rt, const struct weighted_cluster *w,
                               const struct header_ops *ret[HEADER_LEVELS]);
+// The virtual cluster of a request; NULL when vh has none.
+const struct virtual_cluster *virtual_host_cluster(const struct virtual_host *vh, const struct match_request *r);
 // By r->random; the route must be weighted.
 const struct weighted_cluster *route_pick_weighted(const struct route *rt, uint64_t random);
 

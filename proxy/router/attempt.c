@@ -47,6 +47,7 @@ static void attempt_done(struct router *r, int status, bool failure)
         r->retrying = false;
         if (status && status < 500) {
             stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_SUCCESS);
+            counts_add(r, STAT_ID_VCLUSTER_RQ_RETRY_SUCCESS);
         }
         upstream_retry_done(r->cw, r->prio);
     }
@@ -129,6 +130,7 @@ static bool take_retry(struct router *r, uint32_t *flags)
     if (r->retries_left == 0) {
         *flags |= RF(UPSTREAM_RETRY_LIMIT);
         stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_RETRY_LIMIT);
+        counts_add(r, STAT_ID_VCLUSTER_RQ_RETRY_LIMIT);
         return false;
     }
     if (r->retrying) { // what the retry that failed now held is free again
@@ -137,8 +139,10 @@ static bool take_retry(struct router *r, uint32_t *flags)
     }
     if (!upstream_retry_begin(r->cw, r->prio)) {
         *flags |= RF(UPSTREAM_OVERFLOW);
+        counts_add(r, STAT_ID_VCLUSTER_RQ_RETRY_OVERFLOW);
         return false;
     }
+    counts_add(r, STAT_ID_VCLUSTER_RQ_RETRY);
     r->retries_left--;
     return true;
 }
@@ -186,6 +190,7 @@ static void answer_failure(struct router *r, const struct failure *f)
     router_local_headers(r, f->status, &extra);
     r->responded = true;
     router_finish(r);
+    counts_answer(r, f->status);
     r->ops->local_reply(r, f->status, body, details.p, f->flags, &extra);
 }
 
@@ -300,6 +305,7 @@ static void complete(struct router *r, int status)
 {
     r->info->upstream_end_ns = now_ns(r);
     stat_record(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIME, loop_now_ms(r->worker->loop) - r->at.start_ms);
+    counts_time(r, loop_now_ms(r->worker->loop) - r->at.start_ms);
     detach(r, false);
     attempt_done(r, status, false);
     router_finish(r);
@@ -411,6 +417,7 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     touch(r);
     r->info->details = "via_upstream";
     r->info->status = resp->status;
+    counts_answer(r, resp->status);
     if (r->at.raw && r->req->path.n) { // a POST in the place of CONNECT: its body is the tunnel
         r->tunnel = true;
         timer_cancel(&r->timeout);
@@ -600,6 +607,7 @@ static void answer_local(struct router *r, int status, struct str body, const ch
     router_local_headers(r, status, &extra);
     r->responded = true;
     router_finish(r);
+    counts_answer(r, status);
     r->ops->local_reply(r, status, body, details, flags, &extra);
 }
 
@@ -650,6 +658,7 @@ static void on_ready(struct pool_request *pr, struct codec *c, const struct conn
         timer_init(&r->longest, on_longest);
         timer_set(r->worker->loop, &r->longest, r->cw->snap->cfg->max_stream_ms);
     }
+    counts_add(r, STAT_ID_VCLUSTER_RQ_TOTAL);
     attempt_send_request(r);
 }
 
@@ -699,6 +708,7 @@ static void answer_dropped(struct router *r, bool all)
     r->info->attempts = 0;
     r->responded = true;
     router_finish(r);
+    counts_answer(r, 503);
     r->ops->local_reply(r, 503, all ? STR("unconditional drop overload") : STR("drop overload"),
                         all ? "unconditional_drop_overload" : "drop_overload",
                         all ? RF(UNCONDITIONAL_DROP_OVERLOAD) : RF(DROP_OVERLOAD), &extra);

@@ -53,6 +53,33 @@ void route_set_host(struct router *r, struct str host);
 // Decimal text in the arena; printf shows in profiles of small requests.
 struct str router_number(struct arena *a, uint64_t n);
 
+// ---- counts.c ----
+// Where the request is counted beside its cluster: virtual cluster and route.
+void counts_begin(struct router *r);
+// Metrics of both, by their names in the scope VCLUSTER.
+void counts_add_now(struct router *r, enum stat_any vcluster_id);
+static inline void counts_add(struct router *r, enum stat_any vcluster_id)
+{
+    if (r->counted) {
+        counts_add_now(r, vcluster_id);
+    }
+}
+// The request's answer.
+void counts_answer_now(struct router *r, int status);
+static inline void counts_answer(struct router *r, int status)
+{
+    if (r->counted) {
+        counts_answer_now(r, status);
+    }
+}
+void counts_time_now(struct router *r, uint64_t ms);
+static inline void counts_time(struct router *r, uint64_t ms)
+{
+    if (r->counted) {
+        counts_time_now(r, ms);
+    }
+}
+
 // ---- mirror.c ----
 // Starts the mirrors of the route, whose head is ready to be sent.
 void mirror_start(struct router *r);

@@ -120,6 +120,7 @@ void router_start(struct router *r)
         direct(r);
         return;
     }
+    counts_begin(r);
     r->cluster = choose_cluster(r);
     r->info->upstream_cluster = r->cluster;
     r->body_end = r->req->end_stream;
@@ -163,6 +164,7 @@ void router_timed_out(struct router *r, const char *details, uint32_t flags)
     struct headers extra;
     headers_init(&extra, r->arena);
     int status = r->alt_response ? 204 : 504;
+    counts_answer(r, status);
     router_local_headers(r, status, &extra);
     local(r, status, r->alt_response ? str_n(NULL, 0) : STR("upstream request timeout"), details, flags, &extra);
 }
@@ -172,6 +174,7 @@ static void on_timeout(struct timer *t)
     struct router *r = container_of(t, struct router, timeout);
     if (r->cw) {
         stat_inc(r->cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_TIMEOUT);
+        counts_add(r, STAT_ID_VCLUSTER_RQ_TIMEOUT);
     }
     if (r->at.begun) {
         atomic_fetch_add_explicit(&r->at.picked.host->rq_timeout, 1, memory_order_relaxed);

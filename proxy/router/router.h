@@ -81,6 +81,7 @@ struct router {
     const struct str *alpn_override_h2;
     size_t alpn_override_h2_count;
     // private
+    struct stat_block *counts[2]; // of the virtual cluster and of the route; NULL = not counted by itself
     const struct weighted_cluster *weighted;
     const struct retry_policy *policy; // in force; NULL = none
     struct hedge *hedges;      // earlier attempts that still may answer
@@ -118,6 +119,7 @@ struct router {
     bool responded;            // the answer's head went out (or a local answer)
     bool retrying;             // upstream_retry_begin without its done
     bool retried;              // by policy, at least once
+    bool counted;              // by its virtual cluster or its route too
     bool done, ended;          // answered in full; destroyed
 };
 

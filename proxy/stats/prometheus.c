@@ -14,6 +14,8 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_CLUSTER_OUTLIER] = "envoy_cluster_name",
     [STAT_CLUSTER_HEALTH] = "envoy_cluster_name",
     [STAT_TCP] = "envoy_tcp_prefix",
+    [STAT_VCLUSTER] = "envoy_virtual_cluster",
+    [STAT_ROUTE] = "envoy_route",
 };
 
 // Envoy's default buckets, in the histogram's unit (ms).
@@ -59,9 +61,24 @@ static void put_label(struct buf *out, const char *label, struct str value)
     buf_append(out, "\"", 1);
 }
 
+// "VIRTUAL HOST.vcluster.NAME", "VIRTUAL HOST.route.NAME": both halves.
+static void split_vhost(const struct stats_group *g, struct str *ret_host, struct str *ret_name)
+{
+    struct str mark = g->scope == STAT_ROUTE ? STR(".route.") : STR(".vcluster."), rest = g->name;
+    ptrdiff_t at = str_find_str(rest, mark);
+    *ret_host = at < 0 ? rest : str_n(rest.p, (size_t)at);
+    *ret_name = at < 0 ? str_n(NULL, 0) : str_skip(rest, (size_t)at + mark.n);
+}
+
 static void put_scope_label(struct prom *p, const struct stats_group *g)
 {
     struct str v = g->name;
+    if (g->scope == STAT_VCLUSTER || g->scope == STAT_ROUTE) {
+        struct str host;
+        split_vhost(g, &host, &v);
+        put_label(p->out, "envoy_virtual_host", host);
+        buf_append(p->out, ",", 1);
+    }
     // Istio ends the names with ';' so that its tag expressions know where a name with dots ends.
     if (v.n && v.p[v.n - 1] == ';') {
         v.n--;
@@ -80,16 +97,21 @@ static int response_class(const char *name, char *family, size_t cap)
     return name[n - 3] - '0';
 }
 
+static const char *scope_words(enum stat_scope scope)
+{
+    return scope == STAT_VCLUSTER ? "vhost_vcluster" : scope == STAT_ROUTE ? "vhost_route" : stat_scope_names[scope];
+}
+
 static void put_type(struct prom *p, enum stat_scope scope, const char *metric, const char *kind)
 {
-    buf_printf(p->out, "# TYPE envoy_%s_", stat_scope_names[scope]);
+    buf_printf(p->out, "# TYPE envoy_%s_", scope_words(scope));
     put_metric(p->out, metric);
     buf_printf(p->out, " %s\n", kind);
 }
 
 static void put_name(struct prom *p, enum stat_scope scope, const char *metric)
 {
-    buf_printf(p->out, "envoy_%s_", stat_scope_names[scope]);
+    buf_printf(p->out, "envoy_%s_", scope_words(scope));
     put_metric(p->out, metric);
 }
 
@@ -150,14 +172,14 @@ static bool metric_lines(struct prom *p, unsigned id, const char *family, int cl
     return typed;
 }
 
-static void code_lines(struct prom *p)
+static void code_lines(struct prom *p, enum stat_scope scope)
 {
     bool typed = false;
     for (size_t i = 0; i < p->v->group_count; i++) {
         const struct stats_group *g = &p->v->groups[i];
         unsigned codes[64];
         uint64_t counts[64];
-        size_t n = g->scope == STAT_CLUSTER ? stats_group_codes(g, codes, counts, array_len(codes)) : 0;
+        size_t n = g->scope == scope ? stats_group_codes(g, codes, counts, array_len(codes)) : 0;
         for (size_t k = 0; k < n; k++) {
             char metric[32];
             snprintf(metric, sizeof(metric), "upstream_rq_%u", codes[k]);
@@ -165,10 +187,11 @@ static void code_lines(struct prom *p)
                 continue;
             }
             if (!typed) {
-                put_type(p, STAT_CLUSTER, "upstream_rq", "counter");
+                put_type(p, scope, "upstream_rq", "counter");
                 typed = true;
             }
-            buf_printf(p->out, "envoy_cluster_upstream_rq{envoy_response_code=\"%u\",", codes[k]);
+            put_name(p, scope, "upstream_rq");
+            buf_printf(p->out, "{envoy_response_code=\"%u\",", codes[k]);
             put_scope_label(p, g);
             buf_printf(p->out, "} %llu\n", (unsigned long long)counts[k]);
         }
@@ -216,7 +239,9 @@ void stats_dump_prometheus(struct stats_store *s, const struct stats_dump_opts *
             buf_append(out, "\n", 1);
         }
     }
-    code_lines(&p);
+    code_lines(&p, STAT_CLUSTER);
+    code_lines(&p, STAT_VCLUSTER);
+    code_lines(&p, STAT_ROUTE);
     registered_lines(&p);
     buf_clear(&p.name);
     stats_view_fini(&v);

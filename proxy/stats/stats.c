@@ -16,7 +16,7 @@ const struct stat_meta stat_metas[STAT_ANY_COUNT] = {
 #undef STAT
 };
 
-const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "tcp" };
+const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "tcp", "vhost", "vhost" };
 
 unsigned stat_scope_first(enum stat_scope scope)
 {
@@ -245,14 +245,19 @@ static void count_code(struct stat_block *b, unsigned status)
     }
 }
 
-void stat_cluster_status(struct stat_block *b, int status)
+void stat_answer(struct stat_block *b, int status)
 {
+    static const enum stat_any completed[STAT_SCOPE_COUNT] = {
+        [STAT_CLUSTER] = STAT_ID_CLUSTER_UPSTREAM_RQ_COMPLETED, [STAT_VCLUSTER] = STAT_ID_VCLUSTER_RQ_COMPLETED,
+        [STAT_ROUTE] = STAT_ID_ROUTE_RQ_COMPLETED,
+    };
     if (!b || status < 100 || status > 599) {
         return;
     }
-    DCHECK(b->scope == STAT_CLUSTER);
-    stat_inc(b, STAT_ID_CLUSTER_UPSTREAM_RQ_COMPLETED);
-    stat_inc(b, (enum stat_any)(STAT_ID_CLUSTER_UPSTREAM_RQ_1XX + status / 100 - 1));
+    enum stat_any id = completed[b->scope]; // the classes stand behind it
+    DCHECK(id);
+    stat_inc(b, id);
+    stat_inc(b, (enum stat_any)(id + (unsigned)status / 100));
     count_code(b, (unsigned)status);
 }
 

@@ -11,7 +11,8 @@
 
 // The CLUSTER_… ones continue CLUSTER under the same names: blocks of their own, made where there is something to count.
 enum stat_scope {
-    STAT_LISTENER, STAT_HTTP, STAT_CLUSTER, STAT_CLUSTER_LB, STAT_CLUSTER_OUTLIER, STAT_CLUSTER_HEALTH, STAT_TCP, STAT_SCOPE_COUNT
+    STAT_LISTENER, STAT_HTTP, STAT_CLUSTER, STAT_CLUSTER_LB, STAT_CLUSTER_OUTLIER, STAT_CLUSTER_HEALTH, STAT_TCP, STAT_VCLUSTER, STAT_ROUTE,
+    STAT_SCOPE_COUNT
 };
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
 
@@ -89,8 +90,8 @@ static inline void stat_gauge_add(struct stat_block *b, enum stat_any id, int64_
 }
 // Histogram of a value in its own unit (ms), log-linear buckets.
 void stat_record(struct stat_block *b, enum stat_any id, uint64_t value);
-// One answer of a cluster: upstream_rq_completed, upstream_rq_Nxx and upstream_rq_<status>. STAT_CLUSTER blocks only. Shard's thread.
-void stat_cluster_status(struct stat_block *b, int status);
+// One answer: upstream_rq_completed, upstream_rq_Nxx and upstream_rq_<status> of a STAT_CLUSTER, STAT_VCLUSTER or STAT_ROUTE block. Shard's thread.
+void stat_answer(struct stat_block *b, int status);
 // Sum over all shards of one metric of one scope (histograms: how many values were recorded). Any thread.
 uint64_t stats_sum(struct stats_store *s, enum stat_scope scope, struct str name, enum stat_any id);
 

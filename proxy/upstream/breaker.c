@@ -40,18 +40,6 @@ void breaker_give(atomic_uint *n)
     atomic_fetch_sub_explicit(n, 1, memory_order_relaxed);
 }
 
-static void count_status(struct stat_block *b, int status)
-{
-    static const enum stat_any by_class[] = {
-        [1] = STAT_ID_CLUSTER_UPSTREAM_RQ_1XX, [2] = STAT_ID_CLUSTER_UPSTREAM_RQ_2XX, [3] = STAT_ID_CLUSTER_UPSTREAM_RQ_3XX,
-        [4] = STAT_ID_CLUSTER_UPSTREAM_RQ_4XX, [5] = STAT_ID_CLUSTER_UPSTREAM_RQ_5XX,
-    };
-    if (status >= 100 && status < 600) {
-        stat_inc(b, by_class[status / 100]);
-        stat_inc(b, STAT_ID_CLUSTER_UPSTREAM_RQ_COMPLETED);
-    }
-}
-
 // ---- retry budgets ----
 
 enum {
@@ -215,7 +203,7 @@ void upstream_request_done(struct cluster_worker *cw, struct host *h, int priori
 {
     breaker_give(&cluster_shared_of(cw)->requests[priority]);
     stat_gauge_add(cw->stats, STAT_ID_CLUSTER_UPSTREAM_RQ_ACTIVE, -1);
-    count_status(cw->stats, status);
+    stat_answer(cw->stats, status);
     atomic_fetch_sub_explicit(&h->rq_active, 1, memory_order_relaxed);
     bool good = status >= 100 && status < 500 && !local_failure;
     atomic_fetch_add_explicit(good ? &h->rq_success : &h->rq_error, 1, memory_order_relaxed);

@@ -61,3 +61,38 @@ def test_server_name_from_a_field(tmp_path):
             assert ask(port, host="h.test").status == 200
             assert ask(port, host="10.0.0.1").status == 200
             assert heard == ["field.test", "h.test", "fixed.test"]
+
+
+def test_requests_counted_by_virtual_cluster_and_route(tmp_path):
+    """virtual_clusters and Route.stat_prefix, with the figures that Envoy 1.40 gave for the same requests."""
+    port = free_port()
+    answers = {"/x/1": [503, 200], "/x/2": [503, 503]}
+
+    def answer(first, _headers, _body):
+        status = (answers.get(first.split()[1]) or [200]).pop(0)
+        return f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode()
+    with Backend(web("a", answer)) as b:
+        vhost = {"name": "v.h", "domains": ["*"], "virtual_clusters": [
+            {"name": "gets", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}, {"name": ":path", "string_match": {"prefix": "/x"}}]},
+            {"name": "never", "headers": [{"name": "x-n", "present_match": True}]}],
+            "routes": [{**route("a", "/x", retry_policy={"retry_on": "5xx", "num_retries": 1}), "stat_prefix": "p1"},
+                       {**route("dead", "/dead"), "stat_prefix": "dead"},
+                       {"match": {"prefix": "/d"}, "stat_prefix": "direct", "direct_response": {"status": 403}}]}
+        config = hcm([], virtual_hosts=[vhost])
+        clusters = [cluster("a", [b.port]), cluster("dead", [free_port()])]
+        with Proxy(tmp_path, [listener(port, config)], clusters) as p:
+            statuses = [ask(port, path, method).status for method, path in (("GET", "/x/0"), ("GET", "/x/1"), ("GET", "/x/2"), ("POST", "/x/0"),
+                                                                            ("GET", "/dead"), ("GET", "/direct"))]
+            assert statuses == [200, 200, 503, 200, 503, 403]
+            want = {"vhost.v.h.route.p1.": {"total": 6, "completed": 4, "200": 3, "503": 1, "2xx": 3, "5xx": 1, "retry": 2, "retry_success": 1,
+                                            "retry_limit_exceeded": 1},
+                    "vhost.v.h.route.dead.": {"total": 0, "completed": 1, "503": 1},
+                    "vhost.v.h.vcluster.gets.": {"total": 5, "completed": 3, "200": 2, "503": 1, "retry": 2},
+                    "vhost.v.h.vcluster.other.": {"total": 1, "completed": 2, "200": 1, "503": 1},
+                    "cluster.a.": {"200": 3, "503": 3, "5xx": 3}}
+            got = {prefix: {k: p.stat(f"{prefix}upstream_rq_{k}") for k in v} for prefix, v in want.items()}
+            assert got == want
+            text = p.get("/stats/prometheus")
+            assert 'envoy_vhost_vcluster_upstream_rq{envoy_response_code="503",envoy_virtual_host="v.h",envoy_virtual_cluster="gets"} 1\n' in text
+            assert 'envoy_vhost_route_upstream_rq_total{envoy_virtual_host="v.h",envoy_route="p1"} 6\n' in text
+            assert "route.direct" not in p.get("/stats")

@@ -40,13 +40,13 @@ static void sums_over_shards(void **state)
     assert_int_equal(stats_sum(s, STAT_HTTP, STR("c"), STAT_ID_HTTP_RQ_TOTAL), 0);
     stat_inc(NULL, STAT_ID_HTTP_RQ_TOTAL);
     stat_record(NULL, STAT_ID_HTTP_RQ_TIME, 1);
-    stat_cluster_status(cluster(s, 0, "c"), 204);
+    stat_answer(cluster(s, 0, "c"), 204);
     stats_reset_counters(s);
     assert_int_equal(stats_sum(s, STAT_CLUSTER, STR("c"), STAT_ID_CLUSTER_UPSTREAM_RQ_TOTAL), 0);
     struct buf out = { 0 };
     stats_dump_text(s, NULL, &out);
     assert_false(has(&out, "upstream_rq_204"));
-    stat_cluster_status(cluster(s, 0, "c"), 204);
+    stat_answer(cluster(s, 0, "c"), 204);
     stats_dump_text(s, NULL, &out);
     assert_true(has(&out, "upstream_rq_204: 1\n"));
     buf_clear(&out);
@@ -97,9 +97,9 @@ static struct stats_store *sample(void)
     struct stats_store *s = stats_store_new(2);
     struct stat_block *b = cluster(s, 0, "outbound|80||a.b;");
     stat_inc(b, STAT_ID_CLUSTER_UPSTREAM_RQ_TOTAL);
-    stat_cluster_status(b, 200);
-    stat_cluster_status(cluster(s, 1, "outbound|80||a.b;"), 200);
-    stat_cluster_status(b, 503);
+    stat_answer(b, 200);
+    stat_answer(cluster(s, 1, "outbound|80||a.b;"), 200);
+    stat_answer(b, 503);
     stat_record(b, STAT_ID_CLUSTER_UPSTREAM_RQ_TIME, 30);
     cluster(s, 1, "quiet\"\\");
     stats_scope_get(stats_shard_get(s, 0), STAT_LISTENER, STR("[::]_15006"));
