@@ -432,6 +432,8 @@ static int listener_accept(struct config *c, struct xds_update_item *it, struct 
 {
     struct config_ctx ctx = config_build_ctx(c, scratch);
     struct listener_cfg *l = NULL;
+    struct listener_rec *r = map_get(&c->listeners, it->name);
+    ctx.former = r && r->active ? r->active : r ? r->warming : NULL;
     if (build_listener(&ctx, it->bytes, &l, err)) {
         return err->code;
     }
@@ -443,7 +445,6 @@ static int listener_accept(struct config *c, struct xds_update_item *it, struct 
         listener_cfg_unref(l);
         return err->code;
     }
-    struct listener_rec *r = map_get(&c->listeners, it->name);
     if (!r) {
         r = mem_new(struct listener_rec);
         r->name = str_n(str_dup(it->name), it->name.n);

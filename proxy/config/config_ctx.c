@@ -99,6 +99,12 @@ static void grow(struct arena *a, void **v, size_t *cap, size_t count, size_t si
     *cap = want;
 }
 
+// A chain may be dropped for its equal of the former version, with its arena.
+static struct arena *keeper(const struct config_ctx *ctx)
+{
+    return ctx->names_arena ? ctx->names_arena : ctx->arena;
+}
+
 void config_ctx_add_slot(struct config_ctx *ctx, struct tls_slot *slot)
 {
     for (size_t i = 0; i < ctx->slot_count; i++) {
@@ -106,7 +112,7 @@ void config_ctx_add_slot(struct config_ctx *ctx, struct tls_slot *slot)
             return;
         }
     }
-    grow(ctx->arena, (void **)&ctx->slots, &ctx->slot_cap, ctx->slot_count, sizeof(*ctx->slots));
+    grow(keeper(ctx), (void **)&ctx->slots, &ctx->slot_cap, ctx->slot_count, sizeof(*ctx->slots));
     ctx->slots[ctx->slot_count++] = slot;
 }
 
@@ -117,8 +123,8 @@ void config_ctx_add_rds(struct config_ctx *ctx, struct str name)
             return;
         }
     }
-    grow(ctx->arena, (void **)&ctx->rds_names, &ctx->rds_cap, ctx->rds_count, sizeof(*ctx->rds_names));
-    ctx->rds_names[ctx->rds_count++] = name;
+    grow(keeper(ctx), (void **)&ctx->rds_names, &ctx->rds_cap, ctx->rds_count, sizeof(*ctx->rds_names));
+    ctx->rds_names[ctx->rds_count++] = arena_str(keeper(ctx), name);
 }
 
 void config_ctx_add_cluster(struct config_ctx *ctx, struct str name)

@@ -11,6 +11,7 @@
 #include "proxy/model/tls_cfg.h"
 
 struct secret_store;
+struct listener_cfg;
 struct Envoy__Config__Bootstrap__V3__LayeredRuntime;
 
 // One resource being built. Control thread.
@@ -21,7 +22,8 @@ struct config_ctx {
     bool ipv6;                    // the host has IPv6
     const char *node_id, *node_cluster; // of the bootstrap; NULL = none
     const struct Envoy__Config__Bootstrap__V3__LayeredRuntime *runtime; // NULL = none; lives as long as the process
-    // What the resource refers to, collected on the way (arena of the object).
+    const struct listener_cfg *former; // of a listener that is built: the version whose unchanged chains it shares; NULL = none
+    // What the resource refers to, collected on the way (names_arena, else arena of the object).
     struct tls_slot **slots;      // borrowed: the object's arena holds a reference
     size_t slot_count, slot_cap;
     struct str *rds_names;

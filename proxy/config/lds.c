@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "lib/base/map.h"
+#include "lib/base/mem.h"
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
@@ -21,7 +23,7 @@ typedef Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate predicate
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
 typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy tcp_msg;
 
-enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16 };
+enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16, LISTENER_BLOCK_BYTES = 1024 };
 
 // What an extension's typed_config holds: type name and message (NULL without configuration).
 static int unpack_config(struct config_ctx *ctx, const Google__Protobuf__Any *any, const char *name, struct str *ret_type,
@@ -135,13 +137,39 @@ static bool speaks_peer_exchange(const struct filter_chain *c)
     return false;
 }
 
-static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const chain_msg *m, struct filter_chain **ret, struct err *err)
+static struct hash128 hash_message(const ProtobufCMessage *m)
+{
+    size_t n = protobuf_c_message_get_packed_size(m);
+    uint8_t *p = mem_alloc(n ? n : 1);
+    protobuf_c_message_pack(m, p);
+    struct hash128 h = hash_content(p, n);
+    free(p);
+    return h;
+}
+
+static bool same_hash(const struct hash128 *a, const struct hash128 *b)
+{
+    return a->lo == b->lo && a->hi == b->hi;
+}
+
+// The chain of the former version that is c, if it has it. Files that c was made of may have changed: then it is another one.
+static struct filter_chain *find_former(const struct listener_cfg *former, const struct map *by_hash, const struct filter_chain *c)
+{
+    struct filter_chain *o = former ? map_get(by_hash, str_n(&c->hash, sizeof(c->hash))) : NULL;
+    bool same = o && (c->tls ? c->tls->slot : NULL) == (o->tls ? o->tls->slot : NULL);
+    return same ? o : NULL;
+}
+
+static void drop_chain(void *c)
+{
+    filter_chain_unref(c);
+}
+
+static int fill_chain(struct config_ctx *ctx, const chain_msg *m, struct filter_chain *c, struct err *err)
 {
     if (CFG_KNOWN(m, err, "filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name")) {
         return err->code;
     }
-    struct filter_chain *c = arena_new(ctx->arena, struct filter_chain);
-    c->listener = l;
     c->name = build_str(ctx->arena, m->name);
     c->metadata = build_metadata_bytes(m->metadata, ctx->arena);
     c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, 0);
@@ -149,9 +177,28 @@ static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const cha
         return err->code;
     }
     ctx->peer_exchange = speaks_peer_exchange(c);
-    if (build_transport_socket(ctx, m->transport_socket, true, &c->tls, err)) {
-        return err->code;
+    return build_transport_socket(ctx, m->transport_socket, true, &c->tls, err);
+}
+
+// *ret lives as long as the listener. It is built whole even when it turns out to be known: names that it refers to are collected on the way.
+static int build_chain(struct config_ctx *ctx, struct listener_cfg *l, const struct map *former, const chain_msg *m, struct filter_chain **ret,
+                       struct err *err)
+{
+    struct filter_chain *c = filter_chain_new();
+    c->hash = hash_message(&m->base);
+    ctx->arena = &c->arena;
+    int rc = fill_chain(ctx, m, c, err);
+    ctx->arena = &l->arena;
+    if (rc) {
+        filter_chain_unref(c);
+        return rc;
     }
+    struct filter_chain *o = find_former(ctx->former, former, c);
+    if (o) {
+        filter_chain_unref(c);
+        c = filter_chain_ref(o);
+    }
+    arena_on_free(&l->arena, drop_chain, c);
     *ret = c;
     return 0;
 }
@@ -208,7 +255,7 @@ static int build_criteria(struct config_ctx *ctx, const match_msg *m, struct cha
     return 0;
 }
 
-static int build_chains(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+static int build_chain_list(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, const struct map *former, struct err *err)
 {
     if (m->n_filter_chains > CHAINS_MAX) {
         return cfg_fail(err, "filter_chains", "%zu chains, at most %d", m->n_filter_chains, CHAINS_MAX);
@@ -218,7 +265,7 @@ static int build_chains(struct config_ctx *ctx, const listener_msg *m, struct li
     for (size_t i = 0; i < m->n_filter_chains; i++) {
         struct filter_chain *c = NULL;
         struct chain_criteria k = { 0 };
-        if (build_chain(ctx, l, m->filter_chains[i], &c, err)) {
+        if (build_chain(ctx, l, former, m->filter_chains[i], &c, err)) {
             return cfg_in(err, "filter_chains[%zu]", i);
         }
         if (m->filter_chains[i]->filter_chain_match && build_criteria(ctx, m->filter_chains[i]->filter_chain_match, &k, err)) {
@@ -231,13 +278,28 @@ static int build_chains(struct config_ctx *ctx, const listener_msg *m, struct li
         }
         l->all_chains[l->chain_count++] = c;
     }
-    if (m->default_filter_chain && build_chain(ctx, l, m->default_filter_chain, &l->default_chain, err)) {
+    if (m->default_filter_chain && build_chain(ctx, l, former, m->default_filter_chain, &l->default_chain, err)) {
         return cfg_in(err, "default_filter_chain");
     }
     if (l->chain_count == 0 && !l->default_chain) {
         return cfg_fail(err, "filter_chains", "at least one is needed");
     }
     return 0;
+}
+
+static int build_chains(struct config_ctx *ctx, const listener_msg *m, struct listener_cfg *l, struct err *err)
+{
+    struct map former = { 0 }; // by hash
+    const struct listener_cfg *f = ctx->former;
+    for (size_t i = 0; f && i < f->chain_count; i++) {
+        map_put(&former, str_n(&f->all_chains[i]->hash, sizeof(struct hash128)), f->all_chains[i]);
+    }
+    if (f && f->default_chain) {
+        map_put(&former, str_n(&f->default_chain->hash, sizeof(struct hash128)), f->default_chain);
+    }
+    int rc = build_chain_list(ctx, m, l, &former, err);
+    map_fini(&former);
+    return rc;
 }
 
 static int build_predicate(struct arena *a, const predicate_msg *m, int depth, struct port_predicate **ret, struct err *err);
@@ -397,6 +459,16 @@ static int fill(struct config_ctx *ctx, const listener_msg *m, struct listener_c
     return 0;
 }
 
+// As Envoy tells a change of filter chains only from another one.
+static struct hash128 hash_rest(const listener_msg *m)
+{
+    listener_msg rest = *m;
+    rest.n_filter_chains = 0;
+    rest.filter_chains = NULL;
+    rest.default_filter_chain = NULL;
+    return hash_message(&rest.base);
+}
+
 int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err)
 {
     listener_msg *m = NULL;
@@ -408,8 +480,12 @@ int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg
         return err_set(err, -ENOMEM, "out of memory");
     }
     refs_init(&l->refs);
-    arena_init(&l->arena, 4096, 0);
+    arena_init(&l->arena, LISTENER_BLOCK_BYTES, 0);
     l->hash = hash_content(bytes.p, bytes.n);
+    l->rest_hash = hash_rest(m);
+    if (ctx->former && !same_hash(&ctx->former->rest_hash, &l->rest_hash)) {
+        ctx->former = NULL;
+    }
     ctx->arena = ctx->names_arena = &l->arena;
     int rc = fill(ctx, m, l, err);
     if (rc) {

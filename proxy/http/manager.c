@@ -373,7 +373,14 @@ static void on_abort(struct downstream *d)
     }
 }
 
-const struct downstream_ops http_conn_ds_ops = { .on_drain = on_drain, .on_abort = on_abort };
+// A stream's facts point to the listener's metadata.
+static bool borrows_listener(const struct downstream *d)
+{
+    const struct http_conn *hc = d->terminal;
+    return !list_empty(&hc->streams);
+}
+
+const struct downstream_ops http_conn_ds_ops = { .on_drain = on_drain, .on_abort = on_abort, .borrows_listener = borrows_listener };
 
 // ---- which protocol ----
 

@@ -121,13 +121,19 @@ const struct filter_chain *chain_find(const struct downstream *d)
     return c ? c : l->default_chain;
 }
 
+bool chain_probes(const struct downstream *d)
+{
+    const struct progress *p = d->pre;
+    return p && (p->probe || p->chain);
+}
+
 void chain_take(struct downstream *d, const struct filter_chain *chain)
 {
     if (d->pre) {
         server_first_chosen(d->pre, chain);
     }
     chain_progress_free(d);
-    d->chain = chain;
+    d->chain = chain ? filter_chain_ref((struct filter_chain *)chain) : NULL;
     if (!d->chain) {
         no_chain(d);
     } else if (d->chain->tls) {

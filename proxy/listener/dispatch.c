@@ -18,7 +18,7 @@ static struct downstream *downstream_new(struct worker *w, struct listener_cfg *
     struct listener_set *set = listener_set_of(w);
     struct downstream *d = mem_new(struct downstream);
     d->worker = w;
-    d->accepted_by = listener_cfg_ref(accepted_by);
+    d->inbound = accepted_by->direction == DIRECTION_INBOUND;
     const struct addr remote = addr_unmap(*peer), own = addr_unmap(*local);
     d->conn = conn_accepted(w->loop, fd, &remote, &own, &no_ops, d);
     timer_init(&d->timer, NULL);
@@ -29,9 +29,8 @@ static struct downstream *downstream_new(struct worker *w, struct listener_cfg *
 
 // listener.v3.Listener.use_original_dst: a redirected connection belongs to the listener of the address it was meant for. One that was not
 // redirected stays here.
-static struct listener_cfg *responsible(struct downstream *d)
+static struct listener_cfg *responsible(struct downstream *d, struct listener_cfg *l)
 {
-    struct listener_cfg *l = d->accepted_by;
     if (!l->use_original_dst) {
         return l;
     }
@@ -50,7 +49,7 @@ void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int f
         socket_nodelay(fd);
     }
     struct downstream *d = downstream_new(w, accepted_by, fd, peer, local);
-    d->listener = listener_cfg_ref(responsible(d));
+    d->listener = listener_cfg_ref(responsible(d, accepted_by));
     d->stats = stats_scope_get(w->stats, STAT_LISTENER, d->listener->stat_name);
     if (d->listener->buffer_limit) {
         d->conn->high = d->listener->buffer_limit;

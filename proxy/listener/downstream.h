@@ -32,6 +32,8 @@ struct downstream_ops {
     void (*on_drain)(struct downstream *d);
     // The worker ends. Free the filter's state and call downstream_close at once. Unset: downstream_close.
     void (*on_abort)(struct downstream *d);
+    // Whether something under way has borrowed from d->listener (not from its chain), which then may not be replaced. Unset: nothing.
+    bool (*borrows_listener)(const struct downstream *d);
 };
 
 // Owned by the worker's listener set; destroyed by downstream_close. The terminal network filter owns conn's ops from start on.
@@ -40,10 +42,9 @@ struct downstream {
     struct list link;            // worker's list of connections (drain, shutdown)
     struct worker *worker;
     struct conn *conn;           // owned; its peer and local are unmapped, and local is the original destination once restored
-    struct listener_cfg *listener; // ref: the listener whose chain was taken (virtual one after dispatch)
-    struct listener_cfg *accepted_by; // ref: the listener whose socket accepted
-    const struct filter_chain *chain; // in listener; NULL until matched
-    struct stat_block *stats;    // of accepted_by's scope… the listener that took it
+    struct listener_cfg *listener; // ref: the listener that is responsible (the virtual one after dispatch); a later version when only chains changed
+    struct filter_chain *chain;  // ref; NULL until matched. May outlive its place in the listener
+    struct stat_block *stats;    // of the listener
     struct downstream_found *found; // owned; NULL = nothing of it
     const struct str *alpn;      // static or in found's arena; what an inspector saw, NULL when nothing
     uint64_t start_wall_ms, start_ns; // accepted: since 1970, monotonic
@@ -56,6 +57,7 @@ struct downstream {
     uint8_t alpn_count;          // at most DOWNSTREAM_ALPN_MAX
     bool tls_hello : 1;          // transport protocol "tls" in place of "raw_buffer"
     bool restored : 1;           // conn->local came from SO_ORIGINAL_DST, TPROXY or a PROXY header
+    bool inbound : 1;            // the listener whose socket accepted it is of that direction
     bool closed : 1;
 };
 

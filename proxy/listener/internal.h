@@ -51,6 +51,8 @@ void chain_progress_free(struct downstream *d);
 bool chain_filter_disabled(const struct downstream *d, const struct listener_filter_cfg *f);
 // The chain for what is known of the connection now; NULL = none.
 const struct filter_chain *chain_find(const struct downstream *d);
+// Whether a probe is under way for a chain of the listener as it is.
+bool chain_probes(const struct downstream *d);
 // Ends the listener filters and begins with this chain.
 void chain_take(struct downstream *d, const struct filter_chain *chain);
 

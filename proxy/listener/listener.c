@@ -227,7 +227,7 @@ static void bury(struct loop_task *t)
             free(d->found);
         }
         listener_cfg_unref(d->listener);
-        listener_cfg_unref(d->accepted_by);
+        filter_chain_unref(d->chain);
         free(d);
     }
 }
@@ -360,31 +360,75 @@ static void follow_sockets(struct listener_set *set, const struct snapshot *s)
     }
 }
 
-static bool is_current(const struct map *live, const struct listener_cfg *l)
+struct versions {
+    struct map live;   // the listeners of the snapshot, by address of the object and by name
+    struct map chains; // by (listener, chain): of those that were asked for
+};
+
+static bool same_hash(const struct hash128 *a, const struct hash128 *b)
 {
-    return map_get(live, str_n(&l->hash, sizeof(l->hash))) != NULL || map_get(live, str_n(&l, sizeof(l))) != NULL;
+    static const struct hash128 none; // configurations made by hand in tests: the object itself counts
+    return memcmp(a, &none, sizeof(none)) != 0 && memcmp(a, b, sizeof(none)) == 0;
 }
 
-// Connections of listeners that are gone or different now. Equal content under a new object is the same listener.
+static void note_chain(struct versions *v, const struct listener_cfg *l, struct filter_chain *c)
+{
+    const void *key[] = { l, c };
+    map_put(&v->chains, str_n(key, sizeof(key)), c);
+}
+
+static bool has_chain(struct versions *v, const struct listener_cfg *l, const struct filter_chain *c)
+{
+    const void *known[] = { l, NULL }, *key[] = { l, c };
+    if (!map_get(&v->chains, str_n(known, sizeof(known)))) {
+        map_put(&v->chains, str_n(known, sizeof(known)), v);
+        for (size_t i = 0; i < l->chain_count; i++) {
+            note_chain(v, l, l->all_chains[i]);
+        }
+        if (l->default_chain) {
+            note_chain(v, l, l->default_chain);
+        }
+    }
+    return map_get(&v->chains, str_n(key, sizeof(key))) != NULL;
+}
+
+// Its listener differs from the present version only in filter chains, if at all, and its own chain is still there (or not chosen yet): it
+// belongs to the present version from now on. A chain's object is shared by the versions that have it.
+static bool survives(struct versions *v, struct downstream *d)
+{
+    struct listener_cfg *l = map_get(&v->live, d->listener->name);
+    bool same = l && (same_hash(&l->hash, &d->listener->hash) ||
+                      (same_hash(&l->rest_hash, &d->listener->rest_hash) && (!d->chain || has_chain(v, l, d->chain))));
+    if (!same) {
+        return false;
+    }
+    bool borrowed = d->chain ? d->ops && d->ops->borrows_listener && d->ops->borrows_listener(d) : chain_probes(d);
+    if (!borrowed) { // else it holds the former version until another one comes
+        listener_cfg_ref(l);
+        listener_cfg_unref(d->listener);
+        d->listener = l;
+    }
+    return true;
+}
+
+// Connections of listeners or filter chains that are gone or different now.
 static void drain_outdated(struct listener_set *set, const struct snapshot *s)
 {
-    static const struct hash128 no_hash; // hand-made configurations of tests have none: the object itself counts
-    struct map live = { 0 };
+    struct versions v = { 0 };
     for (size_t i = 0; i < s->listener_count; i++) {
         struct listener_cfg *l = s->listeners[i];
-        map_put(&live, str_n(&l, sizeof(l)), l);
-        if (memcmp(&l->hash, &no_hash, sizeof(no_hash)) != 0) {
-            map_put(&live, str_n(&l->hash, sizeof(l->hash)), l);
-        }
+        map_put(&v.live, str_n(&l, sizeof(l)), l);
+        map_put(&v.live, l->name, l);
     }
     list_for_safe(i, &set->conns)
     {
         struct downstream *d = list_entry(i, struct downstream, link);
-        if (!is_current(&live, d->listener)) {
+        if (!map_get(&v.live, str_n(&d->listener, sizeof(d->listener))) && !survives(&v, d)) {
             drain_conn(d);
         }
     }
-    map_fini(&live);
+    map_fini(&v.live);
+    map_fini(&v.chains);
 }
 
 static bool same_listeners(const struct snapshot *a, const struct snapshot *b)
@@ -409,7 +453,7 @@ void listener_on_snapshot(struct worker *w, const struct snapshot *old)
 
 static bool concerns(const struct downstream *d, bool inbound_only)
 {
-    return !inbound_only || d->accepted_by->direction == DIRECTION_INBOUND;
+    return !inbound_only || d->inbound;
 }
 
 void listener_drain_notify(struct worker *w, bool inbound_only)

@@ -5,6 +5,37 @@
 
 #include "lib/base/mem.h"
 
+enum { CHAIN_BLOCK_BYTES = 512 }; // there may be thousands, most of them a TCP proxy: two blocks
+
+struct filter_chain *filter_chain_new(void)
+{
+    struct filter_chain *c = mem_new(struct filter_chain);
+    refs_init(&c->refs);
+    arena_init(&c->arena, CHAIN_BLOCK_BYTES, 0);
+    return c;
+}
+
+static bool by_hand(const struct filter_chain *c)
+{
+    return atomic_load_explicit(&c->refs.n, memory_order_relaxed) == 0;
+}
+
+struct filter_chain *filter_chain_ref(struct filter_chain *c)
+{
+    if (!by_hand(c)) {
+        refs_get(&c->refs);
+    }
+    return c;
+}
+
+void filter_chain_unref(struct filter_chain *c)
+{
+    if (c && !by_hand(c) && refs_put(&c->refs)) {
+        arena_fini(&c->arena);
+        free(c);
+    }
+}
+
 struct listener_cfg *listener_cfg_new(void)
 {
     struct listener_cfg *l = mem_new(struct listener_cfg);

@@ -28,8 +28,12 @@ struct listener_filter_cfg {
     struct port_predicate *disabled; // NULL = never
 };
 
+// Counted by its own, so that a connection keeps its chain, and only that, while listeners come and go around it; versions of a listener share the
+// chains that did not change.
 struct filter_chain {
-    struct listener_cfg *listener; // the owner; a connection counts the listener, not the chain
+    struct refs refs;              // 0 = made by hand in a listener's arena, lives as long as that
+    struct arena arena;            // everything below lives here
+    struct hash128 hash;           // of the message
     struct str name, metadata;     // metadata: see proxy/core/metadata.h
     struct tls_cfg *tls;           // NULL = raw_buffer
     uint64_t connect_timeout_ms;   // transport_socket_connect_timeout: TLS handshake limit; 0 = none
@@ -41,6 +45,7 @@ struct listener_cfg {
     struct refs refs;
     struct arena arena;       // everything below lives here
     struct hash128 hash;      // of the resource: equal hash = the same listener, nothing is drained
+    struct hash128 rest_hash; // of the resource without its filter chains: equal = connections of chains that it shares are not drained
     struct str name, metadata; // metadata: see proxy/core/metadata.h
     struct addr *addresses;   // address and additional_addresses
     size_t address_count;
@@ -63,6 +68,10 @@ struct listener_cfg {
     bool is_static;
 };
 
+// Zeroed, one reference, empty arena. Any thread.
+struct filter_chain *filter_chain_new(void);
+struct filter_chain *filter_chain_ref(struct filter_chain *c);
+void filter_chain_unref(struct filter_chain *c); // last one frees; any thread; NULL is ignored
 // Zeroed, one reference, empty arena. Any thread.
 struct listener_cfg *listener_cfg_new(void);
 struct listener_cfg *listener_cfg_ref(struct listener_cfg *l);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The xDS streams from both ends: remora-control heard by a client of ours, remora-proxy fed by a control plane of ours."""
 
+import http.client
 import os
 import shutil
 import subprocess
@@ -235,6 +236,64 @@ def test_delta_good_applied_bad_refused_by_name_and_the_old_one_kept(server, pro
     with pytest.raises(OSError):
         ask(other)
     assert ask(port).status == 200
+
+
+def chain_text(name, source, cluster):
+    hcm = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    return (f'filter_chains {{ name: "{name}" filter_chain_match {{ source_prefix_ranges {{ address_prefix: "{source}" prefix_len {{ value: 32 }} }} }} '
+            f'filters {{ name: "hcm" typed_config {{ [{hcm}] {{ stat_prefix: "x" route_config {{ name: "r" virtual_hosts {{ name: "v" domains: "*" '
+            f'routes {{ match {{ prefix: "/" }} route {{ cluster: "{cluster}" }} }} }} }} http_filters {{ name: "envoy.filters.http.router" '
+            'typed_config { [type.googleapis.com/envoy.extensions.filters.http.router.v3.Router] { } } } } } } }')
+
+
+class Kept:
+    """A client's connection from one of the loopback's addresses that is used again and again."""
+
+    def __init__(self, port, source):
+        self.c = http.client.HTTPConnection(LOOPBACK, port, timeout=20, source_address=(source, 0))
+        self.c.connect()
+        self.local = self.c.sock.getsockname()
+
+    def get(self):
+        """The body, and whether the proxy goes on with the connection."""
+        try:
+            self.c.request("GET", "/")
+            r = self.c.getresponse()
+            body = r.read().decode()
+        except (http.client.HTTPException, OSError):
+            return None, False
+        assert r.status == 200
+        return body, r.getheader("connection") != "close" and self.c.sock is not None and self.c.sock.getsockname() == self.local
+
+
+def test_only_connections_of_changed_filter_chains_are_drained(server, proxy, backend):
+    backends = {"a": backend(web("a")).port, "b": backend(web("b")).port}
+    port = free_port()
+    front = f'name: "one" address {{ socket_address {{ address: "127.0.0.1" port_value: {port} }} }} '
+    p = proxy([], [xds_cluster(server.port)], wait=False, **bootstrap(True))
+    server.hear("cds")
+    server.send_delta("cds", {n: cluster_text(n, at) for n, at in backends.items()}, "n1")
+    server.hear("cds", want=is_ack)
+    server.hear("lds")
+    server.send_delta("lds", {"one": front + chain_text("first", "127.0.0.1", "a") + chain_text("second", "127.0.0.2", "a")}, "n2")
+    server.hear("lds", want=is_ack)
+    p.wait_ready()
+    first, second = Kept(port, "127.0.0.1"), Kept(port, "127.0.0.2")
+    assert first.get() == ("a", True) and second.get() == ("a", True)
+
+    # the second chain goes elsewhere, a third one is new, and they stand in another order
+    server.send_delta("lds", {"one": front + chain_text("third", "127.0.0.3", "b") + chain_text("second", "127.0.0.2", "b") +
+                              chain_text("first", "127.0.0.1", "a")}, "n3", version="2")
+    server.hear("lds", want=is_ack)
+    wait_for("the drain of the second chain", lambda: not second.get()[1], 20)
+    assert Kept(port, "127.0.0.2").get() == ("b", True)
+    assert first.get() == ("a", True)
+
+    # a change of something else concerns every connection
+    server.send_delta("lds", {"one": front + "per_connection_buffer_limit_bytes { value: 65536 } " + chain_text("first", "127.0.0.1", "a")}, "n4",
+                      version="3")
+    server.hear("lds", want=is_ack)
+    wait_for("the drain of the first chain", lambda: not first.get()[1], 20)
 
 
 def test_sotw_nack_names_the_version_in_force(server, proxy, backend):

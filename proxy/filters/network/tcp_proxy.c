@@ -657,7 +657,7 @@ static void take_downstream(struct session *s)
         timer_set(d->worker->loop, &s->limit, max + (more ? rand_below(more + 1) : 0));
     }
     const struct worker *w = d->worker;
-    if (w->draining && (!w->drain_inbound_only || d->accepted_by->direction == DIRECTION_INBOUND)) {
+    if (w->draining && (!w->drain_inbound_only || d->inbound)) {
         drain(d); // came while the proxy goes away
     }
 }

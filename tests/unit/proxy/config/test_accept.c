@@ -331,6 +331,44 @@ static void listener_fields(void **state)
     teardown(&f);
 }
 
+#define CHAIN(name, port) "{name: " name ", filter_chain_match: {destination_port: " port "}, filters: [" RIG_TCP "]}"
+#define VERSION(more, chains) "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 9}}" more ", filter_chains: [" chains "]"
+
+static struct listener_cfg *next_version(struct fixture *f, const struct listener_cfg *former, const char *yaml)
+{
+    f->ctx.former = former;
+    f->ctx.cluster_names = NULL;
+    f->ctx.cluster_count = f->ctx.cluster_cap = 0;
+    return listener(f, yaml);
+}
+
+static void listener_versions_share_chains(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *one = listener(&f, VERSION("", CHAIN("a", "1") ", " CHAIN("b", "2")) ", default_filter_chain: {filters: [" RIG_TCP "]}}");
+    struct listener_cfg *two = next_version(&f, one, VERSION("", CHAIN("b", "3") ", " CHAIN("c", "2") ", " CHAIN("a", "1"))
+                                            ", default_filter_chain: {filters: [" RIG_TCP "]}}");
+    assert_int_equal(f.ctx.cluster_count, 1); // known from shared chains too
+    assert_ptr_equal(two->all_chains[2], one->all_chains[0]);
+    assert_ptr_equal(two->default_chain, one->default_chain);
+    for (int i = 0; i < 2; i++) {
+        assert_ptr_not_equal(two->all_chains[i], one->all_chains[0]);
+        assert_ptr_not_equal(two->all_chains[i], one->all_chains[1]);
+    }
+    struct listener_cfg *three = next_version(&f, two, VERSION(", use_original_dst: true", CHAIN("a", "1")) "}");
+    assert_ptr_not_equal(three->all_chains[0], two->all_chains[2]);
+    assert_true(memcmp(&one->rest_hash, &two->rest_hash, sizeof(struct hash128)) == 0);
+    assert_false(memcmp(&one->rest_hash, &three->rest_hash, sizeof(struct hash128)) == 0);
+    listener_cfg_unref(one);
+    struct chain_input in = { .destination = { .family = AF_INET, .port = 1 }, .transport_protocol = STR("raw_buffer") };
+    assert_true(str_is(chain_matcher_find(two->chains, &in)->filters[0].name, "tcp")); // lives on in the second version
+    listener_cfg_unref(two);
+    listener_cfg_unref(three);
+    teardown(&f);
+}
+
 static void http_manager_fields(void **state)
 {
     (void)state;
@@ -434,6 +472,7 @@ int main(void)
         cmocka_unit_test(load_balancing_policies),
         cmocka_unit_test(resilience_fields),
         cmocka_unit_test(http1_options),
+        cmocka_unit_test(listener_versions_share_chains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

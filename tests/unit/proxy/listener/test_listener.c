@@ -60,7 +60,22 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct listener_cfg *listener_new(const char *name, struct addr at, bool bind, const char *greeting)
+static void drop_chain(void *c)
+{
+    filter_chain_unref(c);
+}
+
+static struct filter_chain *chain_new(const char *greeting)
+{
+    struct filter_chain *c = filter_chain_new();
+    c->filters = arena_new(&c->arena, struct ext);
+    c->filters[0] = (struct ext){ .ops = &terminal.ext, .cfg = greeting };
+    c->filter_count = 1;
+    return c;
+}
+
+// Takes chain.
+static struct listener_cfg *listener_of(const char *name, struct addr at, bool bind, struct filter_chain *chain)
 {
     struct listener_cfg *l = listener_cfg_new();
     l->name = l->stat_name = arena_str(&l->arena, str_c(name));
@@ -68,13 +83,14 @@ static struct listener_cfg *listener_new(const char *name, struct addr at, bool 
     l->addresses[0] = at;
     l->address_count = 1;
     l->bind_to_port = bind;
-    struct filter_chain *c = arena_new(&l->arena, struct filter_chain);
-    c->listener = l;
-    c->filters = arena_new(&l->arena, struct ext);
-    c->filters[0] = (struct ext){ .ops = &terminal.ext, .cfg = greeting };
-    c->filter_count = 1;
-    l->default_chain = c;
+    arena_on_free(&l->arena, drop_chain, chain);
+    l->default_chain = chain;
     return l;
+}
+
+static struct listener_cfg *listener_new(const char *name, struct addr at, bool bind, const char *greeting)
+{
+    return listener_of(name, at, bind, chain_new(greeting));
 }
 
 // Publishes exactly these; takes the references.
@@ -165,6 +181,102 @@ static void unchanged_listener_is_left_alone(void **state)
     assert_int_equal(drained, 0);
     assert_int_equal(listener_connections(&x.w), 1);
     assert_true(refused(&other));
+    close(a);
+}
+
+static int gone; // listeners that were freed
+
+static void note_gone(void *unused)
+{
+    (void)unused;
+    gone++;
+}
+
+// A version of the listener "l" with these hashes and a chain that is also elsewhere.
+static struct listener_cfg *version(struct addr at, uint64_t hash, uint64_t rest, struct filter_chain *shared)
+{
+    struct listener_cfg *l = listener_of("l", at, true, filter_chain_ref(shared));
+    l->hash = (struct hash128){ hash, 1 };
+    l->rest_hash = (struct hash128){ rest, 2 };
+    arena_on_free(&l->arena, note_gone, NULL);
+    return l;
+}
+
+static void chains_that_stay_keep_their_connections(void **state)
+{
+    (void)state;
+    gone = 0;
+    struct addr at = world_dead_port();
+    struct filter_chain *one = chain_new("one"), *two = chain_new("two");
+    struct listener_cfg *l = version(at, 1, 1, one);
+    publish(&l, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    l = version(at, 2, 1, two); // its default is another one now, and the former chain is still among the others
+    l->all_chains = arena_new(&l->arena, struct filter_chain *);
+    l->all_chains[l->chain_count++] = one;
+    publish(&l, 1);
+    assert_int_equal(drained, 0);
+    assert_int_equal(gone, 1); // the connection belongs to the new version
+    int b = dial(&at);
+    assert_string_equal(world_peek(&x, b), "two");
+    l = version(at, 3, 1, two);
+    publish(&l, 1);
+    assert_int_equal(drained, 1); // a's chain is gone
+    assert_int_equal(listener_connections(&x.w), 1);
+    assert_string_equal(world_peek(&x, a), "");
+    l = version(at, 4, 2, two);
+    publish(&l, 1);
+    assert_int_equal(drained, 2); // not only chains changed
+    world_turns(&x, 3);
+    assert_int_equal(gone, 3);
+    filter_chain_unref(one);
+    filter_chain_unref(two);
+    close(a);
+    close(b);
+}
+
+static bool borrowed;
+
+static bool borrows(const struct downstream *d)
+{
+    (void)d;
+    return borrowed;
+}
+
+static void hold_and_borrow(struct downstream *d, const void *cfg)
+{
+    static const struct downstream_ops borrowing = { .on_drain = on_drain, .on_abort = on_abort, .borrows_listener = borrows };
+    hold(d, cfg);
+    d->ops = &borrowing;
+}
+static const struct network_filter_ops borrower = { .ext = { .name = "hold" }, .terminal = true, .start = hold_and_borrow };
+
+static void a_listener_that_is_borrowed_stays(void **state)
+{
+    (void)state;
+    gone = 0;
+    struct addr at = world_dead_port();
+    struct filter_chain *c = chain_new("one");
+    c->filters[0].ops = &borrower.ext;
+    struct listener_cfg *l = version(at, 1, 1, c);
+    publish(&l, 1);
+    int a = dial(&at);
+    assert_string_equal(world_peek(&x, a), "one");
+    borrowed = true;
+    l = version(at, 2, 1, c);
+    publish(&l, 1);
+    assert_int_equal(gone, 0);
+    l = version(at, 3, 1, c);
+    publish(&l, 1);
+    assert_int_equal(gone, 1); // nobody had borrowed the second one
+    borrowed = false;
+    l = version(at, 4, 1, c);
+    publish(&l, 1);
+    assert_int_equal(gone, 3);
+    assert_int_equal(drained, 0);
+    assert_int_equal(listener_connections(&x.w), 1);
+    filter_chain_unref(c);
     close(a);
 }
 
@@ -308,6 +420,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(accepts_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(changed_listener_keeps_its_socket, setup, teardown),
         cmocka_unit_test_setup_teardown(unchanged_listener_is_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(chains_that_stay_keep_their_connections, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_listener_that_is_borrowed_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_listener_stops_accepting, setup, teardown),
         cmocka_unit_test_setup_teardown(not_binding_means_no_socket, setup, teardown),
         cmocka_unit_test_setup_teardown(busy_address_is_retried, setup, teardown),

@@ -133,7 +133,6 @@ static const struct listener_filter_ops header = {
 static struct filter_chain *chain_new(const struct network_filter_ops *before, const struct network_filter_ops *end)
 {
     struct filter_chain *c = arena_new(&l->arena, struct filter_chain);
-    c->listener = l;
     c->filters = arena_array(&l->arena, struct ext, 2);
     if (before) {
         c->filters[c->filter_count++].ops = &before->ext;

@@ -69,7 +69,6 @@ static inline void mesh_init(struct mesh *m)
     struct arena *a = &m->l->arena;
     m->l->name = m->l->stat_name = STR("l");
     struct filter_chain *fc = m->l->default_chain = arena_new(a, struct filter_chain);
-    fc->listener = m->l;
     fc->filters = arena_array(a, struct ext, 1);
     fc->filter_count = 1;
     struct http_manager_cfg *h = m->hcm = arena_new(a, struct http_manager_cfg);

@@ -63,11 +63,6 @@ static uint32_t awake(void)
     return ((struct http_worker *)m.x.w.slots[SLOT_HTTP])->awake_count;
 }
 
-static size_t heap(void)
-{
-    return mallinfo2().uordblks;
-}
-
 static void costs_little(void **state)
 {
     (void)state;
@@ -77,13 +72,13 @@ static void costs_little(void **state)
     enum { MORE = 200 };
     gather(true);
     int more[MORE];
-    size_t before = heap();
+    size_t before = mallinfo2().uordblks;
     for (int i = 0; i < MORE; i++) {
         more[i] = mesh_client(&m);
         get(more[i]);
     }
     world_turns(&m.x, 3);
-    size_t each = (heap() - before) / MORE;
+    size_t each = (mallinfo2().uordblks - before) / MORE;
     for (int i = 0; i < MORE; i++) {
         close(more[i]);
     }

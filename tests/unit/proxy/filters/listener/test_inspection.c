@@ -75,7 +75,6 @@ static struct listener_filter_cfg *filter(const char *name)
 static void chain(const char *name, uint32_t port, const char *transport, const char *alpn)
 {
     struct filter_chain *c = arena_new(&l->arena, struct filter_chain);
-    c->listener = l;
     c->filters = arena_new(&l->arena, struct ext);
     c->filters[0] = (struct ext){ .ops = &terminal.ext, .cfg = name };
     c->filter_count = 1;

@@ -62,7 +62,6 @@ static struct filter_chain *tcp_chain(struct listener_cfg *l, const char *cluste
     t->cluster = arena_str(&l->arena, str_c(cluster));
     t->max_connect_attempts = 1;
     struct filter_chain *c = arena_new(&l->arena, struct filter_chain);
-    c->listener = l;
     c->filters = arena_new(&l->arena, struct ext);
     c->filters[0] = (struct ext){ .ops = network("envoy.filters.network.tcp_proxy"), .cfg = t };
     c->filter_count = 1;
