@@ -8,7 +8,7 @@
 
 enum {
     RECYCLE_PIECE_MAX = 2048,          // larger pieces are malloc's business
-    RECYCLE_THREAD_MAX = 256 * 1024,   // bytes that wait in one thread, freed with it
+    RECYCLE_THREAD_MAX = 384 * 1024,   // bytes that wait in one thread, freed with it
 };
 
 // As malloc, calloc, realloc and free, and interchangeable with them. Any thread; a piece may be freed by another one.

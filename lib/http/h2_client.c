@@ -2,7 +2,6 @@
 // The client side of HTTP/2: requests of many downstream connections on one upstream connection.
 #include "lib/http/h2_conn.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/base/mem.h"
@@ -140,11 +139,11 @@ static void put_pseudo(const struct h2 *h, struct h2_out *o, const struct http_r
 static void submit(struct h2 *h, struct h2_stream *x, const struct http_request *r)
 {
     struct h2_out o;
-    char digits[24];
+    char digits[H2_LENGTH_TEXT];
     bool connect = str_is(r->method, "CONNECT"), bodiless = r->end_stream && !x->connect;
     h2_out_begin(&o, r->headers.count + 3);
     put_pseudo(h, &o, r, connect);
-    h2_out_fields(&o, &r->headers, &h->scratch);
+    h2_out_fields(h, &o, &r->headers);
     if (r->te_trailers) {
         h2_out_put(&o, STR("te"), STR("trailers"));
     }
@@ -152,8 +151,7 @@ static void submit(struct h2 *h, struct h2_stream *x, const struct http_request 
         h2_out_put(&o, STR("expect"), STR("100-continue"));
     }
     if (r->content_length >= 0 && !x->connect && (r->content_length == 0 || !r->end_stream)) {
-        int n = snprintf(digits, sizeof(digits), "%lld", (long long)r->content_length);
-        h2_out_put(&o, STR("content-length"), str_n(digits, (size_t)n));
+        h2_out_length(&o, r->content_length, digits);
     }
     nghttp2_data_provider body = { .source = { .ptr = x }, .read_callback = h2_read_body };
     int32_t sid = nghttp2_submit_request(h->session, NULL, o.v, o.n, bodiless ? NULL : &body, x);

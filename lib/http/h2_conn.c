@@ -107,7 +107,8 @@ void h2_rst(struct h2 *h, int32_t sid, uint32_t code)
 
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t sid, struct arena *arena)
 {
-    struct h2_stream *x = mem_new(struct h2_stream);
+    struct h2_stream *x = recycle_calloc(1, sizeof(*x));
+    x = x ? x : mem_new(struct h2_stream);
     x->s.codec = &h->c;
     x->s.ops = &codec_no_stream_ops;
     x->s.id = sid ? (uint64_t)sid : ++h->opened;
@@ -807,7 +808,7 @@ void h2_send_trailers(struct codec_stream *s, const struct headers *trailers)
     if (may_send(h, x) && !x->out_empty && x->out_left <= 0) {
         struct h2_out o;
         h2_out_begin(&o, trailers->count);
-        h2_out_fields(&o, trailers, &h->scratch);
+        h2_out_fields(h, &o, trailers);
         if (o.n) {
             keep_trailers(x, &o);
         }
@@ -1187,6 +1188,7 @@ static nghttp2_session *session_new(struct h2 *h)
     nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
     nghttp2_option_set_no_auto_window_update(opt, 1);
+    nghttp2_option_set_no_closed_streams(opt, 1); // it would keep them for their place among priorities
     nghttp2_option_set_max_settings(opt, 32);
     nghttp2_option_set_max_outbound_ack(opt, h->opts->max_outbound_control < 500 ? h->opts->max_outbound_control : 500);
     nghttp2_option_set_max_deflate_dynamic_table_size(opt, h->opts->hpack_table);

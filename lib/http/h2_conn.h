@@ -106,6 +106,8 @@ struct h2 {
     struct h2_guard guard;
     struct h2_block block;
     struct arena scratch;     // while a head is being written
+    uint64_t named;           // bit = enum hdr_id: its name was put into the peer's table (h2_out_fields)
+    uint32_t heads_out;
     uint64_t opened;          // streams ever
     uint32_t n_streams;       // in the list
     uint32_t conn_window;
@@ -206,8 +208,11 @@ struct h2_out { // a head being written
 };
 void h2_out_begin(struct h2_out *o, size_t n_fields);
 void h2_out_put(struct h2_out *o, struct str name, struct str value);
-// All fields of list but those which the framing or the connection owns; names in lower case. a: for the changed ones.
-void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a);
+// All fields of list but those which the framing or the connection owns; names in lower case. What had to be changed is in h->scratch.
+void h2_out_fields(struct h2 *h, struct h2_out *o, const struct headers *list);
+// content-length: n ≥ 0. text: where its digits live as long as o.
+enum { H2_LENGTH_TEXT = 20 };
+void h2_out_length(struct h2_out *o, int64_t n, char text[H2_LENGTH_TEXT]);
 void h2_out_end(struct h2_out *o);
 
 #endif

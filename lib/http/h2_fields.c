@@ -4,10 +4,12 @@
 #include "lib/base/mem.h"
 #include "lib/http/chars.h"
 #include "lib/http/h2_conn.h"
+#include "lib/http/scan.h"
 #include "lib/http/url.h"
 
 // Fields that filters and the router may add before the list has to move; a request's pseudo-header fields leave some room as well.
 enum { ROOM_REQUEST = 9, ROOM_RESPONSE = 4 };
+enum { NAMES_AGAIN = 128 }; // heads
 
 // ---- receiving ----
 
@@ -73,30 +75,18 @@ static bool name_ok(struct str s)
     return s.n > 0;
 }
 
-// Whether one of 8 bytes is below 0x20 or is 0x7f; may also say so of a byte after such a one.
-static bool has_control(uint64_t x)
-{
-    const uint64_t ones = 0x0101010101010101u, high = 0x80 * ones;
-    uint64_t del = x ^ 0x7f * ones;
-    return (((x - 0x20 * ones) & ~x) | ((del - ones) & ~del)) & high;
-}
-
 static bool value_ok(struct str s)
 {
-    size_t i = 0;
-    for (uint64_t x; i + sizeof(x) <= s.n; i += sizeof(x)) {
-        memcpy(&x, s.p + i, sizeof(x));
-        if (has_control(x)) { // or a tab, which is allowed
-            break;
+    uint32_t bad = 0;
+    if (s.n < SCAN_BYTES) {
+        bad = scan_bits(scan_v_control(scan_load_short(s.p, s.n)));
+    } else {
+        for (size_t i = 0; i + SCAN_BYTES <= s.n; i += SCAN_BYTES) {
+            bad |= scan_control(s.p + i);
         }
+        bad |= scan_control(s.p + s.n - SCAN_BYTES);
     }
-    for (; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
-            return false;
-        }
-    }
-    return s.n == 0 || (s.p[0] != ' ' && s.p[0] != '\t' && s.p[s.n - 1] != ' ' && s.p[s.n - 1] != '\t');
+    return !bad && (s.n == 0 || (s.p[0] != ' ' && s.p[0] != '\t' && s.p[s.n - 1] != ' ' && s.p[s.n - 1] != '\t'));
 }
 
 static bool all_of(struct str s, int class_)
@@ -125,22 +115,22 @@ static const char *take_pseudo(struct head *m, struct str name, struct str value
     struct str *to = NULL;
     bool *flag = NULL;
     if (m->request) {
-        if (str_is(name, ":method")) {
+        if (str_eq(name, STR(":method"))) {
             to = &m->method;
-        } else if (str_is(name, ":scheme")) {
+        } else if (str_eq(name, STR(":scheme"))) {
             to = &m->scheme;
             flag = &m->has_scheme;
-        } else if (str_is(name, ":path")) {
+        } else if (str_eq(name, STR(":path"))) {
             to = &m->path;
             flag = &m->has_path;
-        } else if (str_is(name, ":authority")) {
+        } else if (str_eq(name, STR(":authority"))) {
             to = &m->authority;
             flag = &m->has_authority;
-        } else if (str_is(name, ":protocol")) { // nghttp2 refuses it where we do not offer it
+        } else if (str_eq(name, STR(":protocol"))) { // nghttp2 refuses it where we do not offer it
             to = &m->protocol;
             flag = &m->has_protocol;
         }
-    } else if (str_is(name, ":status")) {
+    } else if (str_eq(name, STR(":status"))) {
         to = &m->status;
     }
     if (!to || to->p || (flag && *flag)) {
@@ -267,10 +257,10 @@ static const char *read_fields(struct h2 *h, struct head *m)
             continue;
         }
         regular = true;
-        if (!name_ok(name)) {
+        enum hdr_id id = hdr_id_of(name);
+        if (id == HDR_OTHER ? !name_ok(name) : memcmp(name.p, hdr_name_of(id).p, name.n) != 0) { // known, but not in lower case
             return "http2.invalid_header_name";
         }
-        enum hdr_id id = hdr_id_of(name);
         bool taken;
         const char *e = take_special(m, id, value, &taken);
         if (e) {
@@ -464,8 +454,33 @@ static bool value_varies(enum hdr_id id)
     }
 }
 
-void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a)
+// A name that is in the table is named by its number, also in front of a value that shall not be: so each of these is put there now and then.
+static bool keep_out_of_table(struct h2 *h, enum hdr_id id)
 {
+    if (!value_varies(id)) {
+        return false;
+    }
+    bool named = h->named & HDR_BIT(id);
+    h->named |= HDR_BIT(id);
+    return named;
+}
+
+void h2_out_length(struct h2_out *o, int64_t n, char text[H2_LENGTH_TEXT])
+{
+    char *p = text + H2_LENGTH_TEXT;
+    do {
+        *--p = (char)('0' + n % 10);
+        n /= 10;
+    } while (n);
+    h2_out_put(o, STR("content-length"), str_n(p, (size_t)(text + H2_LENGTH_TEXT - p)));
+}
+
+void h2_out_fields(struct h2 *h, struct h2_out *o, const struct headers *list)
+{
+    struct arena *a = &h->scratch;
+    if (++h->heads_out % NAMES_AGAIN == 0) {
+        h->named = 0; // the table may have dropped them
+    }
     for (uint32_t i = 0; i < list->count && o->n < o->cap; i++) {
         const struct hdr *x = &list->v[i];
         if (x->removed || own_field(x->id)) {
@@ -475,7 +490,7 @@ void h2_out_fields(struct h2_out *o, const struct headers *list, struct arena *a
         if (name.n) {
             h2_out_put(o, name, clean_value(x->value, a));
             if (x->id != HDR_OTHER) { // the name is a constant
-                o->v[o->n - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | (value_varies(x->id) ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
+                o->v[o->n - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | (keep_out_of_table(h, x->id) ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
             }
         }
     }

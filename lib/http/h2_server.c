@@ -2,7 +2,6 @@
 // The server side of HTTP/2: requests in, answers out, many at a time.
 #include "lib/http/h2_conn.h"
 
-#include <stdio.h>
 
 static void put_status(struct h2_out *o, int status, char text[4])
 {
@@ -93,13 +92,12 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
 static void submit_head(struct h2 *h, struct h2_stream *x, const struct http_response *r, int64_t length, bool end)
 {
     struct h2_out o;
-    char text[4], digits[24];
+    char text[4], digits[H2_LENGTH_TEXT];
     h2_out_begin(&o, r->headers.count + 1);
     put_status(&o, r->status, text);
-    h2_out_fields(&o, &r->headers, &h->scratch);
+    h2_out_fields(h, &o, &r->headers);
     if (length >= 0) {
-        int n = snprintf(digits, sizeof(digits), "%lld", (long long)length);
-        h2_out_put(&o, STR("content-length"), str_n(digits, (size_t)n));
+        h2_out_length(&o, length, digits);
     }
     if (r->status < 200) {
         nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, x->sid, NULL, o.v, o.n, NULL);

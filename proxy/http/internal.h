@@ -9,7 +9,7 @@
 
 enum {
     STREAM_ARENA_BYTES = 1520,   // a block of a stream's arena: a small request takes one, its answer another
-    STREAMS_KEPT_MAX = 32,       // free streams a worker keeps: 2.5 KB each
+    STREAMS_KEPT_MAX = 64,       // free streams a worker keeps: 2.5 KB each
     HTTP_DATE_MAX = 32,
     IDLE_AWAKE_MAX = 64,         // connections of a worker that may wait for a request with all their state: 0.3 KB each
     DOWNSTREAM_HIGH = 16 * 1024, // bytes that may wait for a client; what one read from the upstream brought comes on top
