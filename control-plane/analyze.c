@@ -158,7 +158,7 @@ static void take_complaint(void *arg, bool warning, const struct json *at, struc
 // Istio's verdict, and what remora-control alone does not take: fields of Istio's are no mistakes.
 static void check_schema(struct analysis *x, const struct an_object *o)
 {
-    static const char *const beyond[] = { "tunnel: unknown", "zoneAwareLbSetting: unknown", "exponentialDelay: unknown", "http2Error: unknown",
+    static const char *const beyond[] = { "zoneAwareLbSetting: unknown", "exponentialDelay: unknown", "http2Error: unknown",
                                           "sourceSubnet: unknown", "consecutiveErrors: unknown", "network: unknown" };
     struct err err = { 0 };
     bool refused = cp_check_document(o->doc, o->file, &err) != 0;

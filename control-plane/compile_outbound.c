@@ -36,10 +36,17 @@ static void write_tcp_policy(struct compiler *k, struct buf *b, const struct cp_
     if (d && d->policy.pool && d->policy.pool->max_duration.n) {
         buf_printf(b, ", max_downstream_connection_duration: %.*s", STR_FMT(d->policy.pool->max_duration));
     }
+    const struct cp_tunnel *tunnel = d ? d->policy.tunnel : NULL;
     for (size_t i = 0; d && subset.n && i < d->subset_count; i++) {
-        if (str_eq(d->subsets[i].name, subset) && d->subsets[i].policy.lb) {
-            lb = d->subsets[i].policy.lb;
+        if (str_eq(d->subsets[i].name, subset)) {
+            lb = d->subsets[i].policy.lb ? d->subsets[i].policy.lb : lb;
+            tunnel = d->subsets[i].policy.tunnel; // the rule's own is for connections to no subset, as in istiod
         }
+    }
+    if (tunnel) {
+        bool v6 = str_find(tunnel->host, ':') >= 0;
+        buf_printf(b, ", tunneling_config: {hostname: %s%s}", cpc_qf(k, "%s%.*s%s:%u", v6 ? "[" : "", STR_FMT(tunnel->host), v6 ? "]" : "", tunnel->port),
+                   tunnel->post ? ", use_post: true" : "");
     }
     if (lb && lb->hash.key == CP_HASH_SOURCE_IP) {
         buf_printf(b, ", hash_policy: [{source_ip: {}}]");

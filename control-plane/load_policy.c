@@ -323,6 +323,29 @@ static int load_tls(struct loader *l, const struct json *n, struct cp_policy *p)
     return check_tls(l, m, t);
 }
 
+static int load_tunnel(struct loader *l, const struct json *n, struct cp_policy *p)
+{
+    const struct json *m = NULL;
+    int protocol = 0;
+    if (ld_object(l, n, "tunnel", &m)) {
+        return -EINVAL;
+    }
+    if (!m) {
+        return 0;
+    }
+    struct cp_tunnel *t = arena_new(l->a, struct cp_tunnel);
+    if (ld_members(l, m, "protocol targetHost targetPort") || ld_word(l, m, "protocol", "CONNECT POST", &protocol) ||
+        ld_str(l, m, "targetHost", &t->host) || ld_port(l, m, "targetPort", &t->port)) {
+        return -EINVAL;
+    }
+    if (!t->host.n || !t->port) {
+        return ld_fail(l, m, t->host.n ? "targetPort: missing" : "targetHost: missing");
+    }
+    t->post = protocol == 1;
+    p->tunnel = t;
+    return 0;
+}
+
 static int load_rest(struct loader *l, const struct json *n, struct cp_policy *p)
 {
     const struct json *pp = NULL, *rb = NULL;
@@ -374,8 +397,8 @@ static int load_port_policies(struct loader *l, const struct json *n, struct cp_
 
 int ld_traffic_policy(struct loader *l, const struct json *n, struct cp_policy *p)
 {
-    return ld_members(l, n, "connectionPool loadBalancer outlierDetection tls portLevelSettings proxyProtocol retryBudget") ||
-                   load_blocks(l, n, p) || load_rest(l, n, p) || load_port_policies(l, n, p)
+    return ld_members(l, n, "connectionPool loadBalancer outlierDetection tls portLevelSettings proxyProtocol retryBudget tunnel") ||
+                   load_blocks(l, n, p) || load_rest(l, n, p) || load_tunnel(l, n, p) || load_port_policies(l, n, p)
                ? -EINVAL
                : 0;
 }

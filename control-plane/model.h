@@ -251,6 +251,11 @@ struct cp_budget { // retryBudget
     uint32_t min;
     struct str interval;
 };
+struct cp_tunnel { // tunnel
+    bool post;
+    struct str host;
+    uint16_t port;
+};
 // trafficPolicy. A block that is absent is NULL; blocks are taken over whole, never field by field.
 struct cp_policy {
     const struct cp_pool *pool;
@@ -258,6 +263,7 @@ struct cp_policy {
     const struct cp_outlier *outlier;
     const struct cp_tls *tls;
     const struct cp_budget *budget;
+    const struct cp_tunnel *tunnel; // of TCP and TLS connections
     int proxy_protocol; // 0 none, 1, 2
     struct cp_port_policy *ports;
     size_t port_count;
