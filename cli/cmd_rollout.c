@@ -65,7 +65,7 @@ static int read_counts(struct rollout *r, struct rollout_counts *ret, struct err
     struct arena a = { 0 }, *own = r->c->arena;
     struct str text;
     r->c->arena = &a;
-    int rc = source_text(r->c, "/stats?filter=upstream_rq_(completed%7C5xx)", &text, err);
+    int rc = source_text(r->c, "/stats?filter=upstream_rq_(completed%7C5xx)%7Cgrpc.[0-9]", &text, err);
     r->c->arena = own;
     if (!rc) {
         *ret = rollout_read(text, r->target.subset, r->weights.host);

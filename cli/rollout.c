@@ -125,6 +125,14 @@ int rollout_steps(struct str text, unsigned *ret, size_t *ret_n, struct err *err
     return n ? 0 : err_set(err, -EINVAL, "--steps: at least one is wanted");
 }
 
+// gRPC statuses that say of a server what 5xx says: Unknown, DeadlineExceeded, Unimplemented, Internal, Unavailable, DataLoss.
+static bool is_grpc_failure(struct str key)
+{
+    static const uint32_t servers_fault = 1u << 2 | 1u << 4 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 15;
+    uint64_t n;
+    return str_starts(key, STR(".grpc.")) && str_to_u64(str_skip(key, 6), 16, &n) && (servers_fault >> n & 1);
+}
+
 struct rollout_counts rollout_read(struct str stats, struct str subset, struct str host)
 {
     struct rollout_counts c = { 0 };
@@ -146,7 +154,7 @@ struct rollout_counts rollout_read(struct str stats, struct str subset, struct s
             continue;
         }
         c.requests += str_is(key, ".upstream_rq_completed") ? v : 0;
-        c.failed += str_is(key, ".upstream_rq_5xx") ? v : 0;
+        c.failed += str_is(key, ".upstream_rq_5xx") || is_grpc_failure(key) ? v : 0;
     }
     return c;
 }

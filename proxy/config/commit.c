@@ -242,7 +242,7 @@ static void apply_clusters(struct config *c, struct snapshot *s)
     for (size_t i = 0; (e = map_next(&c->snap->clusters, &i));) {
         if (!map_get(&c->clusters, e->key) && !map_get(&c->leaving, e->key)) {
             const struct cluster_cfg *cfg = ((struct cluster_snap *)e->val)->cfg;
-            for (int scope = STAT_CLUSTER; scope <= STAT_CLUSTER_HEALTH; scope++) {
+            for (int scope = STAT_CLUSTER; scope <= STAT_CLUSTER_GRPC; scope++) {
                 stats_scope_drop(c->o.stats, (enum stat_scope)scope, cfg->stat_name);
             }
             snapshot_del_cluster(s, e->key);

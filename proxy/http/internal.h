@@ -83,12 +83,6 @@ struct request_peer {            // what the connection says
     bool mtls;                   // the peer presented a certificate
     struct str xfcc;             // our element about it
 };
-enum path_verdict { PATH_OK, PATH_REFUSED, PATH_REDIRECTED };
-// Normalises req->path as configured (normalize_path, merge_slashes, path_with_escaped_slashes_action), so that policy, routes and upstream
-// see one spelling. PATH_REDIRECTED: answer 307 with req->path as the location.
-enum path_verdict request_path_prepare(struct http_request *req, const struct http_manager_cfg *cfg);
-// Host: port and trailing dot as configured.
-void request_host_prepare(struct http_request *req, const struct http_manager_cfg *cfg, uint16_t local_port);
 // X-Forwarded-*, X-Request-Id, X-Envoy-* from outside, X-Forwarded-Client-Cert, Via. *ret_remote: the client's address as far as it can
 // be trusted. *ret_trust says what the rest may believe. False: a header name with '_' must be refused.
 struct request_trust {

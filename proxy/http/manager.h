@@ -104,6 +104,14 @@ struct http_manager_cfg { // in the listener's arena
     const struct local_replies *local_replies; // NULL = as they are
 };
 
+// ---- headers_in.c: pure ----
+enum path_verdict { PATH_OK, PATH_REFUSED, PATH_REDIRECTED };
+// Normalises req->path as configured (normalize_path, merge_slashes, path_with_escaped_slashes_action), so that policy, routes and upstream
+// see one spelling. PATH_REDIRECTED: answer 307 with req->path as the location.
+enum path_verdict request_path_prepare(struct http_request *req, const struct http_manager_cfg *cfg);
+// Host: port and trailing dot as configured.
+void request_host_prepare(struct http_request *req, const struct http_manager_cfg *cfg, uint16_t local_port);
+
 // Terminal network filter "envoy.filters.network.http_connection_manager" calls this (proxy/filters/network/http_manager.c).
 void http_manager_start(struct downstream *d, const struct http_manager_cfg *cfg);
 // Per-worker state (date string, free lists).

@@ -396,6 +396,14 @@ static bool follow_redirect(struct router *r, const struct http_response *resp)
     return true;
 }
 
+static void count_grpc(struct router *r, const struct headers *h)
+{
+    struct str status = headers_value_id(h, HDR_GRPC_STATUS);
+    if (status.n) {
+        upstream_grpc_done(r->cw, status);
+    }
+}
+
 static void up_response(struct codec_stream *s, struct http_response *resp)
 {
     struct router *r = codec_stream_owner(s);
@@ -418,6 +426,9 @@ static void up_response(struct codec_stream *s, struct http_response *resp)
     r->info->details = "via_upstream";
     r->info->status = resp->status;
     counts_answer(r, resp->status);
+    if (resp->end_stream) {
+        count_grpc(r, &resp->headers);
+    }
     if (r->at.raw && r->req->path.n) { // a POST in the place of CONNECT: its body is the tunnel
         r->tunnel = true;
         timer_cancel(&r->timeout);
@@ -448,6 +459,7 @@ static void up_data(struct codec_stream *s, struct buf *data, bool end)
 static void up_trailers(struct codec_stream *s, struct headers *trailers)
 {
     struct router *r = codec_stream_owner(s);
+    count_grpc(r, trailers);
     r->ops->trailers(r, trailers);
     upstream_ended(r, r->info->status);
 }

@@ -11,6 +11,7 @@ enum { LOST_MAX = 20, AFTER_MAX = 10 }; // candidates named in a step; the rest 
 struct explain {
     const struct snapshot *s;
     const struct explain_request *q;
+    struct http_request head;    // of q, as the connection manager has made it
     struct arena *a;
     struct json_writer *w;
     struct str result;
@@ -223,8 +224,8 @@ static struct str covering(const struct virtual_host *v, struct str host, int *r
 
 static const struct virtual_host *explain_vhost(struct explain *e, const struct route_table *t)
 {
-    const struct virtual_host *v = route_table_vhost(t, e->q->head.host);
-    struct str host = t->ignore_port ? bare_host(e->q->head.host) : e->q->head.host;
+    const struct virtual_host *v = route_table_vhost(t, e->head.host);
+    struct str host = t->ignore_port ? bare_host(e->head.host) : e->head.host;
     if (!v) {
         step(e, "virtual host", STR("-"), "note", arena_printf(e->a, "none of %zu has a domain for \"%.*s\": 404 (NR)", t->vhost_count, STR_FMT(host)));
         e->result = STR("404: no virtual host");
@@ -254,7 +255,7 @@ static const struct virtual_host *explain_vhost(struct explain *e, const struct 
 
 static struct match_request request_of(const struct explain *e, uint64_t random)
 {
-    const struct http_request *r = &e->q->head;
+    const struct http_request *r = &e->head;
     return (struct match_request){ .method = r->method, .path = r->path, .authority = r->host, .scheme = r->scheme, .headers = &r->headers,
                                    .random = random, .arena = e->a };
 }
@@ -444,7 +445,7 @@ static void explain_weighted(struct explain *e, const struct route *rt)
                  arena_printf(e->a, "weight %u of %llu: chance decides", c->weight, (unsigned long long)rt->total_weight));
         }
     }
-    struct str name = best->name.n ? best->name : headers_value(&e->q->head.headers, best->cluster_header);
+    struct str name = best->name.n ? best->name : headers_value(&e->head.headers, best->cluster_header);
     explain_cluster(e, name, arena_printf(e->a, "weight %u of %llu, the heaviest: chance decides", best->weight, (unsigned long long)rt->total_weight),
                     best->subset, best->subset_count);
 }
@@ -460,7 +461,7 @@ static void explain_action(struct explain *e, const struct route *rt)
     } else if (rt->weighted_count) {
         explain_weighted(e, rt);
     } else if (rt->cluster_header.n) {
-        explain_cluster(e, headers_value(&e->q->head.headers, rt->cluster_header),
+        explain_cluster(e, headers_value(&e->head.headers, rt->cluster_header),
                         arena_printf(e->a, "named by header %.*s", STR_FMT(rt->cluster_header)), rt->subset, rt->subset_count);
     } else {
         explain_cluster(e, rt->cluster, STR("the route's cluster"), rt->subset, rt->subset_count);
@@ -486,8 +487,33 @@ static void explain_tcp(struct explain *e, const struct filter_chain *c)
                     t->subset_count);
 }
 
+// Path and host as the connection manager makes them before it looks for a route. False: it answers by itself.
+static bool explain_prepare(struct explain *e, const struct http_manager_cfg *h)
+{
+    struct http_request *q = &e->head;
+    struct str path = q->path, host = q->host;
+    q->path = arena_str(e->a, path); // changed in place
+    enum path_verdict v = request_path_prepare(q, h);
+    request_host_prepare(q, h, e->q->port);
+    if (v != PATH_OK) {
+        step(e, "path", q->path, "note", v == PATH_REFUSED ? STR("normalisation refuses it: 400") : STR("normalisation answers with a redirect there: 307"));
+        e->result = v == PATH_REFUSED ? STR("400: path refused") : STR("307: path normalised");
+        return false;
+    }
+    if (!str_eq(path, q->path)) {
+        step(e, "path", q->path, "note", STR("as normalize_path, merge_slashes and path_with_escaped_slashes_action make it"));
+    }
+    if (!str_eq(host, q->host)) {
+        step(e, "host", q->host, "note", STR("as strip_any_host_port and its like make it"));
+    }
+    return true;
+}
+
 static void explain_http(struct explain *e, const struct http_manager_cfg *h)
 {
+    if (!explain_prepare(e, h)) {
+        return;
+    }
     const struct route_table *t = table_of(e, h);
     if (!t) {
         step(e, "routes", h->rds_name, "note", STR("the route configuration has not come yet: 404 (NR)"));
@@ -505,7 +531,7 @@ static void explain_http(struct explain *e, const struct http_manager_cfg *h)
 
 void explain_write(const struct snapshot *s, const struct explain_request *q, struct arena *scratch, struct json_writer *w)
 {
-    struct explain e = { .s = s, .q = q, .a = scratch, .w = w, .result = STR("-") };
+    struct explain e = { .s = s, .q = q, .head = q->head, .a = scratch, .w = w, .result = STR("-") };
     jw_object(w);
     jw_kv(w, "request", arena_printf(scratch, "%.*s %.*s://%.*s%.*s", STR_FMT(q->head.method), STR_FMT(q->head.scheme),
                                      STR_FMT(q->head.host), STR_FMT(q->head.path)));

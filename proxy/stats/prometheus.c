@@ -13,6 +13,7 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_CLUSTER_LB] = "envoy_cluster_name",
     [STAT_CLUSTER_OUTLIER] = "envoy_cluster_name",
     [STAT_CLUSTER_HEALTH] = "envoy_cluster_name",
+    [STAT_CLUSTER_GRPC] = "envoy_cluster_name",
     [STAT_TCP] = "envoy_tcp_prefix",
     [STAT_VCLUSTER] = "envoy_virtual_cluster",
     [STAT_ROUTE] = "envoy_route",

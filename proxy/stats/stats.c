@@ -16,7 +16,7 @@ const struct stat_meta stat_metas[STAT_ANY_COUNT] = {
 #undef STAT
 };
 
-const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "tcp", "vhost", "vhost" };
+const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "cluster", "tcp", "vhost", "vhost" };
 
 unsigned stat_scope_first(enum stat_scope scope)
 {

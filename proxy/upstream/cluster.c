@@ -30,6 +30,19 @@ static void more_stats(struct cluster_worker *cw)
     }
 }
 
+void upstream_grpc_done(struct cluster_worker *cw, struct str status)
+{
+    uint64_t n;
+    if (!cw->grpc_stats) {
+        cw->grpc_stats = scope_hold(cw, STAT_CLUSTER_GRPC);
+    }
+    stat_inc(cw->grpc_stats, STAT_ID_CLUSTER_GRPC_TOTAL);
+    stat_inc(cw->grpc_stats, str_is(status, "0") ? STAT_ID_CLUSTER_GRPC_SUCCESS : STAT_ID_CLUSTER_GRPC_FAILURE);
+    if (str_to_u64(status, 16, &n)) {
+        stat_inc(cw->grpc_stats, (enum stat_any)(STAT_ID_CLUSTER_GRPC_STATUS_0 + n));
+    }
+}
+
 static struct cluster_worker *cluster_new(struct upstream *u, struct str name, struct cluster_snap *cs)
 {
     struct cluster_worker *cw = mem_new(struct cluster_worker);
@@ -64,6 +77,7 @@ static void cluster_free(struct cluster_worker *cw)
     stats_scope_release(cw->stats);
     stats_scope_release(cw->lb_stats);
     stats_scope_release(cw->outlier_stats);
+    stats_scope_release(cw->grpc_stats);
     map_fini(&cw->pools);
     map_fini(&p->tls_peers);
     map_fini(&p->orig_hosts);

@@ -30,6 +30,7 @@ struct cluster_worker {
     struct cluster_snap *snap;   // ref: current configuration and endpoints
     struct stat_block *stats;
     struct stat_block *lb_stats, *outlier_stats; // NULL where the configuration has no need of them
+    struct stat_block *grpc_stats; // NULL until the first gRPC answer
     struct lb *lb;               // owned; rebuilt when endpoints->generation changes
     struct map pools;            // host text + transport + alpn key → struct pool
     // private
@@ -115,6 +116,8 @@ void pool_http_cancel(struct pool_request *r); // before on_ready/on_fail
 bool upstream_request_begin(struct cluster_worker *cw, struct host *h, int priority);
 // status 0 = no answer. Feeds host counters and outlier detection.
 void upstream_request_done(struct cluster_worker *cw, struct host *h, int priority, int status, bool local_failure);
+// One gRPC answer, by the text of its grpc-status.
+void upstream_grpc_done(struct cluster_worker *cw, struct str status);
 // Retries against the breaker: max_retries, or the retry budget. Paired.
 bool upstream_retry_begin(struct cluster_worker *cw, int priority);
 void upstream_retry_done(struct cluster_worker *cw, int priority);

@@ -96,3 +96,19 @@ def test_requests_counted_by_virtual_cluster_and_route(tmp_path):
             assert 'envoy_vhost_vcluster_upstream_rq{envoy_response_code="503",envoy_virtual_host="v.h",envoy_virtual_cluster="gets"} 1\n' in text
             assert 'envoy_vhost_route_upstream_rq_total{envoy_virtual_host="v.h",envoy_route="p1"} 6\n' in text
             assert "route.direct" not in p.get("/stats")
+
+
+def test_grpc_answers_are_counted_by_status(tmp_path):
+    """In trailers or where there is nothing but a head: cluster.NAME.grpc.*, which `remoractl rollout` reads."""
+    port = free_port()
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n",
+               b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\ngrpc-status: 0\r\n\r\n",
+               b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\ngrpc-status: 77\r\n\r\n",
+               b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]
+    with Backend(web("a", lambda *_: answers.pop(0))) as b:
+        with Proxy(tmp_path, [listener(port, hcm([route("c")]))], [cluster("c", [b.port])]) as p:
+            for _ in range(4):
+                assert ask(port, "/s/m", "POST", {"content-type": "application/grpc", "te": "trailers"}, b"").status == 200
+            assert {k: p.stat(f"cluster.c.grpc.{k}") for k in ("success", "failure", "total", "0", "14", "2")} == {
+                "success": 1, "failure": 2, "total": 3, "0": 1, "14": 1, "2": 0}
+            assert p.get("/stats?filter=upstream_rq_(completed%7C5xx)%7Cgrpc.[0-9]").count("cluster.c.grpc.14: 1\n") == 1

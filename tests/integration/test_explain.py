@@ -107,3 +107,18 @@ def test_remoractl_explain(mesh):
     assert "result: cluster v1" in run(f"http://reviews:{mesh.web}/x", "-H", "host: reviews", "-o", "yaml").stdout
     assert run().returncode == 2 or "explain wants" in run().stderr
     assert "name: value" in run(f"http://reviews:{mesh.web}/", "-H", "bad").stderr
+
+
+def test_path_and_host_as_the_manager_makes_them(proxy):
+    """What a request is matched by is what the connection manager has made of it."""
+    port, other = harness.free_port(), harness.free_port()
+    vhosts = [{"name": "v", "domains": ["shop"], "routes": [{"name": "admin", "match": {"prefix": "/admin"}, "direct_response": {"status": 403}}, harness.route("c")]}]
+    p = proxy([listener(port, hcm([], virtual_hosts=vhosts, normalize_path=True, merge_slashes=True, strip_any_host_port=True,
+                                  path_with_escaped_slashes_action="UNESCAPE_AND_REDIRECT"))], [cluster("c", [other])])
+
+    def explain(path):
+        return json.loads(p.get("/explain?url=" + urllib.parse.quote(f"http://shop:{port}{path}")))
+    r = explain("/x/..//admin/./a")
+    assert list(steps(r, "route", "taken")) == ["[0] admin"] and list(steps(r, "path")) == ["/admin/a"] and list(steps(r, "host")) == ["shop"]
+    assert explain("/x%2fy")["result"] == "307: path normalised"
+    assert list(steps(explain("/x"), "path")) == []

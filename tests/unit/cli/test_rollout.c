@@ -68,6 +68,10 @@ static void counters_of_the_subset_alone(void **state)
     struct rollout_counts c = rollout_read(STR("cluster.outbound|80|v2|r.d.;.upstream_rq_completed: 7\n"
                                                "cluster.outbound|80|v2|r.d;.upstream_rq_completed: 10\n"
                                                "cluster.outbound|80|v2|r.d;.upstream_rq_5xx: 2\n"
+                                               "cluster.outbound|80|v2|r.d;.grpc.14: 3\n"
+                                               "cluster.outbound|80|v2|r.d;.grpc.5: 100\n"
+                                               "cluster.outbound|80|v2|r.d;.grpc.0: 100\n"
+                                               "cluster.outbound|80|v2|r.d;.grpc.failure: 103\n"
                                                "cluster.outbound|81|v2|r.d.upstream_rq_completed: 5\n"
                                                "cluster.outbound|80|v1|r.d;.upstream_rq_completed: 1000\n"
                                                "cluster.outbound|80|v2|r.d.x;.upstream_rq_completed: 1000\n"
@@ -75,7 +79,7 @@ static void counters_of_the_subset_alone(void **state)
                                                "cluster.outbound|80|v2|r.d;.upstream_rq_time: P0(nan,0)\nx\n"),
                                            STR("v2"), STR("r.d"));
     assert_int_equal(c.requests, 15);
-    assert_int_equal(c.failed, 2);
+    assert_int_equal(c.failed, 5);
 }
 
 static void a_step_waits_goes_on_or_back(void **state)
