@@ -143,12 +143,10 @@ void h2_kick(struct h2 *h);
 void h2_fail(struct h2 *h, uint32_t code, const char *detail);
 // RST_STREAM.
 void h2_rst(struct h2 *h, int32_t sid, uint32_t code);
-// Behind the submission of x's head: end says that nothing follows.
 // Forgets what was received and not delivered; the peer may send as much again.
 void h2_drop_input(struct h2 *h, struct h2_stream *x);
+// Behind the submission of x's head: end says that nothing follows.
 void h2_head_sent(struct h2 *h, struct h2_stream *x, bool end);
-ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
-                     nghttp2_data_source *source, void *user);
 // A complete header block (h2_server.c, h2_client.c).
 void h2_server_block(struct h2 *h, const nghttp2_frame *f);
 void h2_client_block(struct h2 *h, const nghttp2_frame *f);
@@ -156,9 +154,6 @@ void h2_client_block(struct h2 *h, const nghttp2_frame *f);
 void h2_client_empty(struct h2_stream *x);
 // The first SETTINGS of the server came.
 void h2_client_settled(struct h2 *h);
-// A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.
-void h2_bad_message(struct h2 *h, int status, const char *detail);
-
 // Shared entries of codec_impl.
 void h2_send_data(struct codec_stream *s, struct buf *data, bool end);
 void h2_send_trailers(struct codec_stream *s, const struct headers *trailers);
@@ -169,6 +164,31 @@ void h2_resume(struct codec_stream *s);
 void h2_drain(struct codec *c);
 void h2_destroy(struct codec *c);
 
+// The server's second GOAWAY (RFC 9113 §6.8).
+void h2_drain_final(struct h2 *h);
+// A client's owner hears once that no stream can be opened any more.
+void h2_tell_goaway(struct h2 *h);
+// A tunnel whose sides end on their own. An upgraded stream of a server is over with its own end.
+static inline bool h2_each_ends(const struct h2_stream *x)
+{
+    return x->tunnel && !x->protocol.n;
+}
+// Whether there is room for more of x, behind a call of on_high.
+static inline bool h2_may_take_more(const struct h2 *h, const struct h2_stream *x)
+{
+    return x->out.len < H2_STREAM_HIGH && h->c.conn->out.len < H2_CONN_HIGH;
+}
+
+// ---- h2_session.c ----
+// A session with h as its user; never NULL.
+nghttp2_session *h2_session_new(struct h2 *h);
+// A source of DATA: source->ptr is a struct h2_stream.
+ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
+                     nghttp2_data_source *source, void *user);
+// A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.
+void h2_bad_message(struct h2 *h, int status, const char *detail);
+
+// ---- h2_conn.c ----
 // Marks around everything that may call the owner; the outermost leave acts on what was marked.
 void h2_enter(struct h2 *h);
 void h2_leave(struct h2 *h);
