@@ -70,7 +70,7 @@ static inline void headers_add_known(struct headers *h, enum hdr_id id, struct s
     h->bytes += name.n + value.n;
     h->ids |= HDR_BIT(id);
 }
-__attribute__((noinline, cold)) bool headers_grow(struct headers *h, uint32_t n); // for headers_reserve
+__attribute__((noinline)) bool headers_grow(struct headers *h, uint32_t n); // for headers_reserve
 // Room for n fields in all. false when the arena's limit is hit.
 static inline bool headers_reserve(struct headers *h, uint32_t n)
 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lib/tls/record13.h"
 
+#include <endian.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/params.h>
@@ -152,9 +153,10 @@ bool record13_rekey_out(struct record13 *r)
 static void next_nonce(struct record13_dir *d, uint8_t *nonce)
 {
     memcpy(nonce, d->iv, sizeof(d->iv));
-    for (int i = 0; i < 8; i++) {
-        nonce[4 + i] ^= (uint8_t)(d->seq >> (56 - 8 * i));
-    }
+    uint64_t low;
+    memcpy(&low, nonce + 4, sizeof(low));
+    low ^= htobe64(d->seq);
+    memcpy(nonce + 4, &low, sizeof(low));
     d->seq++;
 }
 

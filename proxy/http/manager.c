@@ -238,6 +238,7 @@ static struct arena *get_arena(struct codec *c)
     bool h2 = codec_version(c) == HTTP_2; // its heads are complete when they come here
     if (!hc->next) {
         hc->next = stream_take(hc);
+        hc->next->arena.block_bytes = h2 ? STREAM_ARENA_BYTES : STREAM_ARENA_H1_BYTES;
     } else if (h2) { // the last head was refused
         arena_reset(&hc->next->arena, true);
     }

@@ -60,6 +60,9 @@ static struct str choose_cluster(struct router *r)
 struct str router_number(struct arena *a, uint64_t n)
 {
     enum { DIGITS = 20 };
+    if (n < 10) {
+        return str_n(&"0123456789"[n], 1);
+    }
     char *out = arena_alloc(a, DIGITS);
     size_t at = DIGITS;
     for (; n >= 100; n /= 100) {
