@@ -11,9 +11,11 @@
 
 #include <stdlib.h>
 
+#include "lib/base/check.h"
 #include "lib/base/hash.h"
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/base/recycle.h"
 #include "lib/net/relay.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/filters/network/filters.h"
@@ -41,17 +43,17 @@ struct log_flush { // access_log_options.access_log_flush_interval
 
 typedef void probe_fn(struct downstream *d, enum probe_event e, struct str words);
 
-struct session { // downstream.terminal
+struct session { // downstream.terminal; d's timer is for max_downstream_connection_duration, or the end of a drain
     struct downstream *d;
     const struct tcp_proxy_cfg *cfg;
     struct stat_block *stats;
-    struct cluster_worker *cw;
+    struct cluster_worker *cw;  // NULL = none, and between two attempts: nothing keeps it then
+    struct str cluster;         // its name, of the configuration or d's hints; empty = there was none
     struct search *search;      // owned, NULL once joined
     struct pool_tcp_request up;
     struct relay relay;
     struct tcp_tunnel *tunnel;  // owned; in the place of up and relay, NULL = the bytes go as they are
     struct log_flush *flush;    // owned; NULL = none
-    struct timer limit;         // max_downstream_connection_duration, or the end of a drain
     const char *details;        // static, for the log
     const struct peer_info *down_peer, *up_peer; // in d's arena; NULL = not told
     const struct str *host_metadata; // in d's arena, when some log asks; NULL = none
@@ -80,7 +82,9 @@ static void search_free(struct session *s)
 static void session_free(struct session *s)
 {
     struct loop *l = s->d->worker->loop;
-    timer_cancel(&s->limit);
+    if (!s->probe) {
+        timer_cancel(&s->d->timer);
+    }
     search_free(s);
     if (s->tunnel) {
         loop_free_later(l, s->tunnel);
@@ -95,7 +99,7 @@ static void session_free(struct session *s)
 static void upstream_info(const struct session *s, struct stream_info *i)
 {
     i->attempts = s->attempts;
-    i->upstream_cluster = s->cw ? s->cw->name : (struct str){ 0 };
+    i->upstream_cluster = s->cluster;
     i->metadata[METADATA_CLUSTER] = s->cw ? &s->cw->snap->cfg->metadata : NULL;
     i->metadata[METADATA_UPSTREAM_HOST] = s->host_metadata;
     if (s->search) {
@@ -378,6 +382,7 @@ static void try_again(struct session *s)
     unsigned doubled = s->attempts - 1 < 16 ? s->attempts - 1u : 16;
     uint64_t top = cfg->backoff_ms << doubled;
     top = top > cfg->backoff_max_ms ? cfg->backoff_max_ms : top;
+    s->cw = NULL; // a removed cluster may be gone before a long wait is over
     timer_init(&s->search->wait, wait_over);
     timer_set(s->d->worker->loop, &s->search->wait, rand_below(top));
 }
@@ -580,22 +585,22 @@ static bool choose_cluster(struct session *s)
         p->subset_count = w->subset_count;
     }
     s->cw = upstream_cluster(s->d->worker, name);
+    s->cluster = s->cw ? name : s->cluster;
     return s->cw != NULL;
 }
 
 static void limit_reached(struct timer *t)
 {
-    struct session *s = container_of(t, struct session, limit);
+    struct session *s = container_of(t, struct downstream, timer)->terminal;
     s->details = "max_duration";
     session_end(s, s->cfg->max_duration_ms ? RF(DURATION_TIMEOUT) : 0, false);
 }
 
 static void drain(struct downstream *d)
 {
-    struct session *s = d->terminal;
     uint64_t at = loop_now_ms(d->worker->loop) + TCP_DRAIN_MS;
-    if (!timer_pending(&s->limit) || s->limit.expires_ms > at) {
-        timer_set(d->worker->loop, &s->limit, TCP_DRAIN_MS);
+    if (!timer_pending(&d->timer) || d->timer.expires_ms > at) {
+        timer_set(d->worker->loop, &d->timer, TCP_DRAIN_MS);
     }
 }
 
@@ -608,15 +613,16 @@ static const struct downstream_ops ds_ops = { .on_drain = drain, .on_abort = abo
 
 static struct session *session_new(struct downstream *d, const struct tcp_proxy_cfg *cfg)
 {
-    struct session *s = mem_new(struct session);
+    struct session *s = recycle_calloc(1, sizeof(*s)); // the loop gives to these lists what is freed later
+    CHECK(s);
     s->d = d;
     s->cfg = cfg;
-    s->search = mem_new(struct search);
+    s->search = recycle_calloc(1, sizeof(*s->search));
+    CHECK(s->search);
     s->search->session = s;
     s->stats = stats_scope_get(d->worker->stats, STAT_TCP, cfg->stat_prefix);
     s->up.on_ready = on_ready;
     s->up.on_fail = on_fail;
-    timer_init(&s->limit, limit_reached);
     struct pick *p = &s->search->pick;
     p->reselect = 5; // cheap: only looked at when another host was tried before
     if (!downstream_original_dst(d, &p->original_dst)) {
@@ -636,6 +642,7 @@ static void take_downstream(struct session *s)
     stat_inc(s->stats, STAT_ID_TCP_CX_TOTAL);
     d->terminal = s;
     d->ops = &ds_ops;
+    timer_init(&d->timer, limit_reached);
     d->conn->ops = &waiting_ops;
     d->conn->owner = d;
     conn_pause_read(d->conn, CONN_PAUSE_FLOW);
@@ -654,7 +661,7 @@ static void take_downstream(struct session *s)
     if (s->cfg->max_duration_ms) {
         uint64_t ppm = s->cfg->max_duration_jitter_ppm, max = s->cfg->max_duration_ms;
         uint64_t more = max / 1000000 * ppm + max % 1000000 * ppm / 1000000;
-        timer_set(d->worker->loop, &s->limit, max + (more ? rand_below(more + 1) : 0));
+        timer_set(d->worker->loop, &d->timer, max + (more ? rand_below(more + 1) : 0));
     }
     const struct worker *w = d->worker;
     if (w->draining && (!w->drain_inbound_only || d->inbound)) {
