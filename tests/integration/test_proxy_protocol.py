@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PROXY protocol, in (listener filter) and out (transport socket), versions 1 and 2, and two proxies in a row."""
 
+import json
 import socket
 import struct
 
@@ -222,3 +223,32 @@ def test_rules_make_metadata(proxy, backend, kind):
     with connect(port, 15) as s:
         s.sendall(v2(tlvs=b"\x02\0\x09short"))  # wanted, and broken
         assert s.recv(10) == b""
+
+
+def test_metadata_outlives_a_changed_listener(proxy, backend, tmp_path):
+    """Another filter chain comes: the connection goes on under the new version of its listener, with what its header said."""
+    log = {"name": "log", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+        "log_format": {"text_format_source": {"inline_string": "TLV %DYNAMIC_METADATA(mine:name)%\n"}}}}
+    b = backend(echo)
+    port, lds = free_port(), tmp_path / "lds.json"
+    front = proxied(port, tcp_proxy("a", access_log=[log]), rules=[{"tlv_type": 2, "on_tlv_present": {"metadata_namespace": "mine", "key": "name"}}])
+    front = {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", **front}
+
+    def put(version):
+        (tmp_path / "next").write_text(json.dumps({"version_info": version, "resources": [front]}))
+        (tmp_path / "next").rename(lds)
+    put("1")
+    p = proxy([], [cluster("a", [b.port])], dynamic_resources={
+        "lds_config": {"path_config_source": {"path": str(lds)}, "resource_api_version": "V3"}})
+    with connect(port, 15) as s:
+        s.sendall(v2(tlvs=b"\x02\0\4name") + b"hi")
+        assert s.recv(10) == b"hi"
+        for i in range(2, 5):  # the version that made the connection is freed some turns later
+            front["filter_chains"].append({"name": f"more{i}", "filters": [tcp_proxy("a", stat_prefix=f"more{i}")], "filter_chain_match": {
+                "source_prefix_ranges": [{"address_prefix": f"192.0.2.{i}", "prefix_len": 32}]}})
+            put(str(i))
+            eventually(lambda n=i: p.stat("listener_manager.lds.update_success") >= n, 15, "the listener's next version")
+        s.sendall(b"ho")
+        assert s.recv(10) == b"ho"
+    eventually(lambda: "TLV name" in p.text(), 15, "the access log")

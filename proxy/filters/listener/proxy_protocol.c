@@ -122,7 +122,9 @@ static void apply_rules(struct downstream *d, const struct proxy_protocol_cfg *c
         if (r->type == type) {
             struct downstream_found *found = downstream_found(d);
             struct connection_fact *f = arena_new(&found->arena, struct connection_fact);
-            *f = (struct connection_fact){ .space = r->space, .key = r->key, .next = found->facts };
+            // Copies: the listener whose rules these are may be replaced while the connection lasts.
+            *f = (struct connection_fact){ .space = arena_str(&found->arena, r->space), .key = arena_str(&found->arena, r->key),
+                                           .next = found->facts };
             f->value = r->base64 ? base64_encode(&found->arena, value) : text_of(&found->arena, value);
             found->facts = f;
         }
