@@ -201,21 +201,26 @@ static bool response_trailers_as_data(struct http_filter *f, const struct header
     if (!w->answering) {
         return false;
     }
+    struct buf frame = { 0 };
     uint32_t n = 0;
     for (struct hdr *x = headers_first(trailers); x; x = headers_next(trailers, x)) {
         n += (uint32_t)(x->name.n + x->value.n + 4);
     }
     const uint8_t head[FRAME_HEADER] = { TRAILER_FLAG, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
-    buf_append(ret, head, sizeof(head));
+    buf_append(&frame, head, sizeof(head));
     for (struct hdr *x = headers_first(trailers); x; x = headers_next(trailers, x)) {
-        buf_append_str(ret, x->name);
-        buf_append_str(ret, STR(": "));
-        buf_append_str(ret, x->value);
-        buf_append_str(ret, STR("\r\n"));
+        for (size_t i = 0; i < x->name.n; i++) { // PROTOCOL-WEB: lower case
+            char c = x->name.p[i] >= 'A' && x->name.p[i] <= 'Z' ? (char)(x->name.p[i] | 0x20) : x->name.p[i];
+            buf_append(&frame, &c, 1);
+        }
+        buf_append_str(&frame, STR(": "));
+        buf_append_str(&frame, x->value);
+        buf_append_str(&frame, STR("\r\n"));
     }
     if (w->text_out) {
-        encode(w, ret, true);
+        encode(w, &frame, true);
     }
+    buf_move(ret, &frame, frame.len);
     return true;
 }
 
