@@ -78,6 +78,9 @@ static bool take_char(struct grpc_web *w, unsigned char c, struct buf *out)
     }
     w->group = w->group << 6 | (uint32_t)v;
     if (++w->group_n == 4) {
+        if (w->group & ((1u << 8 * w->pad_n) - 1)) { // RFC 4648 §3.5: bits that say nothing
+            return false;
+        }
         const uint8_t bytes[3] = { (uint8_t)(w->group >> 16), (uint8_t)(w->group >> 8), (uint8_t)w->group };
         buf_append(out, bytes, 3u - w->pad_n);
         w->group_n = w->pad_n = 0;

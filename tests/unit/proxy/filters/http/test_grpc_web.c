@@ -133,7 +133,7 @@ static void base64_of_requests(void **state)
         { "Zm8=Zg==YmFy", "fofbar" }, // PROTOCOL-WEB: messages that were padded each
         { "Pj8+Pz4/", ">?>?>?" }, // '+' and '/'
         { "Z", "!" }, { "Zm", "!" }, { "Zm9", "!" }, { "Zm9vY", "!" }, // the last group is not whole
-        { "=", "!" }, { "Z===", "!" }, { "====", "!" }, { "Zg=v", "!" }, { "Zg==Z", "!" }, { "Zg===", "!" },
+        { "=", "!" }, { "Z===", "!" }, { "====", "!" }, { "Zg=v", "!" }, { "Zg==Z", "!" }, { "Zg===", "!" }, { "Zm6=", "!" }, { "Zh==", "!" },
         { "Zm9v Zm9v", "!" }, { "Zm9v\r\n", "!" }, { "Zm-_", "!" }, { "Zm9v.", "!" },
     };
     for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
