@@ -98,6 +98,9 @@ int headers_remove_id(struct headers *h, enum hdr_id id);
 // for (struct hdr *x = headers_first(h); x; x = headers_next(h, x))
 static inline struct hdr *headers_next(const struct headers *h, const struct hdr *x)
 {
+    if (!h->v) { // C17 §6.5.6: nothing may be added to a null pointer
+        return NULL;
+    }
     const struct hdr *end = h->v + h->count;
     for (x = x ? x + 1 : h->v; x < end; x++) {
         if (!x->removed) {
