@@ -122,6 +122,9 @@ static int connect_setup(int fd, const struct addr *a, const struct socket_conne
     if (o->transparent_source && (r = set_transparent(fd, o->source.family)) < 0) {
         return r;
     }
+    if (o->freebind && (r = set_int(fd, SOL_IP, IP_FREEBIND, 1)) < 0) { // counts for IPv6 too
+        return r;
+    }
     if (o->source.port && (r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1)) < 0) {
         return r;
     }

@@ -18,6 +18,7 @@ struct socket_listen_opts {
 struct socket_connect_opts {
     struct addr source;      // bind before connect (IP_BIND_ADDRESS_NO_PORT); family 0 = none
     bool transparent_source; // source is not local (TPROXY original source)
+    bool freebind;           // source may be no address of this machine (yet): IP_FREEBIND
     uint32_t mark;           // SO_MARK, 0 = none
     int keepalive_idle_s, keepalive_interval_s, keepalive_probes; // 0 = off / kernel default
 };

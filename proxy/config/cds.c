@@ -235,6 +235,7 @@ static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *er
         if (CFG_KNOWN(b, err, "source_address", "extra_source_addresses", "freebind")) {
             return cfg_in(err, "upstream_bind_config");
         }
+        c->connect.freebind = pb_bool_or(b->freebind, false);
         if (b->source_address && take_source(b->source_address, c, err)) {
             return cfg_in(err, "upstream_bind_config");
         }

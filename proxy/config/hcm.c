@@ -381,7 +381,7 @@ static int check_known(const hcm_msg *m, struct err *err)
                      "common_http_protocol_options", "http1_safe_max_connection_duration", "http_protocol_options",
                      "http2_protocol_options", "server_name", "server_header_transformation", "max_request_headers_kb",
                      "stream_idle_timeout", "request_timeout", "request_headers_timeout", "drain_timeout", "delayed_close_timeout",
-                     "access_log", "access_log_options", "flush_access_log_on_new_request", "use_remote_address",
+                     "access_log", "use_remote_address",
                      "xff_num_trusted_hops", "internal_address_config", "skip_xff_append", "via", "generate_request_id",
                      "preserve_external_request_id", "always_set_request_id_in_response", "forward_client_cert_details",
                      "set_current_client_cert_details", "proxy_100_continue", "upgrade_configs", "normalize_path", "merge_slashes",

@@ -166,6 +166,36 @@ static int build_cookies(const Envoy__Config__Route__V3__RouteMatch *m, struct a
     return 0;
 }
 
+// dynamic_metadata: texts that listener filters found.
+static int build_facts(const Envoy__Config__Route__V3__RouteMatch *m, struct arena *a, struct route *r, struct err *err)
+{
+    r->facts = m->n_dynamic_metadata ? arena_array(a, struct fact_matcher, m->n_dynamic_metadata) : NULL;
+    for (size_t i = 0; i < m->n_dynamic_metadata; i++, r->fact_count++) {
+        const Envoy__Type__Matcher__V3__MetadataMatcher *x = m->dynamic_metadata[i];
+        struct fact_matcher *f = &r->facts[i];
+        if (!x->filter[0] || x->n_path != 1 || !x->value) {
+            return cfg_fail(err, "dynamic_metadata", "entry %zu needs filter, value and a path of one key: all that there is are texts by a name", i);
+        }
+        f->space = build_str(a, x->filter);
+        f->key = build_str(a, x->path[0]->key);
+        f->invert = x->invert;
+        switch (x->value->match_pattern_case) {
+        case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_STRING_MATCH:
+            if (build_string_matcher(x->value->string_match, a, &f->string, err)) {
+                return cfg_in(err, "dynamic_metadata[%zu].value.string_match", i);
+            }
+            break;
+        case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_PRESENT_MATCH:
+            f->present_only = true;
+            f->want_present = x->value->present_match;
+            break;
+        default:
+            return cfg_fail(err, "dynamic_metadata", "entry %zu: only string_match and present_match are supported", i);
+        }
+    }
+    return 0;
+}
+
 static int build_match(struct config_ctx *ctx, const Envoy__Config__Route__V3__RouteMatch *m, struct route *r, struct err *err)
 {
     struct arena *a = ctx->arena;
@@ -173,8 +203,8 @@ static int build_match(struct config_ctx *ctx, const Envoy__Config__Route__V3__R
         return cfg_fail(err, "match", "missing");
     }
     if (CFG_KNOWN(m, err, "prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "case_sensitive", "headers",
-                  "query_parameters", "runtime_fraction", "grpc", "path_match_policy", "cookies") ||
-        build_path(ctx, m, r, err) || build_cookies(m, a, r, err)) {
+                  "query_parameters", "runtime_fraction", "grpc", "path_match_policy", "cookies", "dynamic_metadata") ||
+        build_path(ctx, m, r, err) || build_facts(m, a, r, err) || build_cookies(m, a, r, err)) {
         return cfg_in(err, "match");
     }
     r->case_sensitive = pb_bool_or(m->case_sensitive, true);
@@ -571,7 +601,8 @@ static int build_body_format(const Envoy__Config__Core__V3__SubstitutionFormatSt
     return access_log_format_parse(m, a, &r->direct_format, &r->direct_type, err);
 }
 
-static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m, struct arena *a, struct route *r, struct err *err)
+static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m, uint32_t direct_max, struct arena *a, struct route *r,
+                        struct err *err)
 {
     if (m->status < 200 || m->status > 599) {
         return cfg_fail(err, "direct_response.status", "%u is not between 200 and 599", m->status);
@@ -584,8 +615,8 @@ static int build_direct(const Envoy__Config__Route__V3__DirectResponseAction *m,
     if (m->body_format && build_body_format(m->body_format, a, r, err)) {
         return cfg_in(err, "direct_response.body_format");
     }
-    if (r->direct_body.n > DIRECT_BODY_MAX) {
-        return cfg_fail(err, "direct_response.body", "%zu bytes, at most %d", r->direct_body.n, DIRECT_BODY_MAX);
+    if (r->direct_body.n > direct_max) {
+        return cfg_fail(err, "direct_response.body", "%zu bytes, at most %u", r->direct_body.n, direct_max);
     }
     return 0;
 }
@@ -598,7 +629,7 @@ static int build_action(struct config_ctx *ctx, const route_msg *m, const struct
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_REDIRECT:
         return build_redirect(m->redirect, ctx->arena, r, err);
     case ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_DIRECT_RESPONSE:
-        return build_direct(m->direct_response, ctx->arena, r, err);
+        return build_direct(m->direct_response, vh->direct_max, ctx->arena, r, err);
     default:
         return cfg_fail(err, "action", "one of route, redirect, direct_response is needed");
     }
@@ -728,6 +759,7 @@ static int fill(struct config_ctx *ctx, const route_config *m, struct route_tabl
         if (m->virtual_hosts[i]->n_routes > ROUTES_MAX) {
             return cfg_fail(err, "virtual_hosts", "entry %zu has more than %d routes", i, ROUTES_MAX);
         }
+        t->vhosts[i].direct_max = pb_u32_or(m->max_direct_response_body_size_bytes, DIRECT_BODY_MAX);
         if (build_vhost(ctx, m->virtual_hosts[i], &t->vhosts[i], err)) {
             return cfg_in(err, "virtual_hosts[%zu]", i);
         }

@@ -34,11 +34,19 @@ static int take_budget(const thresholds_msg *t, struct breaker_limits *b, struct
 static int take_breakers(const cluster *m, struct cluster_cfg *c, struct err *err)
 {
     c->breakers[0].retry_limit = c->breakers[1].retry_limit = RETRY_LIMIT_DEFAULT;
+    c->host_connections[0] = c->host_connections[1] = UINT32_MAX;
     if (!m->circuit_breakers) {
         return 0;
     }
-    if (CFG_KNOWN(m->circuit_breakers, err, "thresholds")) {
+    if (CFG_KNOWN(m->circuit_breakers, err, "thresholds", "per_host_thresholds")) {
         return err->code;
+    }
+    for (size_t i = 0; i < m->circuit_breakers->n_per_host_thresholds; i++) {
+        const thresholds_msg *t = m->circuit_breakers->per_host_thresholds[i];
+        if (CFG_KNOWN(t, err, "priority", "max_connections")) { // Envoy looks at no other
+            return cfg_in(err, "per_host_thresholds[%zu]", i);
+        }
+        c->host_connections[t->priority == ENVOY__CONFIG__CORE__V3__ROUTING_PRIORITY__HIGH ? 1 : 0] = pb_u32_or(t->max_connections, UINT32_MAX);
     }
     for (size_t i = 0; i < m->circuit_breakers->n_thresholds; i++) {
         const thresholds_msg *t = m->circuit_breakers->thresholds[i];

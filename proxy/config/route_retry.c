@@ -78,6 +78,10 @@ static int fill(struct config_ctx *ctx, const retry_msg *m, struct retry_policy 
     r->backoff_max_ms = (uint64_t)pb_duration_ms(m->retry_back_off ? m->retry_back_off->max_interval : NULL, (int64_t)r->backoff_base_ms * 10);
     r->host_selection_attempts = m->host_selection_retry_max_attempts > 0 ? (uint32_t)m->host_selection_retry_max_attempts : 1;
     for (size_t i = 0; i < m->n_retry_host_predicate; i++) {
+        if (!strcmp(m->retry_host_predicate[i]->name, "envoy.retry_host_predicates.omit_canary_hosts")) {
+            r->omit_canary = true;
+            continue;
+        }
         if (strcmp(m->retry_host_predicate[i]->name, "envoy.retry_host_predicates.previous_hosts")) {
             return cfg_fail(err, "retry_host_predicate", "\"%s\" is not supported", m->retry_host_predicate[i]->name);
         }

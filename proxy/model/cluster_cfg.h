@@ -135,6 +135,7 @@ struct cluster_cfg {
     bool auto_sni, auto_san;        // upstream_http_protocol_options: server name and expected certificate by the request's host
     struct str auto_sni_header;     // or by this field of the request; empty = host
     struct breaker_limits breakers[2]; // DEFAULT, HIGH
+    uint32_t host_connections[2];      // per_host_thresholds.max_connections
     struct outlier_cfg outlier;
     struct socket_connect_opts connect; // upstream_bind_config (IPv4), keepalive, mark
     struct addr source_v6;              // extra_source_addresses / IPv6 source; family 0 = none

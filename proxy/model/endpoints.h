@@ -68,6 +68,7 @@ struct endpoint {
     uint32_t weight;
     uint32_t priority;
     uint8_t eds_health;   // enum eds_health
+    bool canary;          // metadata envoy.lb canary
     uint16_t transport;   // index into cluster_cfg.transports, or UINT16_MAX = default_transport
     struct str region, zone, sub_zone;
     uint32_t locality_weight;

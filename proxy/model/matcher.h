@@ -37,11 +37,14 @@ struct query_matcher {
     struct string_matcher string;
 };
 
+struct connection_fact; // proxy/core/facts.h
+
 // What a request offers to matchers. Borrowed views.
 struct match_request {
     struct str method, path /* with query */, authority, scheme;
     const struct headers *headers;
     uint64_t random; // one draw per request: fractions and weights
+    const struct connection_fact *facts; // of the connection; NULL = none
     struct arena *arena; // scratch
 };
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/model/route_table.h"
 
+#include "proxy/core/facts.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -118,7 +120,7 @@ static int add_domain(struct domain_index *x, struct virtual_host *vh, struct st
 static bool matches_any_path(const struct route *rt)
 {
     return rt->path_kind == PATH_PREFIX && rt->path.n == 1 && rt->path.p[0] == '/' && !rt->header_count && !rt->query_count &&
-           !rt->cookie_count && !rt->grpc_only && !rt->has_fraction;
+           !rt->cookie_count && !rt->fact_count && !rt->grpc_only && !rt->has_fraction;
 }
 
 int route_table_seal(struct route_table *t, struct err *err)
@@ -249,6 +251,16 @@ static bool cookie_matches(const struct query_matcher *m, bool invert, const str
     return false;
 }
 
+// The latest one of a name counts, as in access logs.
+static bool fact_matches(const struct fact_matcher *m, const struct connection_fact *f)
+{
+    while (f && !(str_eq(f->space, m->space) && str_eq(f->key, m->key))) {
+        f = f->next;
+    }
+    bool hit = m->present_only ? (f != NULL) == m->want_present : f && string_matcher_match(&m->string, f->value);
+    return hit != m->invert;
+}
+
 static bool route_matches(const struct route *rt, const struct match_request *r, struct str path, struct str query)
 {
     if (!path_matches(rt, r, path)) {
@@ -266,6 +278,11 @@ static bool route_matches(const struct route *rt, const struct match_request *r,
     }
     for (size_t i = 0; i < rt->cookie_count; i++) {
         if (!cookie_matches(&rt->cookies[i], rt->cookie_inverts[i], r->headers)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < rt->fact_count; i++) {
+        if (!fact_matches(&rt->facts[i], r->facts)) {
             return false;
         }
     }

@@ -44,6 +44,7 @@ struct retry_policy {
     uint64_t per_try_idle_ms;
     uint64_t backoff_base_ms, backoff_max_ms; // 25, 10 × base
     bool avoid_previous_hosts; // previous_hosts predicate
+    bool omit_canary;         // omit_canary_hosts predicate
     bool avoid_previous_priorities; // previous_priorities
     uint32_t priority_update_frequency; // attempts after which the tried priorities are taken off; default 1
     uint32_t host_selection_attempts; // default 1
@@ -132,6 +133,12 @@ struct route {
     struct query_matcher *cookies;      // route.v3.CookieMatcher: name and value
     bool *cookie_inverts;
     size_t cookie_count;
+    struct fact_matcher {               // dynamic_metadata
+        struct str space, key;
+        bool invert, present_only, want_present;
+        struct string_matcher string;
+    } *facts;
+    size_t fact_count;
     // action
     enum route_kind kind;
     struct str cluster;                 // empty when weighted or by header
@@ -218,6 +225,7 @@ struct virtual_host {
     struct str metadata;         // see proxy/core/metadata.h
     struct virtual_cluster *clusters; // in order, the last one takes the rest ("other"); none configured: none
     size_t cluster_count;
+    uint32_t direct_max;         // max_direct_response_body_size_bytes of the table
     struct ext *per_filter;
     size_t per_filter_count;
 };

@@ -700,6 +700,7 @@ static bool pick_host(struct router *r)
         p.tried[i] = r->tried[i];
     }
     p.reselect = r->policy ? (int)(r->policy->host_selection_attempts ? r->policy->host_selection_attempts : 1) : 0;
+    p.omit_canary = r->policy && r->policy->omit_canary && r->retried;
     p.avoid_priorities = r->priorities_tried;
     bool picked = upstream_pick(r->cw, &p, &r->at.picked);
     if (picked && r->priorities_tried && r->at.picked.priority < 32 && (r->priorities_tried >> r->at.picked.priority & 1)) {

@@ -209,6 +209,12 @@ static bool was_tried(const struct pick *p, const struct host *h)
     return false;
 }
 
+// By the predicates of a retry.
+static bool unwanted(const struct pick *p, const struct endpoint *e)
+{
+    return (p->tried_count && was_tried(p, e->host)) || (p->omit_canary && e->canary);
+}
+
 // Envoy's previous_priorities: the first level that is not avoided and has hosts. NULL = all are avoided.
 static struct level *level_beside(struct cluster_worker *cw, struct lb *lb, uint32_t avoid)
 {
@@ -338,14 +344,14 @@ const struct endpoint *lb_choose(struct cluster_worker *cw, struct lb *lb, const
         g = level_group(l);
         i = draw_from(lb, g, &d);
         e = g->v[i];
-        if (p->tried_count == 0 || !was_tried(p, e->host)) {
+        if (!unwanted(p, e)) {
             return e;
         }
     }
     // Chance did not find one: any other that was not tried is better than the same again.
     for (size_t k = 1; p->reselect > 0 && k < g->n; k++) {
         size_t j = (i + k) % g->n;
-        if (!was_tried(p, g->v[j]->host)) {
+        if (!unwanted(p, g->v[j])) {
             return g->v[j];
         }
     }

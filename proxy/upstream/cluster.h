@@ -55,6 +55,7 @@ struct pick {                        // what a balancer may know
     int reselect;                    // host_selection_retry_max_attempts
     const struct subset_key *subset; // metadata_match of the route or weighted cluster; NULL = none
     size_t subset_count;
+    bool omit_canary;                // omit_canary_hosts: the same for endpoints that are canaries
     uint32_t avoid_priorities;       // previous_priorities: bits of priorities to pass over while another has hosts
 };
 // The chosen endpoint: host and cs counted for the caller (picked_release), transport resolved. false = nobody available.

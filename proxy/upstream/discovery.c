@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Endpoint sets from addresses; hosts by address within their cluster. Control thread.
+#include "proxy/core/metadata.h"
 #include "proxy/upstream/discovery.h"
 
 #include <stdlib.h>
@@ -153,6 +154,15 @@ static const struct endpoint_more *copy_more(struct arena *a, const struct clust
     return m;
 }
 
+static bool is_canary(struct str md)
+{
+    struct metadata_value v = { 0 };
+    if (md.n) {
+        v = metadata_find(md, STR("envoy.lb"), STR("canary"));
+    }
+    return v.kind == MV_BOOL && v.boolean;
+}
+
 static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const struct lb_endpoint_cfg *e, struct host *h)
 {
     static const struct endpoint none;
@@ -163,6 +173,7 @@ static void fill(struct endpoint_set *set, const struct cluster_cfg *cfg, const 
         .weight = e->weight ? e->weight : 1,
         .priority = e->priority,
         .eds_health = e->health,
+        .canary = is_canary(e->all_metadata),
         .transport = transport_index(cfg, e),
         .region = share(&set->arena, e->region, former->region),
         .zone = share(&set->arena, e->zone, former->zone),

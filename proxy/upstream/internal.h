@@ -129,6 +129,13 @@ enum pool_failure upstream_connect_failed(struct cluster_worker *cw, struct host
 void upstream_cx_begin(struct cluster_worker *cw, struct host *h, int priority);
 void upstream_cx_end(struct cluster_worker *cw, struct host *h, int priority);
 
+// per_host_thresholds: no further connection to h.
+static inline bool upstream_host_full(const struct cluster_cfg *cfg, const struct host *h, int priority)
+{
+    uint32_t max = cfg->host_connections[priority]; // 0: not from proxy/config (tests)
+    return max && max != UINT32_MAX && atomic_load_explicit(&h->cx_active, memory_order_relaxed) >= max;
+}
+
 // ---- pool_h1.c ----
 // Pools whose host or configuration is gone serve what they have and end.
 void pool_http_follow(struct cluster_worker *cw);

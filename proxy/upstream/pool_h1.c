@@ -265,7 +265,7 @@ static void pool_connect(struct pool *p)
 {
     atomic_uint *n = &cluster_shared_of(p->cw)->connections[p->priority];
     while (p->n_waiting > expected(p)) {
-        if (!breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
+        if (upstream_host_full(p->cs->cfg, p->host, p->priority) || !breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
             stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
             if (p->conns > 0) {
                 return;

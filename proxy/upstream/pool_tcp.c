@@ -71,7 +71,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
     r->host = p->host;
     r->priority = priority;
     atomic_uint *connections = &cluster_shared_of(cw)->connections[priority];
-    if (!breaker_take(connections, p->cs->cfg->breakers[priority].max_connections)) {
+    if (upstream_host_full(p->cs->cfg, p->host, priority) || !breaker_take(connections, p->cs->cfg->breakers[priority].max_connections)) {
         stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
         r->on_fail(r, POOL_FAIL_OVERFLOW, NULL);
         return;

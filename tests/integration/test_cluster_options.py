@@ -3,8 +3,9 @@
 
 import ssl
 import subprocess
+import threading
 
-from harness import ROOT, Backend, Proxy, ask, cluster, free_port, hcm, listener, route, web
+from harness import ROOT, Backend, Proxy, ask, cluster, free_port, hcm, listener, route, wait_for, web
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -112,3 +113,40 @@ def test_grpc_answers_are_counted_by_status(tmp_path):
             assert {k: p.stat(f"cluster.c.grpc.{k}") for k in ("success", "failure", "total", "0", "14", "2")} == {
                 "success": 1, "failure": 2, "total": 3, "0": 1, "14": 1, "2": 0}
             assert p.get("/stats?filter=upstream_rq_(completed%7C5xx)%7Cgrpc.[0-9]").count("cluster.c.grpc.14: 1\n") == 1
+
+
+def test_limit_of_connections_to_one_host(tmp_path):
+    """per_host_thresholds: a host gets no more connections than that, however many requests wait."""
+    port, gate = free_port(), threading.Event()
+
+    def answer(*_):
+        gate.wait(20)
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    with Backend(web("a", answer)) as b:
+        c = cluster("c", [b.port], circuit_breakers={"per_host_thresholds": [{"max_connections": 2}]})
+        with Proxy(tmp_path, [listener(port, hcm([route("c")]))], [c]) as p:
+            got = []
+            threads = [threading.Thread(target=lambda: got.append(ask(port).status)) for _ in range(5)]
+            for t in threads:
+                t.start()
+            wait_for("all requests to wait", lambda: p.stat("cluster.c.upstream_rq_pending_active") == 3 and b.connections == 2, 20)
+            assert p.stat("cluster.c.upstream_cx_overflow") > 0
+            gate.set()
+            for t in threads:
+                t.join(20)
+            assert got == [200] * 5 and b.connections == 2
+
+
+def test_retries_leave_canaries_out(tmp_path):
+    """omit_canary_hosts: what failed once is tried again where no canary is."""
+    port, bad = free_port(), b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n"
+    with Backend(web("x", lambda *_: bad)) as x, Backend(web("y", lambda *_: bad)) as y, Backend(web("z")) as z:
+        c = cluster("c", [x.port, y.port, z.port])
+        for e in c["load_assignment"]["endpoints"][0]["lb_endpoints"][:2]:
+            e["metadata"] = {"filter_metadata": {"envoy.lb": {"canary": True}}}
+        retry = {"retry_on": "5xx", "num_retries": 1, "host_selection_retry_max_attempts": 5,
+                 "retry_host_predicate": [{"name": "envoy.retry_host_predicates.omit_canary_hosts", "typed_config": {
+                     "@type": "type.googleapis.com/envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"}}]}
+        with Proxy(tmp_path, [listener(port, hcm([route("c", retry_policy=retry)]))], [c]):
+            assert [ask(port).status for _ in range(12)] == [200] * 12
+            assert x.connections or y.connections  # a first attempt may well go to a canary

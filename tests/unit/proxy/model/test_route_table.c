@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/core/facts.h"
 #include "proxy/model/route_table.h"
 
 static struct route_table *t;
@@ -210,6 +211,33 @@ static void weights_do_not_depend_on_a_fraction(void **state)
     assert_in_range(first * 100 / n, 48, 52);
 }
 
+static bool by_facts(struct fact_matcher m, const struct connection_fact *facts)
+{
+    struct route rt = { .path_kind = PATH_PREFIX, .path = STR("/"), .case_sensitive = true, .facts = &m, .fact_count = 1 };
+    const struct virtual_host vh = { .routes = &rt, .route_count = 1 };
+    const struct match_request r = { .method = STR("GET"), .path = STR("/x"), .headers = &headers, .facts = facts, .arena = &scratch };
+    return virtual_host_route(&vh, &r) != NULL;
+}
+
+static void metadata_of_the_connection(void **state)
+{
+    (void)state;
+    const struct connection_fact old = { STR("pp"), STR("vpc"), STR("old"), NULL }, facts = { STR("pp"), STR("vpc"), STR("v-1"), &old };
+    struct fact_matcher m = { .space = STR("pp"), .key = STR("vpc"), .string = { .kind = SM_PREFIX, .value = STR("v-") } };
+    assert_true(by_facts(m, &facts));
+    assert_false(by_facts(m, &old));
+    assert_false(by_facts(m, NULL));
+    m.invert = true;
+    assert_false(by_facts(m, &facts));
+    assert_true(by_facts(m, NULL));
+    m = (struct fact_matcher){ .space = STR("pp"), .key = STR("other"), .present_only = true, .want_present = true };
+    assert_false(by_facts(m, &facts));
+    m.want_present = false;
+    assert_true(by_facts(m, &facts));
+    m.key = STR("vpc");
+    assert_false(by_facts(m, &facts));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +248,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_wildcard_domains_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(paths, setup, teardown),
         cmocka_unit_test_setup_teardown(first_fitting_route_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(metadata_of_the_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(grpc_and_fractions, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_do_not_depend_on_a_fraction, setup, teardown),

@@ -110,6 +110,33 @@ static void texts_are_copied_and_shared(void **state)
     endpoint_set_unref(s);
 }
 
+// {envoy.lb: {canary: true}} and the same with false, as on the wire.
+#define CANARY(flag) STR("\x0a\x1a\x0a\x08" "envoy.lb" "\x12\x0e\x0a\x0c\x0a\x06" "canary" "\x12\x02\x20" flag)
+
+static void metadata_is_kept_once(void **state)
+{
+    (void)state;
+    char twin[64];
+    struct str yes = CANARY("\x01"), no = CANARY("\x00");
+    memcpy(twin, yes.p, yes.n);
+    struct lb_endpoint_cfg v[] = { endpoint("10.0.0.1:80"), endpoint("10.0.0.2:80"), endpoint("10.0.0.3:80"), endpoint("10.0.0.4:80") };
+    v[0].all_metadata = yes;
+    v[1].all_metadata = no;
+    v[2].all_metadata = str_n(twin, yes.n);
+    struct endpoint_set *s = endpoint_set_build(table, cfg, v, 4), *copy = endpoint_set_new();
+    memset(twin, 0, sizeof(twin));
+    endpoint_set_copy(copy, s, NULL);
+    for (struct endpoint_set *x = s; x; x = x == s ? copy : NULL) {
+        assert_true(str_eq(x->v[0].metadata, yes) && str_eq(x->v[1].metadata, no));
+        assert_ptr_equal(x->v[0].metadata.p, x->v[2].metadata.p);
+        assert_true(x->v[0].canary && !x->v[1].canary && x->v[2].canary && !x->v[3].canary);
+        assert_int_equal(x->v[3].metadata.n, 0);
+    }
+    assert_ptr_not_equal(s->v[0].metadata.p, copy->v[0].metadata.p);
+    endpoint_set_unref(s);
+    endpoint_set_unref(copy);
+}
+
 static void forgotten_hosts_are_freed(void **state)
 {
     (void)state;
@@ -202,6 +229,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(transport_is_chosen_by_metadata, setup, teardown),
         cmocka_unit_test_setup_teardown(health_of_eds_is_a_flag, setup, teardown),
         cmocka_unit_test_setup_teardown(texts_are_copied_and_shared, setup, teardown),
+        cmocka_unit_test_setup_teardown(metadata_is_kept_once, setup, teardown),
         cmocka_unit_test_setup_teardown(forgotten_hosts_are_freed, setup, teardown),
         cmocka_unit_test_setup_teardown(dns_cluster_resolves, setup, teardown),
         cmocka_unit_test_setup_teardown(dns_cluster_without_names_is_told_later, setup, teardown),
