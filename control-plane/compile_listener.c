@@ -67,8 +67,8 @@ static void write_inbound_http(struct compiler *k, struct buf *b, uint16_t port,
 
 enum chain_kind { CHAIN_HTTP_MTLS, CHAIN_HTTP_PLAIN, CHAIN_TCP_MTLS, CHAIN_TCP_PLAIN, CHAIN_TCP_TLS_PASS, CHAIN_STRICT_HTTP, CHAIN_STRICT_TCP };
 
-// One filter chain of virtualInbound. port 0: for destinations without a service.
-static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind, uint16_t port, const char *cluster)
+// One filter chain of virtualInbound. port 0: for destinations without a service. sniff: HTTP and TCP come to the same port.
+static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind, uint16_t port, bool sniff, const char *cluster)
 {
     static const char *const matches[] = {
         [CHAIN_HTTP_MTLS] = "transport_protocol: tls, application_protocols: [istio, istio-peer-exchange, istio-http/1.0, istio-http/1.1, istio-h2]",
@@ -82,9 +82,9 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     bool http = kind == CHAIN_HTTP_MTLS || kind == CHAIN_HTTP_PLAIN || kind == CHAIN_STRICT_HTTP;
     bool tls = kind == CHAIN_HTTP_MTLS || kind == CHAIN_TCP_MTLS || kind == CHAIN_STRICT_HTTP || kind == CHAIN_STRICT_TCP;
     const char *match = matches[kind];
-    if (!port && kind == CHAIN_HTTP_MTLS) { // "istio" alone is TCP where no service says otherwise
+    if (sniff && kind == CHAIN_HTTP_MTLS) { // "istio" alone is TCP where no service says otherwise
         match = "transport_protocol: tls, application_protocols: [istio-http/1.0, istio-http/1.1, istio-h2]";
-    } else if (!port && kind == CHAIN_HTTP_PLAIN) {
+    } else if (sniff && kind == CHAIN_HTTP_PLAIN) {
         match = "transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]";
     }
     buf_printf(b, ", {filter_chain_match: {");
@@ -110,47 +110,51 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     buf_printf(b, "}");
 }
 
+// Chains of a port, or of all that has none of its own (0), where each connection shows whether it is HTTP.
+static void write_sniffing_chains(struct compiler *k, struct buf *b, uint16_t port, const char *cluster)
+{
+    switch (cpc_mtls_mode(k, port)) {
+    case CP_MTLS_STRICT:
+        write_chain(k, b, CHAIN_HTTP_MTLS, port, true, cluster);
+        write_chain(k, b, CHAIN_STRICT_TCP, port, true, cluster);
+        break;
+    case CP_MTLS_DISABLE:
+        write_chain(k, b, CHAIN_HTTP_PLAIN, port, true, cluster);
+        write_chain(k, b, CHAIN_TCP_PLAIN, port, true, cluster);
+        write_chain(k, b, CHAIN_TCP_TLS_PASS, port, true, cluster);
+        break;
+    default:
+        write_chain(k, b, CHAIN_HTTP_MTLS, port, true, cluster);
+        write_chain(k, b, CHAIN_HTTP_PLAIN, port, true, cluster);
+        write_chain(k, b, CHAIN_TCP_MTLS, port, true, cluster);
+        write_chain(k, b, CHAIN_TCP_PLAIN, port, true, cluster);
+        write_chain(k, b, CHAIN_TCP_TLS_PASS, port, true, cluster);
+        break;
+    }
+}
+
 static void write_port_chains(struct compiler *k, struct buf *b, const struct cpc_inbound *in)
 {
     char cluster[64];
     bool http = in->protocol == CP_HTTP;
     snprintf(cluster, sizeof(cluster), "inbound|%u||", in->port);
+    if (in->service_port->sniff) {
+        write_sniffing_chains(k, b, in->port, cluster);
+        return;
+    }
     switch (cpc_mtls_mode(k, in->port)) {
     case CP_MTLS_STRICT:
-        write_chain(k, b, http ? CHAIN_STRICT_HTTP : CHAIN_STRICT_TCP, in->port, cluster);
+        write_chain(k, b, http ? CHAIN_STRICT_HTTP : CHAIN_STRICT_TCP, in->port, false, cluster);
         break;
     case CP_MTLS_DISABLE:
-        write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, cluster);
+        write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, false, cluster);
         break;
     default:
-        write_chain(k, b, http ? CHAIN_HTTP_MTLS : CHAIN_TCP_MTLS, in->port, cluster);
-        write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, cluster);
+        write_chain(k, b, http ? CHAIN_HTTP_MTLS : CHAIN_TCP_MTLS, in->port, false, cluster);
+        write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, false, cluster);
         if (!http) {
-            write_chain(k, b, CHAIN_TCP_TLS_PASS, in->port, cluster);
+            write_chain(k, b, CHAIN_TCP_TLS_PASS, in->port, false, cluster);
         }
-        break;
-    }
-}
-
-static void write_catchall(struct compiler *k, struct buf *b)
-{
-    static const char name[] = "InboundPassthroughCluster";
-    switch (cpc_mtls_mode(k, 0)) {
-    case CP_MTLS_STRICT:
-        write_chain(k, b, CHAIN_HTTP_MTLS, 0, name);
-        write_chain(k, b, CHAIN_STRICT_TCP, 0, name);
-        break;
-    case CP_MTLS_DISABLE:
-        write_chain(k, b, CHAIN_HTTP_PLAIN, 0, name);
-        write_chain(k, b, CHAIN_TCP_PLAIN, 0, name);
-        write_chain(k, b, CHAIN_TCP_TLS_PASS, 0, name);
-        break;
-    default:
-        write_chain(k, b, CHAIN_HTTP_MTLS, 0, name);
-        write_chain(k, b, CHAIN_HTTP_PLAIN, 0, name);
-        write_chain(k, b, CHAIN_TCP_MTLS, 0, name);
-        write_chain(k, b, CHAIN_TCP_PLAIN, 0, name);
-        write_chain(k, b, CHAIN_TCP_TLS_PASS, 0, name);
         break;
     }
 }
@@ -160,14 +164,18 @@ static void write_catchall(struct compiler *k, struct buf *b)
 static void write_inspectors(struct buf *b, const struct cpc_inbound *v, size_t n, struct str timeout)
 {
     buf_printf(b, "listener_filters: [" ORIGINAL_DST ", " CPC_TLS_INSPECTOR ", " CPC_HTTP_INSPECTOR);
-    if (n == 1) {
-        buf_printf(b, ", filter_disabled: {destination_port_range: {start: %u, end: %u}}", v[0].port, v[0].port + 1);
-    } else if (n > 1) {
-        buf_printf(b, ", filter_disabled: {or_match: {rules: [");
+    size_t declared = 0, done = 0;
+    for (size_t i = 0; i < n; i++) {
+        declared += !v[i].service_port->sniff;
+    }
+    if (declared) {
+        buf_printf(b, ", filter_disabled: %s", declared > 1 ? "{or_match: {rules: [" : "");
         for (size_t i = 0; i < n; i++) {
-            buf_printf(b, "%s{destination_port_range: {start: %u, end: %u}}", i ? ", " : "", v[i].port, v[i].port + 1);
+            if (!v[i].service_port->sniff) {
+                buf_printf(b, "%s{destination_port_range: {start: %u, end: %u}}", done++ ? ", " : "", v[i].port, v[i].port + 1);
+            }
         }
-        buf_printf(b, "]}}");
+        buf_printf(b, "%s", declared > 1 ? "]}}" : "");
     }
     buf_printf(b, "}], listener_filters_timeout: %.*s, continue_on_listener_filters_timeout: true", STR_FMT(timeout));
 }
@@ -183,7 +191,7 @@ static int add_virtual_inbound(struct compiler *k)
     buf_printf(&b, ", filter_chains: [{filter_chain_match: {destination_port: %d}, name: virtualInbound-blackhole, filters: [", INBOUND_PORT);
     cpc_tcp_proxy(k, &b, "BlackHoleCluster", "BlackHoleCluster");
     buf_printf(&b, "]}");
-    write_catchall(k, &b);
+    write_sniffing_chains(k, &b, 0, "InboundPassthroughCluster");
     for (size_t i = 0; i < n; i++) {
         write_port_chains(k, &b, &v[i]);
     }

@@ -21,6 +21,7 @@ struct chains {
     struct buf *b;
     struct map *taken; // what a chain matches already: the proxy refuses a listener with the same match twice
     const char *sep;
+    struct buf *last; // takes the chain for every connection, where an HTTP chain is beside it: the match of chains never goes back
     bool wild;      // many services share this listener
     bool tls;       // a chain asks for a server name
     bool catch_all; // a chain takes every connection
@@ -143,15 +144,25 @@ static bool write_chain_match(struct chains *c, const struct str *names, size_t 
 static void add_chain(struct chains *c, const struct str *names, size_t n, const struct str *ranges, size_t m, const struct cp_service *s,
                       const struct cp_port *p, const struct cp_virtual_service *v, const struct cp_l4_route *r)
 {
-    if (!write_chain_match(c, names, n, ranges, m)) {
-        return;
+    struct buf *b = c->b;
+    const char *sep = c->sep;
+    bool last = c->last && !n && !m;
+    if (last) {
+        c->b = c->last;
+        c->sep = "";
     }
-    write_proxy(c, s, p, v, r);
-    buf_printf(c->b, "]");
-    if (v) {
-        cpc_config_metadata(c->k, c->b, &v->meta);
+    if (write_chain_match(c, names, n, ranges, m)) {
+        write_proxy(c, s, p, v, r);
+        buf_printf(c->b, "]");
+        if (v) {
+            cpc_config_metadata(c->k, c->b, &v->meta);
+        }
+        buf_printf(c->b, "}");
     }
-    buf_printf(c->b, "}");
+    if (last) {
+        c->b = b;
+        c->sep = sep;
+    }
 }
 
 static bool names_host(const struct cp_virtual_service *v, const struct cp_service *s)
@@ -243,6 +254,15 @@ static void service_chains(struct chains *c, const struct cp_service *s, const s
     }
 }
 
+static void end_chains(struct chains *c)
+{
+    buf_printf(c->b, "]");
+    if (c->last && buf_len(c->last)) {
+        buf_printf(c->b, ", default_filter_chain: ");
+        buf_move(c->b, c->last, buf_len(c->last));
+    }
+}
+
 static void write_default_chain(struct compiler *k, struct buf *b)
 {
     buf_printf(b, ", default_filter_chain: {name: PassthroughFilterChain, filters: [");
@@ -258,9 +278,22 @@ static void write_inspectors(struct compiler *k, struct buf *b, bool tls, bool h
     }
 }
 
+static void write_http_chain(struct compiler *k, struct buf *b, const char *name, const char *routes)
+{
+    buf_printf(b, "{filter_chain_match: {transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]}, filters: "
+                  "[{name: envoy.filters.network.http_connection_manager, typed_config: {'@type': " CPC_HCM_URL ", stat_prefix: 'outbound_%s;', "
+                  "rds: {config_source: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}, route_config_name: %s}, "
+                  "use_remote_address: false, normalize_path: true, merge_slashes: true, path_with_escaped_slashes_action: KEEP_UNCHANGED, "
+                  "proxy_100_continue: true, stream_idle_timeout: 0s, upgrade_configs: [{upgrade_type: websocket}], "
+                  "http_filters: [" ALPN ", " FAULT ", " CORS ", " CPC_ROUTER "]",
+               name, routes);
+    cpc_access_log(k, b);
+    buf_printf(b, "}}]}");
+}
+
 static int add_address(struct compiler *k, const struct cp_service *s, const struct cp_port *p, const struct addr *vip)
 {
-    struct buf b = { 0 };
+    struct buf b = { 0 }, last = { 0 };
     struct map taken = { 0 };
     char name[ADDR_TEXT_MAX + 8], ip[ADDR_TEXT_MAX];
     struct chains c = { .k = k, .b = &b, .taken = &taken, .sep = "" };
@@ -268,35 +301,27 @@ static int add_address(struct compiler *k, const struct cp_service *s, const str
     buf_printf(&b, "{name: '%s', address: {socket_address: {address: '%s', port_value: %u}}, bind_to_port: false, traffic_direction: OUTBOUND, "
                    "filter_chains: [",
                name, ip, p->number);
+    if (p->sniff) {
+        write_http_chain(k, &b, name, cpc_qf(k, "%.*s:%u", STR_FMT(s->host), p->number));
+        c.sep = ", ";
+        c.last = &last;
+    }
     service_chains(&c, s, p);
-    buf_printf(&b, "]");
-    write_inspectors(k, &b, c.tls, false);
+    end_chains(&c);
+    write_inspectors(k, &b, c.tls, p->sniff);
     buf_printf(&b, "}");
     map_fini(&taken);
     return cpc_add(k, CP_LDS, arena_printf(&k->set->arena, "%s", name), &b);
 }
 
-static void write_http_chain(struct compiler *k, struct buf *b, const char *name, uint16_t port)
-{
-    buf_printf(b, "{filter_chain_match: {transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]}, filters: "
-                  "[{name: envoy.filters.network.http_connection_manager, typed_config: {'@type': " CPC_HCM_URL ", stat_prefix: 'outbound_%s;', "
-                  "rds: {config_source: {ads: {}, initial_fetch_timeout: 0s, resource_api_version: V3}, route_config_name: '%u'}, "
-                  "use_remote_address: false, normalize_path: true, merge_slashes: true, path_with_escaped_slashes_action: KEEP_UNCHANGED, "
-                  "proxy_100_continue: true, stream_idle_timeout: 0s, upgrade_configs: [{upgrade_type: websocket}], "
-                  "http_filters: [" ALPN ", " FAULT ", " CORS ", " CPC_ROUTER "]",
-               name, port);
-    cpc_access_log(k, b);
-    buf_printf(b, "}}]}");
-}
-
 // 0.0.0.0_PORT: HTTP services are told apart by host, TLS services by server name, TCP services by range; the rest passes through.
 static int add_wildcard(struct compiler *k, uint16_t port)
 {
-    struct buf b = { 0 };
+    struct buf b = { 0 }, last = { 0 };
     struct map taken = { 0 };
     struct chains c = { .k = k, .b = &b, .taken = &taken, .sep = "", .wild = true };
     char name[64];
-    bool http = false;
+    bool http = false, declared = false;
     snprintf(name, sizeof(name), "%s_%u", k->node->ip.family == AF_INET6 ? "::" : "0.0.0.0", port);
     buf_printf(&b, "{name: '%s', address: {socket_address: {address: %s, port_value: %u}}, bind_to_port: false, traffic_direction: OUTBOUND, "
                    "filter_chains: [",
@@ -310,17 +335,19 @@ static int add_wildcard(struct compiler *k, uint16_t port)
                 if (at->number != port) {
                     continue;
                 }
-                if (pass == 0 && at->protocol == CP_HTTP && !http) {
+                declared |= at->protocol == CP_HTTP;
+                if (pass == 0 && (at->protocol == CP_HTTP || (at->sniff && !cpc_vip(s, &vip))) && !http) {
                     http = true;
-                    write_http_chain(k, &b, name, port);
+                    write_http_chain(k, &b, name, cpc_qf(k, "%u", port));
                     c.sep = ", ";
-                } else if (pass == 1 && at->protocol == CP_TCP && !cpc_vip(s, &vip) && (!http || at->tls || s->address_count)) {
+                    c.last = &last;
+                } else if (pass == 1 && at->protocol == CP_TCP && !cpc_vip(s, &vip) && (!declared || at->tls || s->address_count)) {
                     service_chains(&c, s, at); // beside HTTP, a service without name and range cannot be told apart
                 }
             }
         }
     }
-    buf_printf(&b, "]");
+    end_chains(&c);
     write_inspectors(k, &b, c.tls, http);
     if (!c.catch_all) {
         write_default_chain(k, &b);

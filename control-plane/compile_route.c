@@ -199,10 +199,17 @@ static void write_further_hosts(struct compiler *k, struct buf *b, const struct 
     }
 }
 
+// Its requests come to 0.0.0.0_PORT.
+static bool on_shared_listener(const struct cp_service *s, const struct cp_port *p)
+{
+    struct addr vip;
+    return p->protocol == CP_HTTP || (p->sniff && !cpc_vip(s, &vip));
+}
+
 static const struct cp_port *http_port(const struct cp_service *s, uint16_t port)
 {
     for (size_t p = 0; p < s->port_count; p++) {
-        if (s->ports[p].number == port && s->ports[p].protocol == CP_HTTP) {
+        if (s->ports[p].number == port && on_shared_listener(s, &s->ports[p])) {
             return &s->ports[p];
         }
     }
@@ -248,13 +255,34 @@ static int add_port(struct compiler *k, uint16_t port)
     return cpc_add(k, CP_RDS, str_c(name), &b);
 }
 
+// Of a listener that one service has for itself.
+static int add_own(struct compiler *k, const struct cp_service *s, const struct cp_port *p)
+{
+    struct buf b = { 0 };
+    const struct cp_virtual_service *v = k->vs_count ? vs_for(k, s->host, p->number) : NULL;
+    struct str name = arena_printf(&k->set->arena, "%.*s:%u", STR_FMT(s->host), p->number);
+    buf_printf(&b, "{name: %s, validate_clusters: false, ignore_port_in_host_matching: true, max_direct_response_body_size_bytes: 1048576, "
+                   "virtual_hosts: [{name: %s, domains: ['*'], include_request_attempt_count: true, routes: [",
+               cpc_q(k, name), cpc_q(k, name));
+    if (v) {
+        write_vs_routes(k, &b, v, p->number);
+    } else {
+        write_default_route(k, &b, s, p);
+    }
+    buf_printf(&b, "]}]}");
+    return cpc_add(k, CP_RDS, name, &b);
+}
+
 int cpc_routes(struct compiler *k)
 {
     unsigned char seen[65536 / 8] = { 0 };
     for (size_t i = 0; i < k->c->service_count; i++) {
         for (size_t p = 0; p < k->c->services[i].port_count; p++) {
             const struct cp_port *port = &k->c->services[i].ports[p];
-            if (!k->views[i].visible || port->protocol != CP_HTTP || (seen[port->number / 8] & (1u << (port->number % 8)))) {
+            if (k->views[i].visible && port->sniff && !on_shared_listener(&k->c->services[i], port) && add_own(k, &k->c->services[i], port)) {
+                return k->err->code;
+            }
+            if (!k->views[i].visible || !on_shared_listener(&k->c->services[i], port) || (seen[port->number / 8] & (1u << (port->number % 8)))) {
                 continue;
             }
             seen[port->number / 8] |= (unsigned char)(1u << (port->number % 8));

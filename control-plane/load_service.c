@@ -59,9 +59,10 @@ static int load_protocol(struct loader *l, const struct json *n, struct cp_port 
     if (ld_str(l, n, "protocol", &s)) {
         return -EINVAL;
     }
-    if (!s.n) { // from the name, as Istio does: "http-web" is HTTP
-        struct str rest = p->name;
-        s = str_split(&rest, '-');
+    if (!s.n) { // a name such as "http-web" says nothing here: that is for Kubernetes' Services
+        p->protocol = CP_TCP;
+        p->sniff = true;
+        return 0;
     }
     for (size_t i = 0; i < array_len(http); i++) {
         if (str_eq_nocase(s, str_c(http[i]))) {
@@ -77,11 +78,7 @@ static int load_protocol(struct loader *l, const struct json *n, struct cp_port 
             return 0;
         }
     }
-    if (json_get(n, "protocol")) {
-        return ld_fail(l, json_get(n, "protocol"), "\"%.*s\" is not one of HTTP, HTTP2, GRPC, TCP, TLS, HTTPS, MONGO, MYSQL, REDIS", STR_FMT(s));
-    }
-    p->protocol = CP_TCP;
-    return 0;
+    return ld_fail(l, json_get(n, "protocol"), "\"%.*s\" is not one of HTTP, HTTP2, GRPC, TCP, TLS, HTTPS, MONGO, MYSQL, REDIS", STR_FMT(s));
 }
 
 static int load_ports(struct loader *l, const struct json *spec, struct cp_service *s)

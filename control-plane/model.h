@@ -36,6 +36,7 @@ struct cp_port {
     struct str name;
     enum cp_protocol protocol;
     bool tls;   // TLS, HTTPS: told apart by SNI
+    bool sniff; // nothing is said: TCP, and HTTP where a connection begins like that
     bool http2; // HTTP2, GRPC
 };
 

@@ -38,7 +38,7 @@ def world():
         rules.write_text(re.sub("mode: MUTUAL.*?sni:", "mode: SIMPLE, sni:", rules.read_text()))
         shutil.copy(ROOT / "tests/demo/apps.py", folder / "apps.py")
         (mesh.config / "plain.yaml").write_text(PLAIN)
-        place.build({"client": "10.7.0.9", "plain": "10.7.0.51"}, {"plain": "10.96.0.50", "bytes": "10.96.0.60"})
+        place.build({"client": "10.7.0.9", "plain": "10.7.0.51"}, {"plain": "10.96.0.50", "bytes": "10.96.0.60", "either": "10.96.0.61"})
         place.spawn("plain app", "plain", [interpreter(), folder / "apps.py", "web", "plain", "v1", "9080"], mesh.log("plain"))
         mesh.start_control()
         mesh.init("client")
@@ -116,6 +116,27 @@ spec:
   ports: [{{number: 8444, name: tls, protocol: TLS}}]
   endpoints: [{{address: 10.7.0.51, ports: {{tls: {port}}}}}]
 """ for number, host, port in ((1, "one.sni.example", 18441), (2, "two.sni.example", 18442), (3, "*.wild.sni.example", 18443))) + """\
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: either, namespace: default}
+spec:
+  hosts: [either.example]
+  addresses: [10.96.0.61]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{number: 5001, name: either}]
+  endpoints: [{address: 10.7.0.51, ports: {either: 18444}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: either, namespace: default}
+spec:
+  hosts: [either.example]
+  http:
+  - match: [{uri: {prefix: /teapot}}]
+    directResponse: {status: 418}
+  - route: [{destination: {host: either.example}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -229,6 +250,21 @@ def test_tls_routes_by_server_name_and_tcp_routes(world):
     finally:
         for s in servers.values():
             s.close()
+
+
+def test_a_port_without_a_protocol_is_http_or_bytes(world):
+    """The first bytes of each connection say which."""
+    assert http(world.place, "client", "10.96.0.61", 5001, "/teapot", {"Host": "anything"})[0] == 418
+    server = Hearing(world.place, "plain", 18444)
+    try:
+        def tcp():
+            with world.place.connect("client", "10.96.0.61", 5001) as s:
+                s.sendall(b"\x00\x01neither HTTP nor TLS")
+                s.recv(1)
+            return any(b"neither HTTP" in x for x in server.heard)
+        wait_for("bytes at the service", tcp, 10)
+    finally:
+        server.close()
 
 
 def test_fault_redirect_and_direct_response(world):

@@ -32,7 +32,6 @@ DIFFERENCES = {
     ("rules/ports", "envoy.transport_socket_match"): "the same",
     ("rules/tls-istio-mutual-external", "combined_validation_context.default_validation_context"):
         "a peer whose account is not known must at least have a name of this mesh; for istiod any certificate of the root does",
-    ("services/sniffed", ""): "a port without a protocol: by its name, and TCP where that says nothing; istiod looks into each connection",
     ("services/static-protocols", "LDS 10.55.0.1_84 .filter_chains[0].filters[len]"): "mongo_proxy counts commands; the bytes are the same without it",
 }
 
