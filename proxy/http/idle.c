@@ -9,19 +9,15 @@
 static const struct downstream_ops asleep_ds_ops;
 static const struct conn_ops asleep_conn_ops;
 
-// Of the limits only those of a silent connection are left; the timer may stand earlier for the sake of requests that are over.
-static void arm_asleep(struct downstream *d, const struct http_manager_cfg *cfg, uint64_t idle_since_ms)
+// When a silent connection is over. UINT64_MAX = never.
+static uint64_t end_ms(const struct downstream *d, const struct http_manager_cfg *cfg, uint64_t idle_since_ms)
 {
     uint64_t at = cfg->idle_ms ? idle_since_ms + cfg->idle_ms : UINT64_MAX;
     if (cfg->max_connection_ms) {
         uint64_t end = d->start_ns / 1000000 + cfg->max_connection_ms;
         at = end < at ? end : at;
     }
-    uint64_t now = loop_now_ms(d->worker->loop);
-    timer_cancel(&d->timer);
-    if (at != UINT64_MAX) {
-        timer_set(d->worker->loop, &d->timer, at > now ? at - now : 0);
-    }
+    return at;
 }
 
 // False: something is under way after all.
@@ -35,7 +31,10 @@ static bool fall_asleep(struct http_conn *hc)
     }
     idle_leave(hc);
     http_conn_count_bytes(hc);
-    arm_asleep(d, hc->cfg, hc->idle_since_ms);
+    uint64_t end = end_ms(d, hc->cfg, hc->idle_since_ms);
+    if (end != UINT64_MAX) {
+        http_conn_arm(hc, end); // one that stands earlier, for requests that are over, is looked at by idle_due
+    }
     d->requests = hc->requests;
     d->terminal = hc->stats;
     d->ops = &asleep_ds_ops;
@@ -95,6 +94,18 @@ struct http_conn *idle_wake(struct downstream *d)
     struct http_conn *hc = wake(d);
     http_conn_codec(hc);
     return hc;
+}
+
+bool idle_due(struct downstream *d)
+{
+    if (d->ops != &asleep_ds_ops) {
+        return true;
+    }
+    uint64_t end = end_ms(d, d->chain->filters[d->chain->filter_count - 1].cfg, d->conn->active_ms), now = loop_now_ms(d->worker->loop);
+    if (end != UINT64_MAX && now < end) {
+        timer_set(d->worker->loop, &d->timer, end - now);
+    }
+    return now >= end;
 }
 
 // ---- what can happen to one that sleeps ----

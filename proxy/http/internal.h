@@ -12,7 +12,7 @@ enum {
     STREAM_ARENA_BYTES = 1520,   // a block of a stream's arena: a small request takes one, its answer another
     STREAMS_KEPT_MAX = 64,       // free streams a worker keeps: 2.5 KB each, 5 after HTTP/1
     HTTP_DATE_MAX = 32,
-    IDLE_AWAKE_MAX = 64,         // connections of a worker that may wait for a request with all their state: 0.3 KB each
+    IDLE_AWAKE_MAX = 128,        // connections of a worker that may wait for a request with all their state: 0.3 KB each
     DOWNSTREAM_HIGH = 16 * 1024, // bytes that may wait for a client; what one read from the upstream brought comes on top
 };
 
@@ -148,7 +148,9 @@ static inline void idle_check(struct http_conn *hc)
         idle_trim(hc);
     }
 }
-// The state of d's connection, made anew when it slept. A timer of d has fired, say.
+// d's timer has fired: false when it sleeps and may go on, and then the timer is set again.
+bool idle_due(struct downstream *d);
+// The state of d's connection, made anew when it slept.
 struct http_conn *idle_wake(struct downstream *d);
 
 #endif

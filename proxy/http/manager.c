@@ -177,7 +177,11 @@ static bool head_too_slow(struct http_conn *hc, uint64_t now, uint64_t *at)
 
 static void on_timer(struct timer *t)
 {
-    struct http_conn *hc = idle_wake(container_of(t, struct downstream, timer));
+    struct downstream *d = container_of(t, struct downstream, timer);
+    if (!idle_due(d)) {
+        return;
+    }
+    struct http_conn *hc = idle_wake(d);
     const struct http_manager_cfg *cfg = hc->cfg;
     uint64_t now = now_ms(hc), at = UINT64_MAX;
     if (!hc->codec) { // not a byte of a request came

@@ -155,9 +155,11 @@ static void idle_time_goes_on(void **state)
 {
     (void)state;
     m.hcm->idle_ms = 60000;
+    m.hcm->request_headers_ms = 30000; // its timer of the first request fires while they sleep
     gather(true);
     loop_set_fake_time(m.x.w.loop, 1000000 + 50000);
     world_turns(&m.x, 3);
+    assert_int_equal(awake(), IDLE_AWAKE_MAX);
     get(crowd[0]); // starts anew
     loop_set_fake_time(m.x.w.loop, 1000000 + 61000);
     world_turns(&m.x, 3);
