@@ -195,7 +195,7 @@ static void came_up(struct xds_ads *ads)
 {
     ads->up = ads->status.connected = true;
     ads->status.connects++;
-    ads->status.connected_since_ms = loop_wall_ms(ads->c->loop);
+    ads->status.connected_since_ms = loop_now_ms(ads->c->loop);
     log_info(LOGC_CONFIG, 0, "xds_connected", "target=%.*s", STR_FMT(ads->o.target));
 }
 

@@ -117,7 +117,7 @@ struct xds_ads_status {
     bool connected; // the stream is up
     uint64_t connects, disconnects;
     struct str last_error;       // gRPC status text of the last end
-    uint64_t connected_since_ms; // wall clock
+    uint64_t connected_since_ms; // time of the loop: the wall clock may be set meanwhile
 };
 void xds_ads_state(const struct xds_client *c, struct xds_ads_status *ret);
 // Accepted resources of a type in name order; fn returns false to stop.

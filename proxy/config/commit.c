@@ -20,12 +20,11 @@ uint64_t config_online_since(const struct config *c)
 {
     struct xds_ads_status st;
     xds_ads_state(c->xds, &st);
-    uint64_t now = loop_now_ms(c->o.loop), wall = loop_wall_ms(c->o.loop);
+    uint64_t now = loop_now_ms(c->o.loop);
     if (!st.connects) {
         return 0;
     }
-    uint64_t up = st.connected && wall > st.connected_since_ms ? wall - st.connected_since_ms : 0;
-    return now > up ? now - up : 0;
+    return st.connected ? st.connected_since_ms : now;
 }
 
 static bool waited_too_long(const struct config *c, uint64_t since_ms)
