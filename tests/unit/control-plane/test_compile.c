@@ -119,6 +119,22 @@ static void inbound_chains_follow_peer_authentication(void **state)
     }
 }
 
+// Beside TLS and plain text of each, and the inspector stays on for this port alone.
+static void a_port_without_a_protocol_is_http_and_tcp_inbound(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh("---\nkind: ServiceEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: either}\n"
+                                    "spec: {hosts: [either.example], resolution: STATIC, workloadSelector: {labels: {app: reviews}}, "
+                                    "ports: [{number: 7001, name: http-is-just-a-name}]}\n");
+    struct cp_set *s = compile(c, "10.7.0.11");
+    has(s, CP_LDS, "virtualInbound", "\"destination_port\":7001,\"transport_protocol\":\"raw_buffer\",\"application_protocols\":[\"http/1.1\",\"h2c\"]", true);
+    has(s, CP_LDS, "virtualInbound", "\"destination_port\":7001,\"transport_protocol\":\"raw_buffer\"}", true);
+    has(s, CP_LDS, "virtualInbound", "\"filter_disabled\":{\"destination_port_range\":{\"start\":9080,\"end\":9081}}", true);
+    has(s, CP_LDS, "0.0.0.0_7001", "\"default_filter_chain\":{\"filters\":", true);
+    cp_set_unref(s);
+    cp_config_free(c);
+}
+
 // As a real istiod answered: labels from the first on; topology labels that nobody carries come from the locality.
 static void failover_priorities_follow_labels(void **state)
 {
@@ -326,6 +342,7 @@ int main(void)
         cmocka_unit_test(routes_carry_match_weights_and_passthrough),
         cmocka_unit_test(listeners_by_protocol),
         cmocka_unit_test(inbound_chains_follow_peer_authentication),
+        cmocka_unit_test(a_port_without_a_protocol_is_http_and_tcp_inbound),
         cmocka_unit_test(values_cannot_break_out_of_their_quotes),
         cmocka_unit_test(domains_are_told_apart),
         cmocka_unit_test(odd_text_stays_text),
