@@ -226,8 +226,8 @@ static void bury(struct loop_task *t)
             arena_fini(&d->found->arena);
             free(d->found);
         }
+        filter_chain_unref(d->chain); // first: one made by hand lies in the listener's arena
         listener_cfg_unref(d->listener);
-        filter_chain_unref(d->chain);
         free(d);
     }
 }
