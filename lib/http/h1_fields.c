@@ -8,7 +8,7 @@
 #include "lib/http/scan.h"
 #include "lib/http/url.h"
 
-enum { CONNECTION_FIELDS_MAX = 8, PREALLOC_REQUEST = 24, PREALLOC_RESPONSE = 14 };
+enum { CONNECTION_FIELDS_MAX = 8, PREALLOC_REQUEST = 24, PREALLOC_RESPONSE = 10 };
 
 // What the fields of one message said about framing and the connection.
 struct fields {

@@ -9,8 +9,8 @@
 
 enum {
     STREAM_ARENA_H1_BYTES = 4080, // the same for HTTP/1, where a connection has one stream: a usual request and its answer fit
-    STREAM_ARENA_BYTES = 1520,   // a block of a stream's arena: a small request takes one, its answer another
-    STREAMS_KEPT_MAX = 64,       // free streams a worker keeps: 2.5 KB each, 5 after HTTP/1
+    STREAM_ARENA_BYTES = 2032,   // a block of a stream's arena: a small request and its answer fit; the largest that lib/base/recycle keeps
+    STREAMS_KEPT_MAX = 64,       // free streams a worker keeps: 3 KB each, 5 after HTTP/1
     HTTP_DATE_MAX = 32,
     IDLE_AWAKE_MAX = 128,        // connections of a worker that may wait for a request with all their state: 0.3 KB each
     DOWNSTREAM_HIGH = 16 * 1024, // bytes that may wait for a client; what one read from the upstream brought comes on top
