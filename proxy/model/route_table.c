@@ -117,6 +117,7 @@ static int add_domain(struct domain_index *x, struct virtual_host *vh, struct st
     return 0;
 }
 
+// No condition but the path's: as route_matches looks at them.
 static bool matches_any_path(const struct route *rt)
 {
     return rt->path_kind == PATH_PREFIX && rt->path.n == 1 && rt->path.p[0] == '/' && !rt->header_count && !rt->query_count &&

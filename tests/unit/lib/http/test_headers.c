@@ -113,9 +113,34 @@ static void arena_limit_is_told(void **state)
     arena_fini(&a);
 }
 
+static void knows_what_it_cannot_have(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct headers h;
+    headers_init(&h, &a);
+    assert_false(headers_may_have(&h, UINT64_MAX));
+    headers_add(&h, STR("X-Own"), STR("1"));
+    assert_true(headers_may_have(&h, HDR_BIT(HDR_OTHER)));
+    assert_false(headers_may_have(&h, HDR_BIT(HDR_COOKIE) | HDR_BIT(HDR_DATE)));
+    for (int id = 1; id < HDR_ID_COUNT; id++) {
+        assert_null(headers_get_id(&h, (enum hdr_id)id));
+        headers_set_id(&h, (enum hdr_id)id, STR("a"));
+        headers_set(&h, hdr_name_of((enum hdr_id)id), STR("b"));
+        assert_true(headers_may_have(&h, HDR_BIT(id)));
+        assert_true(str_is(headers_value_id(&h, (enum hdr_id)id), "b"));
+        assert_int_equal(headers_remove_id(&h, (enum hdr_id)id), 1);
+        assert_null(headers_get(&h, hdr_name_of((enum hdr_id)id)));
+        headers_add(&h, hdr_name_of((enum hdr_id)id), STR("c"));
+        assert_true(str_is(headers_value_id(&h, (enum hdr_id)id), "c"));
+    }
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(knows_what_it_cannot_have),
         cmocka_unit_test(every_well_known_name),
         cmocka_unit_test(look_up_set_remove),
         cmocka_unit_test(grows),

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "proxy/core/facts.h"
+#include "lib/base/check.h"
 #include "proxy/model/route_table.h"
 
 static struct route_table *t;
@@ -165,6 +166,38 @@ static void first_fitting_route_wins(void **state)
     assert_string_equal(route_for(v, 2, R(.path = STR("/"))), "jason");
 }
 
+// What route_table_seal notes about a route holds for it alone.
+static void a_route_for_every_path(void **state)
+{
+    (void)state;
+    struct header_matcher user = { .kind = HM_PRESENT, .present = true, .name = STR("end-user") };
+    struct query_matcher query = { .name = STR("q") };
+    struct route v[] = {
+        { .path = STR("/") },
+        { .path = STR("/"), .headers = &user, .header_count = 1 },
+        { .path = STR("/"), .queries = &query, .query_count = 1 },
+        { .path = STR("/"), .fact_count = 1 },
+        { .path = STR("/"), .grpc_only = true },
+        { .path = STR("/"), .has_fraction = true },
+        { .path = STR("/a") },
+        { .path = STR("/"), .path_kind = PATH_EXACT },
+    };
+    struct str domain = STR("*");
+    t->vhosts = arena_new(&t->arena, struct virtual_host);
+    t->vhost_count = 1;
+    *t->vhosts = (struct virtual_host){ .domains = &domain, .domain_count = 1, .routes = v, .route_count = array_len(v) };
+    assert_int_equal(route_table_seal(t, NULL), 0);
+    for (size_t i = 0; i < array_len(v); i++) {
+        assert_int_equal(v[i].any_path, i == 0);
+    }
+    static const char *const paths_of[] = { "/", "/x/y", "/x?q=1#f", "/#" };
+    for (size_t i = 0; i < 4; i++) {
+        assert_ptr_equal(virtual_host_route(t->vhosts, &R(.path = str_c(paths_of[i]))), &v[0]);
+    }
+    assert_null(virtual_host_route(t->vhosts, &R(.path = STR("*"))));
+    assert_null(virtual_host_route(t->vhosts, &R(.path = STR(""), .method = STR("CONNECT"))));
+}
+
 static void grpc_and_fractions(void **state)
 {
     (void)state;
@@ -249,6 +282,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(paths, setup, teardown),
         cmocka_unit_test_setup_teardown(first_fitting_route_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(metadata_of_the_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_route_for_every_path, setup, teardown),
         cmocka_unit_test_setup_teardown(grpc_and_fractions, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_do_not_depend_on_a_fraction, setup, teardown),
