@@ -150,6 +150,13 @@ static struct codec_stream *new_stream(struct codec *c, const struct codec_strea
     return &x->s;
 }
 
+// RFC 9110 §8.6: a request without content says so where its method gives content a meaning.
+static bool expects_content(const struct http_request *r)
+{
+    return !str_is(r->method, "GET") && !str_is(r->method, "HEAD") && !str_is(r->method, "DELETE") && !str_is(r->method, "TRACE") &&
+           !r->upgrade.n;
+}
+
 static void send_request(struct codec_stream *s, const struct http_request *r)
 {
     struct h1 *h = h1_of(s->codec);
@@ -168,7 +175,7 @@ static void send_request(struct codec_stream *s, const struct http_request *r)
     struct h1_request_as as = { HTTP_11, r->content_length, r->expect_continue };
     if (r->end_stream || connect) {
         x->out = H1_OUT_EMPTY;
-        as.content_length = !connect && r->content_length == 0 ? 0 : -1;
+        as.content_length = !connect && (r->content_length == 0 || expects_content(r)) ? 0 : -1;
         as.expect_continue = false;
     } else if (r->content_length >= 0) {
         x->out = H1_OUT_LENGTH;

@@ -417,6 +417,8 @@ void h1_write_response_as(struct buf *b, const struct http_response *r, const st
             put_length(&o, (uint64_t)as->content_length);
         } else if (as->end_stream && !w->head_request && r->status != 304) {
             put_length(&o, 0);
+        } else if (w->head_request && r->status != 304 && r->version != HTTP_10) {
+            put_chunked(&o); // RFC 9112 §6.1: as it would be for GET
         }
     }
     put_connection(&o, w, r->upgrade, false);

@@ -195,7 +195,8 @@ static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x
         *ret_detail = "http2.remote_refuse";
         return CODEC_RESET_REFUSED;
     }
-    if (!x->rst_heard && x->close_code != NGHTTP2_NO_ERROR && x->close_code != NGHTTP2_CANCEL) {
+    if (x->rst_heard ? !h->server && x->close_code == NGHTTP2_PROTOCOL_ERROR
+                     : x->close_code != NGHTTP2_NO_ERROR && x->close_code != NGHTTP2_CANCEL) {
         *ret_detail = "http2.protocol_error";
         return CODEC_RESET_PROTOCOL;
     }
@@ -302,6 +303,12 @@ static void service(struct h2 *h, struct h2_stream *x)
     }
     if (x->closed && !whole(h, x, clean)) {
         const char *detail;
+        if (!h->server && !x->empty && x->in.len) { // what came before the reset was sent to be read
+            deliver(h, x);
+            if (h->c.freed) {
+                return;
+            }
+        }
         enum codec_reset why = reset_kind(h, x, &detail);
         h2_tell_reset(x, why, detail);
         if (!h->c.freed) {
@@ -560,6 +567,9 @@ void h2_stream_reset(struct codec_stream *s, enum codec_reset why)
     if (x->told || x->given_up || s->codec->freed) {
         return;
     }
+    if (h->server && x->head_sent && !x->closed && !h->failed) {
+        pump_now(h); // what the answer has so far: nghttp2 drops what waits behind RST_STREAM
+    }
     x->given_up = true;
     buf_clear(&x->out);
     h2_drop_input(h, x);
@@ -786,7 +796,8 @@ static void settle(struct h2 *h)
             continue;
         }
         if (h->eof) {
-            reset_all(h, CODEC_RESET_REMOTE, h->server ? "downstream_remote_disconnect" : "upstream_remote_disconnect");
+            reset_all(h, h->server ? CODEC_RESET_REMOTE : CODEC_RESET_CONNECTION,
+                      h->server ? "downstream_remote_disconnect" : "upstream_remote_disconnect");
             gone(h, CONN_CLOSE_REMOTE);
             continue;
         }
@@ -848,7 +859,7 @@ static void on_conn_close(struct conn *c, enum conn_close why)
     if (h->closing) {
         why = CONN_CLOSE_LOCAL;
     }
-    reset_all(h, why == CONN_CLOSE_REMOTE ? CODEC_RESET_REMOTE : CODEC_RESET_CONNECTION,
+    reset_all(h, h->server && why == CONN_CLOSE_REMOTE ? CODEC_RESET_REMOTE : CODEC_RESET_CONNECTION,
               c->close_detail ? c->close_detail : "connection_closed");
     gone(h, why);
     h2_leave(h);

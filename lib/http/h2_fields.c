@@ -46,7 +46,7 @@ void h2_block_add(struct h2 *h, nghttp2_rcbuf *name, nghttp2_rcbuf *value)
         return;
     }
     b->bytes += nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len;
-    if (b->bytes > h->limits->head_bytes || b->n >= h->limits->header_count + H2_PSEUDO_MAX) {
+    if (b->bytes > h->limits->head_bytes || b->n >= h->limits->header_count) {
         b->too_large = true;
         return;
     }

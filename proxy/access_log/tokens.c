@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/clock.h"
+#include "lib/http/grpc_text.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/access_log/token.h"
 #include "proxy/core/facts.h"
@@ -252,12 +253,26 @@ static struct str request_of(const struct format_ctx *c, const struct header_ref
     case REF_SCHEME:
         return c->req->scheme;
     default:
-        return header_of(&c->req->headers, r);
+        return r->kind == REF_HEADER && r->id == HDR_TE && c->req->te_trailers ? STR("trailers") : header_of(&c->req->headers, r);
     }
+}
+
+// A length is no field of a list: the codec took it.
+static bool put_length(struct format_value *v, const struct header_ref *r, int64_t length)
+{
+    if (r->kind != REF_HEADER || r->id != HDR_CONTENT_LENGTH || length < 0) {
+        return false;
+    }
+    int n = snprintf(v->scratch, sizeof(v->scratch), "%lld", (long long)length);
+    put_text(v, str_n(v->scratch, (size_t)n));
+    return true;
 }
 
 OP(req)
 {
+    if (c->req && put_length(v, &op->header, c->req->content_length)) {
+        return;
+    }
     struct str s = request_of(c, &op->header);
     put_text(v, s.n ? s : request_of(c, &op->alternative));
 }
@@ -274,6 +289,9 @@ OP(resp)
         if (c->info->status) {
             put_number(v, c->info->status);
         }
+        return;
+    }
+    if (c->resp && put_length(v, &op->header, c->resp->content_length)) {
         return;
     }
     const struct headers *h = c->resp ? &c->resp->headers : NULL;
@@ -299,6 +317,10 @@ static bool grpc_number(const struct format_ctx *c, uint64_t *ret)
     if (!s.n && c->resp) {
         s = headers_value_id(&c->resp->headers, HDR_GRPC_STATUS);
     }
+    if (!s.n && c->req && c->info->status && grpc_content_type(headers_value_id(&c->req->headers, HDR_CONTENT_TYPE))) {
+        *ret = grpc_status_of_http(c->info->status); // as a client of gRPC has to read it
+        return true;
+    }
     return s.n && str_to_u64(s, UINT32_MAX, ret);
 }
 
@@ -323,11 +345,19 @@ OP(grpc_status_number)
     }
 }
 
+static const char *const version_names[] = { [HTTP_10] = "HTTP/1.0", [HTTP_11] = "HTTP/1.1", [HTTP_2] = "HTTP/2" };
+
 OP(protocol)
 {
-    static const char *const names[] = { [HTTP_10] = "HTTP/1.0", [HTTP_11] = "HTTP/1.1", [HTTP_2] = "HTTP/2" };
     if (c->info->is_http) {
-        put_text(v, str_c(names[c->info->protocol]));
+        put_text(v, str_c(version_names[c->info->protocol]));
+    }
+}
+
+OP(upstream_protocol)
+{
+    if (c->info->upstream_start_ns && c->info->is_http) {
+        put_text(v, str_c(version_names[c->info->upstream_protocol]));
     }
 }
 

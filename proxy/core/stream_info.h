@@ -27,6 +27,7 @@ struct stream_info {
     uint16_t status;                                 // response code, 0 = none
     uint16_t attempts;                               // upstream attempts
     enum http_version protocol;
+    enum http_version upstream_protocol; // of the last attempt that had a connection: upstream_start_ns is set
     bool is_http;
     const char *details;       // response code details: static or in the stream's arena ("via_upstream", "route_not_found", …)
     struct str transport_failure; // upstream TLS failure text; arena

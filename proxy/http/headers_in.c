@@ -536,7 +536,11 @@ bool request_headers_prepare(struct http_request *req, const struct http_manager
     } else if (str_eq_nocase(f.proto->value, STR("https")) || str_eq_nocase(f.proto->value, STR("http"))) {
         scheme = f.proto->value.n == 5 ? STR("https") : STR("http");
     }
-    req->scheme = cfg->scheme_overwrite.n ? cfg->scheme_overwrite : scheme;
+    if (cfg->scheme_overwrite.n) {
+        req->scheme = cfg->scheme_overwrite;
+    } else if (req->version != HTTP_2 || !req->scheme.n) { // an HTTP/2 client has said it itself
+        req->scheme = scheme;
+    }
     sort_out(h, cfg, &f, ret_remote, &trust);
     if (cfg->user_agent.n) {
         say_agent(h, cfg, f.agent);

@@ -117,6 +117,9 @@ void stream_local_reply(struct stream *s, int status, struct str body, const cha
         add_all(&r.headers, extra);
     }
     bool head = str_is(s->req.method, "HEAD");
+    if (!body.n && (head || s->info.protocol == HTTP_2)) { // nothing says how long it would be
+        r.content_length = -1;
+    }
     r.end_stream = body.n == 0 || head;
     stream_send_response(s, &r);
     if (!r.end_stream && s->down) {

@@ -115,6 +115,15 @@ static bool body_too_slow(struct stream *s, uint64_t now, uint64_t *at)
     return false;
 }
 
+// The rest of a request that took too long is not waited for (RFC 9110 §15.5.9).
+static void give_up(struct stream *s, int status, struct str body, const char *details, uint32_t flags)
+{
+    if (!s->request_complete && s->info.protocol != HTTP_2) {
+        codec_drain(s->hc->codec);
+    }
+    stream_local_reply(s, status, body, details, flags, NULL);
+}
+
 // Limits of one stream. Returns the next moment to look, or 0 when it was ended.
 static uint64_t check_stream(struct stream *s, uint64_t now)
 {
@@ -126,7 +135,7 @@ static uint64_t check_stream(struct stream *s, uint64_t now)
         uint64_t end = s->active_ms + s->idle_limit_ms;
         if (now >= end) {
             stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_IDLE_TIMEOUT);
-            stream_local_reply(s, status, STR("stream timeout"), "stream_idle_timeout", RF(STREAM_IDLE_TIMEOUT), NULL);
+            give_up(s, status, STR("stream timeout"), "stream_idle_timeout", RF(STREAM_IDLE_TIMEOUT));
             return 0;
         }
         lower(&at, end);
@@ -135,14 +144,14 @@ static uint64_t check_stream(struct stream *s, uint64_t now)
         uint64_t end = start_ms + cfg->request_timeout_ms;
         if (now >= end) {
             stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TIMEOUT);
-            stream_local_reply(s, 408, STR("request timeout"), "request_overall_timeout", 0, NULL);
+            give_up(s, 408, STR("request timeout"), "request_overall_timeout", 0);
             return 0;
         }
         lower(&at, end);
     }
     if (body_too_slow(s, now, &at)) {
         stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_TIMEOUT);
-        stream_local_reply(s, 408, STR("request body too slow"), "request_body_too_slow", 0, NULL);
+        give_up(s, 408, STR("request body too slow"), "request_body_too_slow", 0);
         return 0;
     }
     if (s->max_limit_ms) {

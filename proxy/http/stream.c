@@ -140,7 +140,7 @@ void stream_select_route(struct stream *s)
                                          .headers = &s->req.headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena };
         s->info.virtual_host = s->vhost->name;
         s->info.metadata[METADATA_VIRTUAL_HOST] = &s->vhost->metadata;
-        bool plain = s->vhost->require_tls && !str_is(s->req.scheme, "https");
+        bool plain = s->vhost->require_tls && !str_eq_nocase(headers_value_id(&s->req.headers, HDR_X_FORWARDED_PROTO), STR("https"));
         bool to_https = plain && (s->vhost->require_tls == TLS_REQ_ALL || !s->internal);
         s->route = to_https ? &https_route : virtual_host_route(s->vhost, &r);
     }
@@ -154,6 +154,9 @@ void stream_select_route(struct stream *s)
         s->info.upstream_cluster = s->route->weighted_count ? route_pick_weighted(s->route, s->random)->name : s->route->cluster;
         s->idle_limit_ms = s->route->idle_timeout_ms >= 0 ? (uint64_t)s->route->idle_timeout_ms : s->idle_limit_ms;
         s->max_limit_ms = max_duration_ms(s);
+        if (s->route->has_max_stream && s->max_limit_ms && stream_is_grpc(s)) { // the server learns the limit that holds for the call
+            headers_set_id(&s->req.headers, HDR_GRPC_TIMEOUT, grpc_timeout_text(s->max_limit_ms, &s->arena));
+        }
     }
 }
 
@@ -453,9 +456,10 @@ static void on_reset(struct codec_stream *cs, enum codec_reset why, const char *
         }
     } else {
         stat_inc(s->hc->stats, STAT_ID_HTTP_RQ_RX_RESET);
-        s->info.flags |= RF(DOWNSTREAM_TERMINATION);
+        bool rst = why == CODEC_RESET_REMOTE && detail && strcmp(detail, "http2.remote_reset") == 0; // else the connection ended
+        s->info.flags |= rst ? RF(DOWNSTREAM_REMOTE_RESET) : RF(DOWNSTREAM_TERMINATION);
         if (!s->info.details || !s->local_reply) {
-            s->info.details = "downstream_remote_disconnect";
+            s->info.details = rst ? detail : "downstream_remote_disconnect";
         }
     }
 }

@@ -244,7 +244,7 @@ static struct failure failure_of(enum codec_reset why, const char *detail, bool 
         return (struct failure){ RETRY_EV_REFUSED, 503, RF(UPSTREAM_REMOTE_RESET), "remote refused stream reset", NULL };
     case CODEC_RESET_PROTOCOL:
     case CODEC_RESET_OVERFLOW:
-        return (struct failure){ RETRY_EV_RESET, 502, RF(UPSTREAM_PROTOCOL_ERROR), "protocol error", detail };
+        return (struct failure){ RETRY_EV_RESET, 502, RF(UPSTREAM_PROTOCOL_ERROR), "protocol error", h2 ? NULL : detail };
     case CODEC_RESET_REMOTE:
         if (h2) {
             return (struct failure){ RETRY_EV_RESET, 503, RF(UPSTREAM_REMOTE_RESET), "remote reset", NULL };
@@ -361,7 +361,8 @@ static bool retry_response(struct router *r, const struct http_response *resp)
 static void decorate(struct router *r, struct http_response *resp)
 {
     struct headers *h = &resp->headers;
-    if (!r->cfg->suppress_envoy_headers) {
+    bool whole = r->body_end && !r->req->upgrade.n && r->req->path.n; // the time from the end of the request: an upgrade or CONNECT goes on
+    if (!r->cfg->suppress_envoy_headers && whole) {
         headers_set_id(h, HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
                        router_number(r->arena, loop_now_ms(r->worker->loop) - r->at.start_ms));
     }
@@ -663,6 +664,7 @@ static void on_ready(struct pool_request *pr, struct codec *c, const struct conn
     if (!i->upstream_start_ns) {
         i->upstream_start_ns = now_ns(r);
     }
+    i->upstream_protocol = codec_version(c);
     if (r->at.raw && r->route->connect_proxy_version) {
         send_proxy_header(r, c);
     }

@@ -103,10 +103,14 @@ static void client_retries(struct router *r)
     r->policy = p;
 }
 
-// The route's time-out. With max_grpc_timeout a gRPC request has the one its client asked for, up to that limit; 0 = none.
+// The route's time-out; max_stream_duration takes its place. With max_grpc_timeout a gRPC request has the one its client asked for, up to
+// that limit; 0 = none.
 static uint64_t route_timeout(const struct router *r)
 {
     const struct route *rt = r->route;
+    if (rt->has_max_stream) {
+        return 0;
+    }
     if (rt->max_grpc_timeout_ms >= 0 && grpc_content_type(headers_value_id(&r->req->headers, HDR_CONTENT_TYPE))) {
         uint64_t max = (uint64_t)rt->max_grpc_timeout_ms, ms = 0;
         if (grpc_timeout_parse(headers_value_id(&r->req->headers, HDR_GRPC_TIMEOUT), &ms) && rt->grpc_timeout_offset_ms < ms) {

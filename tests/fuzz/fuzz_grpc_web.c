@@ -91,11 +91,11 @@ static void answer(const uint8_t *data, size_t size, size_t piece)
     struct str s = buf_pullup(&text, text.len);
     CHECK(reference(&r->stream.arena, (const uint8_t *)s.p, s.n, &back));
     struct str all = buf_pullup(&back, back.len);
-    size_t trailers = 5 + 16 + size / 2;
+    size_t trailers = 5 + 15 + size / 2;
     CHECK(all.n == size + trailers && memcmp(all.p, data, size) == 0);
     const uint8_t *head = (const uint8_t *)all.p + size;
     CHECK(head[0] == 0x80 && ((size_t)head[1] << 24 | (size_t)head[2] << 16 | (size_t)head[3] << 8 | head[4]) == trailers - 5);
-    CHECK(memcmp(head + 5, "grpc-message: ", 14) == 0 && memcmp(head + 19, data, size / 2) == 0);
+    CHECK(memcmp(head + 5, "grpc-message:", 13) == 0 && memcmp(head + 18, data, size / 2) == 0);
     buf_clear(&text);
     buf_clear(&back);
     end(r);

@@ -45,7 +45,7 @@ static enum http_filter_status on_request(struct http_filter *f, struct http_req
     w->text_out = type_is(headers_value(&req->headers, STR("accept")), text_type, &ignored) || w->text_in;
     struct arena *a = &f->stream->arena;
     headers_set_id(&req->headers, HDR_CONTENT_TYPE, arena_printf(a, "application/grpc%.*s", STR_FMT(rest)));
-    headers_set(&req->headers, STR("grpc-accept-encoding"), STR("identity,deflate,gzip"));
+    headers_set(&req->headers, STR("grpc-accept-encoding"), STR("identity"));
     req->te_trailers = true;
     if (w->text_in && !req->end_stream) {
         req->content_length = -1; // it shrinks
@@ -207,7 +207,7 @@ static bool response_trailers_as_data(struct http_filter *f, const struct header
     struct buf frame = { 0 };
     uint32_t n = 0;
     for (struct hdr *x = headers_first(trailers); x; x = headers_next(trailers, x)) {
-        n += (uint32_t)(x->name.n + x->value.n + 4);
+        n += (uint32_t)(x->name.n + x->value.n + 3);
     }
     const uint8_t head[FRAME_HEADER] = { TRAILER_FLAG, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n };
     buf_append(&frame, head, sizeof(head));
@@ -216,7 +216,7 @@ static bool response_trailers_as_data(struct http_filter *f, const struct header
             char c = x->name.p[i] >= 'A' && x->name.p[i] <= 'Z' ? (char)(x->name.p[i] | 0x20) : x->name.p[i];
             buf_append(&frame, &c, 1);
         }
-        buf_append_str(&frame, STR(": "));
+        buf_append(&frame, ":", 1);
         buf_append_str(&frame, x->value);
         buf_append_str(&frame, STR("\r\n"));
     }

@@ -305,7 +305,8 @@ def differs(got, want, known):
             return f"{what} is {getattr(got, what)!r}, not {getattr(want, what)!r}"
     if not known:
         return ""
-    if got.framing != want.framing:
+    said_empty = want.framing == "none" and got.framing == "length" and not got.length  # the router's client says that a POST has no content
+    if got.framing != want.framing and not said_empty:
         return f"framing is {got.framing}, not {want.framing}"
     left = list(got.headers)
     for field in want.headers:

@@ -210,7 +210,7 @@ static void request_bodies(void **state)
         { 5, "hello", "POST /a HTTP/1.1\r\nhost: h\r\nx-q: 1\r\ncontent-length: 5\r\n\r\nhello" },
         { -1, "hello", "POST /a HTTP/1.1\r\nhost: h\r\nx-q: 1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" },
         { 0, NULL, "POST /a HTTP/1.1\r\nhost: h\r\nx-q: 1\r\ncontent-length: 0\r\n\r\n" },
-        { -1, NULL, "POST /a HTTP/1.1\r\nhost: h\r\nx-q: 1\r\n\r\n" },
+        { -1, NULL, "POST /a HTTP/1.1\r\nhost: h\r\nx-q: 1\r\ncontent-length: 0\r\n\r\n" },
         { 9, "hello", "<eof>" }, // shorter than announced: never looks complete
         { 2, "hello", "<eof>" },
     };

@@ -296,7 +296,7 @@ static void bodiless_answers(void **state)
         const char *body, *want;
     } t[] = {
         { "HEAD", 200, 5, "hello", "HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 5\r\n\r\n" },
-        { "HEAD", 200, -1, NULL, "HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n" },
+        { "HEAD", 200, -1, NULL, "HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n" },
         { "GET", 204, -1, "x", "HTTP/1.1 204 No Content\r\nx-a: 1\r\n\r\n" },
         { "GET", 304, 5, NULL, "HTTP/1.1 304 Not Modified\r\nx-a: 1\r\ncontent-length: 5\r\n\r\n" },
         { "GET", 200, -1, NULL, "HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 0\r\n\r\n" },

@@ -453,7 +453,7 @@ static void server_gone(void **state)
     codec_free(p->server.codec);
     p->server.codec = NULL;
     turns(p, 4);
-    assert_non_null(strstr(heard(&p->client), "0: reset remote upstream_remote_disconnect|0: close|"));
+    assert_non_null(strstr(heard(&p->client), "0: reset connection upstream_remote_disconnect|0: close|"));
     assert_null(p->client.codec);
     pair_free(p);
 }
