@@ -71,6 +71,7 @@ class Wire:
         self.peer = {}
         self.pings, self.window_updates = [], []
         self.streams = {}
+        self.block = None  # (stream, flags, bytes) of a header block that CONTINUATION goes on with
         self.decoder = hpack.Decoder()
         self.decoder.max_header_list_size = 1 << 20
         self.auto = True  # acknowledge SETTINGS and PING, give windows back
@@ -146,10 +147,14 @@ class Wire:
             s["reset"] = int.from_bytes(payload, "big")
         elif kind == WINDOW_UPDATE:
             self.window_updates.append((sid, int.from_bytes(payload, "big")))
-        elif kind == HEADERS:
-            assert flags & END_HEADERS
-            s["headers"].append([(k, v) for k, v in self.decoder.decode(payload)])
-            s["end"] |= bool(flags & END_STREAM)
+        elif kind in (HEADERS, CONTINUATION):
+            if kind == CONTINUATION:
+                assert self.block and self.block[0] == sid
+                flags, payload = flags | self.block[1], self.block[2] + payload
+            self.block = None if flags & END_HEADERS else (sid, flags, payload)
+            if self.block is None:
+                s["headers"].append([(k.decode("latin-1"), v.decode("latin-1")) for k, v in self.decoder.decode(payload, raw=True)])
+                s["end"] |= bool(flags & END_STREAM)
         elif kind == DATA:
             s["data"] += payload
             s["end"] |= bool(flags & END_STREAM)

@@ -27,23 +27,24 @@ ROUTER = {"name": "envoy.filters.http.router",
           "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
 DOWN_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 UP_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-_held = []
+_held, _held_lock = [], threading.Lock()
 
 
 def free_port():
     """A port nobody listens on. Kept bound (not listening) by nobody: the next bind may race, so ports are drawn below the
     ephemeral range, at random."""
     for _ in range(200):
-        port = random.randint(18000, 31000)
-        if port in _held:
-            continue
-        with socket.socket() as s:
-            try:
-                s.bind((LOOPBACK, port))
-            except OSError:
+        with _held_lock:
+            port = random.randint(18000, 31000)
+            if port in _held:
                 continue
-        _held.append(port)
-        return port
+            with socket.socket() as s:
+                try:
+                    s.bind((LOOPBACK, port))
+                except OSError:
+                    continue
+            _held.append(port)
+            return port
     raise RuntimeError("no free port")
 
 
@@ -323,7 +324,7 @@ def connect(port, timeout=5):
 class Answer:
     def __init__(self, first, headers, body):
         self.status = int(first.split()[1])
-        self.first, self.headers, self.body = first, dict(headers), body
+        self.first, self.headers, self.fields, self.body = first, dict(headers), headers, body
 
     def __repr__(self):
         return f"{self.first} {self.headers} {self.body[:200]!r}"
