@@ -13,7 +13,7 @@ import pytest
 from harness import Backend, ask, cluster, connect, echo, eventually, free_port, hcm, listener, read_answer, read_message, route, web
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
-from h2wire import DATA, END_STREAM, Reset, dial, next_request, request, server  # noqa: E402
+from h2wire import DATA, END_STREAM, RST_STREAM, Reset, dial, frame, next_request, request, server  # noqa: E402
 
 H2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 H2_OPTIONS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -234,6 +234,24 @@ def test_websocket(proxy, backend, down, up_h2):
         assert first == "GET /chat HTTP/1.1" and h["upgrade"] == "websocket" and h["sec-websocket-version"] == "13"
         assert len(base64.b64decode(h["sec-websocket-key"])) == 16
     eventually(lambda: p.stat("http.in.downstream_rq_active") == 0 and p.stat("cluster.a.upstream_rq_active") == 0, WAIT, "the end of all")
+
+
+def test_last_words_in_front_of_a_server_s_reset(proxy, backend):
+    """A server that is done says so with RST_STREAM NO_ERROR right behind its end (RFC 9113 §8.1): nothing before that is lost."""
+    def last_words(w, _):
+        n = next_request(w, set())
+        w.headers(n, [(":status", "200")], end=False)
+        assert w.until(lambda: w.stream(n)["data"], WAIT)
+        w.sock.sendall(frame(DATA, END_STREAM, n, b"last words") + frame(RST_STREAM, 0, n, bytes(4)))
+        w.until(lambda: False, 1)
+    port = free_port()
+    b = backend(server(last_words, {8: 1}))
+    proxy([listener(port, hcm([route("a")], **WEBSOCKET))], [cluster("a", [b.port], **H2_OPTIONS)])
+    c = H1Client(port)
+    c.open()
+    c.write(b"?")
+    assert c.f.read() == b"last words"
+    c.close()
 
 
 @pytest.mark.parametrize("pair", ["h1", "h2"])
