@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lib/base/mem.h"
+#include "proxy/config/build.h"
 #include "proxy/config/config_int.h"
 
 static void subscribe_set(struct config *c, enum xds_type t, struct map *names)
@@ -157,6 +158,7 @@ static int add_source(void *arg, int type, const char *path, struct err *err)
 
 struct config_ctx config_build_ctx(struct config *c, struct arena *scratch)
 {
+    config_runtime_number = runtime_number;
     return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime,
                                 .node_id = c->o.node_id, .node_cluster = c->o.node_cluster, .add_source = add_source, .add_source_arg = c };
 }

@@ -9,6 +9,9 @@
 
 struct config_ctx; // proxy/config's build context, opaque here: passed through config_parse
 
+// Value of a runtime key, at most max, for parsers of extensions. False: not there, or no number. Set by proxy/config; NULL = there is no runtime.
+extern bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+
 // What every extension has. Ops structs embed it as their first member.
 struct ext_ops {
     const char *name;      // canonical name, "envoy.filters.http.router"

@@ -77,9 +77,41 @@ static int parse_abort(const Envoy__Extensions__Filters__Http__Fault__V3__FaultA
     }
 }
 
+// What the runtime has for the key that the configuration names, else for Envoy's own.
+static bool runtime(struct config_ctx *ctx, const char *named, const char *usual, uint64_t max, uint64_t *ret)
+{
+    return config_runtime_number && config_runtime_number(ctx, named && named[0] ? named : usual, max, ret);
+}
+
+// Runtime keys over what is configured. The static layers are all there is, so that they are looked at here.
+static int take_runtime(struct config_ctx *ctx, const pb_fault *m, struct fault_cfg *c, struct err *err)
+{
+    uint64_t n;
+    if (c->delay && runtime(ctx, m->delay_percent_runtime, "fault.http.delay.fixed_delay_percent", 100, &n)) {
+        c->delay_share = (struct fraction){ .numerator = (uint32_t)n, .denominator = 100 };
+    }
+    if (c->delay && !c->delay_by_header) {
+        (void)runtime(ctx, m->delay_duration_runtime, "fault.http.delay.fixed_duration_ms", FAULT_DELAY_MAX_MS, &c->delay_ms);
+    }
+    if (c->abort && runtime(ctx, m->abort_percent_runtime, "fault.http.abort.abort_percent", 100, &n)) {
+        c->abort_share = (struct fraction){ .numerator = (uint32_t)n, .denominator = 100 };
+    }
+    if (c->status && runtime(ctx, m->abort_http_status_runtime, "fault.http.abort.http_status", UINT32_MAX, &n)) {
+        c->status = n >= 200 && n <= 599 ? (int)n : c->status;
+        return n >= 200 && n <= 599 ? 0 : err_set(err, -EINVAL, "abort_http_status_runtime: its value %u is not 200 to 599", (unsigned)n);
+    }
+    if (c->abort && !c->status && !c->abort_by_header && runtime(ctx, m->abort_grpc_status_runtime, "fault.http.abort.grpc_status", 16, &n)) {
+        c->grpc_status = (int)n;
+    }
+    if (runtime(ctx, m->max_active_faults_runtime, "fault.http.max_active_faults", UINT32_MAX, &n)) {
+        c->limited = true;
+        c->max_active = (uint32_t)n;
+    }
+    return 0;
+}
+
 static int fault_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
-    (void)ctx;
     const pb_fault *m = msg;
     struct fault_cfg *c = arena_new(arena, struct fault_cfg);
     *ret_cfg = c;
@@ -105,7 +137,8 @@ static int fault_parse(struct config_ctx *ctx, const void *msg, struct arena *ar
         }
     }
     int rc = m->delay ? parse_delay(m->delay, c, err) : 0;
-    return rc < 0 || !m->abort ? rc : parse_abort(m->abort, arena, c, err);
+    rc = rc < 0 || !m->abort ? rc : parse_abort(m->abort, arena, c, err);
+    return rc < 0 ? rc : take_runtime(ctx, m, c, err);
 }
 
 static bool from_node(const struct fault_cfg *c, const struct http_request *req)

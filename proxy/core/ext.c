@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/core/ext.h"
+
+bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
