@@ -109,7 +109,7 @@ def test_grpc_answers_are_counted_by_status(tmp_path):
     with Backend(web("a", lambda *_: answers.pop(0))) as b:
         with Proxy(tmp_path, [listener(port, hcm([route("c")]))], [cluster("c", [b.port])]) as p:
             for _ in range(4):
-                assert ask(port, "/s/m", "POST", {"content-type": "application/grpc", "te": "trailers"}, b"").status == 200
+                assert ask(port, "/s/m", "POST", {"content-type": "application/grpc", "TE": "trailers"}, b"").status == 200
             assert {k: p.stat(f"cluster.c.grpc.{k}") for k in ("success", "failure", "total", "0", "14", "2")} == {
                 "success": 1, "failure": 2, "total": 3, "0": 1, "14": 1, "2": 0}
             assert p.get("/stats?filter=upstream_rq_(completed%7C5xx)%7Cgrpc.[0-9]").count("cluster.c.grpc.14: 1\n") == 1
