@@ -146,6 +146,16 @@ static void copy_head(struct shadow *s, const struct router *from, const struct 
     }
 }
 
+// The listener that they are of may go before the shadow.
+static const struct str *copy_names(struct arena *a, const struct str *v, size_t n)
+{
+    struct str *out = v ? arena_array(a, struct str, n ? n : 1) : NULL;
+    for (size_t i = 0; out && i < n; i++) {
+        out[i] = arena_str(a, v[i]);
+    }
+    return out;
+}
+
 static struct shadow *shadow_new(struct router *from, const struct mirror *m)
 {
     struct shadow *s = mem_new(struct shadow);
@@ -166,8 +176,9 @@ static struct shadow *shadow_new(struct router *from, const struct mirror *m)
     s->info.downstream_remote = from->info->downstream_remote;
     s->r = (struct router){ .ops = &drop_ops, .cfg = &s->cfg, .worker = from->worker, .arena = &s->arena, .req = &s->req,
                             .info = &s->info, .table = &no_table, .vhost = &s->vhost, .route = &s->route, .random = from->random,
-                            .original_dst = from->original_dst, .alpn_override = from->alpn_override,
-                            .alpn_override_count = from->alpn_override_count, .alpn_override_h2 = from->alpn_override_h2,
+                            .original_dst = from->original_dst, .alpn_override_count = from->alpn_override_count,
+                            .alpn_override = copy_names(&s->arena, from->alpn_override, from->alpn_override_count),
+                            .alpn_override_h2 = copy_names(&s->arena, from->alpn_override_h2, from->alpn_override_h2_count),
                             .alpn_override_h2_count = from->alpn_override_h2_count };
     return s;
 }
