@@ -73,7 +73,7 @@ void tls_batch_begin(struct tls_conn *t)
     DCHECK(!batch.owner);
     (void)tls_scratch_get();
     batch.owner = t;
-    if (__builtin_expect(ERR_peek_error() != 0, 0)) {
+    if (!t->own && __builtin_expect(ERR_peek_error() != 0, 0)) {
         ERR_clear_error(); // SSL_get_error looks at the queue; leave no trace of others
     }
 }

@@ -99,7 +99,8 @@ static int metadata(struct ca *c, struct grpc_md **ret, size_t *ret_n, struct er
     struct grpc_md *md = arena_array(&c->call, struct grpc_md, c->o.header_count + 1);
     size_t n = 0;
     struct str token = { 0 };
-    int r = read_file(c->o.token_file, true, TOKEN_MAX_BYTES, &c->call, &token, err);
+    // A token in clear text is anybody's: without TLS none is sent, as on the xDS stream.
+    int r = c->o.tls ? read_file(c->o.token_file, true, TOKEN_MAX_BYTES, &c->call, &token, err) : 0;
     if (r) {
         return r;
     }

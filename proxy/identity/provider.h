@@ -46,7 +46,7 @@ struct identity_ca_opts {
     bool tls;
     const char *server_name; // name to check in place of the target's host; NULL = target's
     const char *root_file;   // trusted for the CA's own certificate, read for every call; NULL = the system's roots
-    const char *token_file;  // bearer token, read for every call; NULL or a missing file = none
+    const char *token_file;  // bearer token, read for every call; NULL, a missing file or no TLS = none is sent
     const char *cert_file, *key_file; // client certificate for the call; NULL = none
     const struct str (*headers)[2];   // further metadata, lower-case keys
     size_t header_count;

@@ -72,7 +72,7 @@ static int64_t asked_ttl;
 static char asked_token[64], asked_cluster[64], asked_signer[64];
 static bool send_root, send_junk;
 static struct grpc_srv *srv;
-static int port;
+static int port, tls_port; // the same service in clear text, and with a certificate of "root two"
 
 static bool on_call(struct grpc_srv *s, struct grpc_call *c, const struct grpc_call_info *info)
 {
@@ -149,6 +149,15 @@ static int setup(void **st)
     srv = grpc_srv_new(loop, &srv_ops, NULL, &err);
     port = grpc_srv_listen(srv, "127.0.0.1:0", NULL, &err);
     assert_true(port > 0);
+    struct str key, csr, leaf;
+    const struct str me = STR("127.0.0.1");
+    assert_int_equal(cert_new_key(KEY_ECDSA_P256, &mem, &key, &err), 0);
+    assert_int_equal(cert_new_csr(key, STR(URI), &mem, &csr, &err), 0);
+    struct cert_sign_opts so = { .dns = &me, .dns_count = 1, .ttl_s = 3600 };
+    assert_int_equal(cert_sign_csr(csr, other_cert, other_key, &so, &mem, &leaf, &err), 0);
+    struct grpc_srv_opts o = { .cert_pem = leaf, .key_pem = key, .tls = true };
+    tls_port = grpc_srv_listen(srv, "127.0.0.1:0", &o, &err);
+    assert_true(tls_port > 0);
     grpc_srv_start(srv);
     return 0;
 }
@@ -189,6 +198,8 @@ static void test_ca_issues(void **st)
 {
     (void)st;
     struct identity_ca_opts o = ca_opts();
+    o.target = arena_strdup(&mem, arena_printf(&mem, "127.0.0.1:%d", tls_port).p);
+    o.tls = true;
     put("token", STR("tok-1\n"));
     put("roots.pem", other_cert);
     static const struct str headers[][2] = { { STR_INIT("clusterid"), STR_INIT("Kubernetes") } };
@@ -230,12 +241,14 @@ static void test_ca_rotates(void **st)
     struct identity_ca_opts o = ca_opts();
     o.grace_ratio = 0.99999; // leaves the lower bound: half a second
     o.grace_jitter = 0.000001;
+    put("token", STR("tok-3"));
+    o.token_file = path("token");
     struct got g = { 0 };
     struct err err = { 0 };
     struct identity *i = identity_ca_new(loop, &o, &ops, &g, &err);
     WAIT_FOR(g.sets == 2);
     assert_int_equal(asked, 2);
-    assert_string_equal(asked_token, ""); // none configured
+    assert_string_equal(asked_token, ""); // not in clear text
     identity_free(i);
 }
 
