@@ -26,26 +26,12 @@ static const struct json *find_claim(const struct an_object *o)
     return NULL;
 }
 
-static bool selects(const struct json *want, const struct json *have)
-{
-    for (const struct json *w = want ? want->first : NULL; w; w = w->next) {
-        bool found = false;
-        for (const struct json *h = have ? have->first : NULL; h && !found; h = h->next) {
-            found = str_eq(w->key, h->key) && str_eq(w->text, h->text);
-        }
-        if (!found) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool checks_tokens(struct analysis *x, const struct an_object *pod)
 {
     const struct an_object *r;
     for (size_t i = 0; (r = an_next(x, "RequestAuthentication", &i));) {
         if ((str_eq(r->ns, pod->ns) || str_is(r->ns, "istio-system")) &&
-            selects(json_path(r->spec, "selector.matchLabels"), json_path(pod->doc, "metadata.labels"))) {
+            an_selects(json_path(r->spec, "selector.matchLabels"), json_path(pod->doc, "metadata.labels"))) {
             return true;
         }
     }
@@ -59,7 +45,7 @@ void an_claims(struct analysis *x, const struct an_object *o)
     for (const struct json *n = claim ? first(o->spec, "gateways") : NULL; n; n = n->next) {
         const struct an_object *g = str_is(n->text, "mesh") ? NULL : an_find_gateway(x, n->text, o->ns);
         for (size_t i = 0; g && (pod = an_next(x, "Pod", &i));) {
-            if (selects(json_get(g->spec, "selector"), json_path(pod->doc, "metadata.labels")) && !checks_tokens(x, pod)) {
+            if (an_selects(json_get(g->spec, "selector"), json_path(pod->doc, "metadata.labels")) && !checks_tokens(x, pod)) {
                 an_report(x, CP_ERROR, "IST0149", o, claim, "no RequestAuthentication makes pod %.*s/%.*s of gateway %.*s check tokens", STR_FMT(pod->ns),
                           STR_FMT(pod->name), STR_FMT(n->text));
             }

@@ -47,6 +47,8 @@ struct str an_full(struct analysis *x, struct str host, struct str ns);
 const struct an_host *an_find_host(struct analysis *x, struct str host, struct str ns);
 // host is a wildcard for a known one.
 bool an_covers_host(struct analysis *x, struct str host, struct str ns);
+// Every label of want stands in have; both may be NULL, and NULL wants nothing.
+bool an_selects(const struct json *want, const struct json *have);
 // Conditions on claims of tokens: pods of the gateway that check no tokens.
 void an_claims(struct analysis *x, const struct an_object *o);
 const struct an_object *an_find_gateway(struct analysis *x, struct str name, struct str ns);

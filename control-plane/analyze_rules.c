@@ -36,7 +36,7 @@ static void check_certificates(struct analysis *x, const struct an_object *o)
     }
 }
 
-static bool selects(const struct json *want, const struct json *have)
+bool an_selects(const struct json *want, const struct json *have)
 {
     for (const struct json *w = want ? want->first : NULL; w; w = w->next) {
         bool found = false;
@@ -57,18 +57,18 @@ static bool selects_any(struct analysis *x, const struct an_host *h, const struc
     const struct an_object *w;
     for (size_t i = 0; (w = an_next(x, "Pod", &i));) {
         const struct json *have = json_path(w->doc, "metadata.labels");
-        if (selects(labels, have) && selects(selector, have)) {
+        if (an_selects(labels, have) && an_selects(selector, have)) {
             return true;
         }
     }
     for (const struct json *e = first(h->o->spec, "endpoints"); e; e = e->next) {
-        if (selects(labels, json_get(e, "labels"))) {
+        if (an_selects(labels, json_get(e, "labels"))) {
             return true;
         }
     }
     for (size_t i = 0; selector && (w = an_next(x, "WorkloadEntry", &i));) {
         const struct json *have = json_get(w->spec, "labels");
-        if (str_eq(w->ns, h->o->ns) && selects(selector, have) && selects(labels, have)) {
+        if (str_eq(w->ns, h->o->ns) && an_selects(selector, have) && an_selects(labels, have)) {
             return true;
         }
     }
