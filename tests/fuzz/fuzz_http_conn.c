@@ -37,7 +37,7 @@ void print_error(const char *const format, ...)
     (void)format;
 }
 
-enum { UPSTREAMS_MAX = 8, LOG_MAX = 1 << 18, SENT_MAX = 1 << 16 };
+enum { UPSTREAMS_MAX = 8, LOG_MAX = 1 << 18, SENT_MAX = 1 << 16, LAST_WORD_MS = 2000 };
 
 struct end { // one socket of ours and what came on it
     int fd;
@@ -269,6 +269,9 @@ static void end(void)
         judge(&upstream[i], true);
         drop(&upstream[i]); // only now: a tunnel whose client had ended its side before lives on until the other side ends, too
     }
+    turns(4);
+    now += LAST_WORD_MS; // a client that misbehaved over HTTP/2 is not read any more: its end is not seen, the time for our last word runs out
+    loop_set_fake_time(m.x.w.loop, now);
     turns(4);
     CHECK(listener_connections(&m.x.w) == 0);
     CHECK(stats_sum(m.x.stats, STAT_HTTP, STR("hcm"), STAT_ID_HTTP_RQ_ACTIVE) == 0);
