@@ -32,6 +32,14 @@ static void add_all(struct headers *to, const struct headers *from)
     }
 }
 
+// One after the other: a value may name a field that stands before it in the list.
+static void add_fields(struct stream *s, const struct header_add *v, size_t n, const struct format_ctx *ctx, struct http_response *r)
+{
+    for (size_t i = 0; i < n; i++) {
+        header_add_to(&v[i], v[i].format ? format_text(v[i].format, ctx, &s->arena) : v[i].value, &r->headers, NULL);
+    }
+}
+
 // The route's fields on an answer that some filter or this engine makes. The router and routes that answer by themselves see to theirs.
 static void add_route_fields(struct stream *s, struct http_response *r)
 {
@@ -44,10 +52,7 @@ static void add_route_fields(struct stream *s, struct http_response *r)
         for (size_t k = 0; k < levels[i]->remove_count; k++) {
             headers_remove(&r->headers, levels[i]->remove[k]);
         }
-        for (size_t k = 0; k < levels[i]->add_count; k++) {
-            const struct header_add *a = &levels[i]->add[k];
-            header_add_to(a, a->format ? format_text(a->format, &ctx, &s->arena) : a->value, &r->headers, NULL);
-        }
+        add_fields(s, levels[i]->add, levels[i]->add_count, &ctx, r);
     }
 }
 
@@ -65,10 +70,7 @@ static void rewrite_reply(struct stream *s, struct http_response *r, struct str 
         if (!access_filter_match(m->filter, &ctx, s->random)) {
             continue;
         }
-        for (size_t k = 0; k < m->add_count; k++) {
-            const struct header_add *a = &m->adds[k];
-            header_add_to(a, a->format ? format_text(a->format, &ctx, &s->arena) : a->value, &r->headers, NULL);
-        }
+        add_fields(s, m->adds, m->add_count, &ctx, r);
         ctx.local_reply_body = m->has_body ? m->body : ctx.local_reply_body;
         s->info.status = r->status = m->status ? m->status : r->status;
         format = m->format ? m->format : format;

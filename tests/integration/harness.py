@@ -315,6 +315,19 @@ def echo(c, backend):
 
 # --- client ---
 
+def flood_until(stop):
+    """A handler that sends until nobody takes it for half a second, or stop (threading.Event) is set; backend.seen: the bytes of each send."""
+    def flood(c, backend):
+        c.settimeout(0.5)
+        block = b"x" * 65536
+        while not stop.is_set():
+            try:
+                backend.seen.append(c.send(block))
+            except TimeoutError:
+                return
+    return flood
+
+
 def connect(port, timeout=5):
     s = socket.create_connection((LOOPBACK, port), timeout)
     s.settimeout(timeout)

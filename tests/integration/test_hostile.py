@@ -222,6 +222,18 @@ def endless(c, b):
             c.sendall(block)
 
 
+def standing_still_kib(p, before, clients):
+    """Waits until all clients' requests are under way and nothing moves; what each of them holds then in KiB, above before."""
+    eventually(lambda: p.stat("http.in.downstream_rq_active") == clients, 30, what="all requests to be under way")
+
+    def all_stand_still():
+        sent = p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)
+        time.sleep(0.5)
+        return sent == (p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)) and sent[1] > before + clients * 8
+    eventually(all_stand_still, 60, what="all answers to stand still")
+    return (memory_kib(p) - before) / clients
+
+
 def test_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
     clients = 150
     b = backend(endless)
@@ -235,14 +247,7 @@ def test_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, backend):
         s.connect(("127.0.0.1", port))
         s.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         socks.append(s)
-    eventually(lambda: p.stat("http.in.downstream_rq_active") == clients, 30, what="all requests to be under way")
-
-    def all_stand_still():
-        sent = p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)
-        time.sleep(0.5)
-        return sent == (p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)) and sent[1] > before + clients * 8
-    eventually(all_stand_still, 60, what="all answers to stand still")
-    each = (memory_kib(p) - before) / clients
+    each = standing_still_kib(p, before, clients)
     assert each <= 96, f"{each:.0f} KiB for each client"
     for s in socks:
         s.close()
@@ -263,15 +268,7 @@ def test_http2_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, bac
         w.send(h2wire.WINDOW_UPDATE, 0, 0, (1 << 30).to_bytes(4, "big"))
         w.headers(1, h2wire.request())
         wires.append(w)
-    eventually(lambda: p.stat("http.in.downstream_rq_active") == clients, 30, what="all requests to be under way")
-
-    def all_stand_still():
-        sent = p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)
-        time.sleep(0.5)
-        return sent == (p.stat("http.in.downstream_cx_tx_bytes_total"), memory_kib(p)) and sent[1] > before + clients * 8
-    eventually(all_stand_still, 60, what="all answers to stand still")
-    each = (memory_kib(p) - before) / clients
-    print(f"{each:.0f} KiB for each")
+    each = standing_still_kib(p, before, clients)
     assert each <= 96, f"{each:.0f} KiB for each client"
     for w in wires:
         w.close()
@@ -279,7 +276,7 @@ def test_http2_clients_that_do_not_read_cost_little_and_it_comes_back(proxy, bac
 
 
 def test_idle_clients_cost_little(proxy, backend):
-    """848 bytes each when this was written; the bound leaves room for the heap's own book-keeping."""
+    """Some 460 bytes each; the bound leaves room for the heap's own book-keeping."""
     def ask_on(s):
         s.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         got = b""

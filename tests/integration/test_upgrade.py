@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from harness import Backend, ask, cluster, connect, echo, eventually, free_port, hcm, listener, read_answer, read_message, route, web
+from harness import (Backend, ask, cluster, connect, echo, eventually, flood_until, free_port, hcm, listener, read_answer, read_message,
+                     route, web)
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import DATA, END_STREAM, RST_STREAM, Reset, dial, frame, next_request, request, server  # noqa: E402
@@ -515,17 +516,8 @@ def test_connect_to_nobody(proxy):
 def test_slow_tunnel_is_bounded(proxy, backend):
     """A server that floods a client which does not read: memory stays small."""
     stop = threading.Event()
-
-    def flood(c, b):
-        c.settimeout(0.5)
-        block = b"x" * 65536
-        while not stop.is_set():
-            try:
-                b.seen.append(c.send(block))
-            except TimeoutError:
-                return
     port = free_port()
-    b = backend(flood)
+    b = backend(flood_until(stop))
     p = proxy([connect_listener(port, True)], [cluster("a", [b.port])])
     before = p.resident_kib()
     w = dial(port, rcvbuf=8192)
