@@ -35,6 +35,9 @@ static void start_filters(struct downstream *d)
         const struct network_filter_ops *ops = (const struct network_filter_ops *)chain->filters[i].ops;
         if (ops->terminal) {
             ops->start(d, chain->filters[i].cfg);
+            if (d->drains && !d->closed && d->ops && d->ops->on_drain) { // asked for while there was nobody to ask
+                d->ops->on_drain(d);
+            }
             return;
         }
         if (ops->on_connection && ops->on_connection(d, chain->filters[i].cfg) == FILTER_CLOSE) {

@@ -58,6 +58,7 @@ struct downstream {
     bool tls_hello : 1;          // transport protocol "tls" in place of "raw_buffer"
     bool restored : 1;           // conn->local came from SO_ORIGINAL_DST, TPROXY or a PROXY header
     bool inbound : 1;            // the listener whose socket accepted it is of that direction
+    bool drains : 1;             // on_drain is due once there is a terminal filter
     bool closed : 1;
 };
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -16,6 +17,7 @@ enum {
     ACCEPT_BUDGET = 64,      // connections per turn and socket where the configuration sets no limit: others get their turn
     BIND_RETRY_MS = 1000,
     ACCEPT_PAUSE_MS = 100,   // after running out of descriptors
+    QUEUE_MAX = SOMAXCONN + 1, // what an accept queue can hold (socket_listen's backlog)
 };
 
 struct listen_socket {
@@ -92,6 +94,7 @@ static void socket_new(struct listener_set *set, struct listener_cfg *l, const s
     }
 }
 
+// At once: who waits in the accept queue is reset.
 static void socket_close(struct listen_socket *s)
 {
     if (s->fd.fd >= 0) {
@@ -194,6 +197,15 @@ static bool accept_one(struct listen_socket *s)
     return fd != -EAGAIN && fd != -EBADF && fd != -EINVAL && fd != -ENOTSOCK;
 }
 
+// Who waits in the queue has been promised a connection (connect(2) succeeded), and closing the socket would reset it: all of it is accepted
+// first. Not without end: others go on coming until the socket is closed.
+static void socket_retire(struct listen_socket *s)
+{
+    for (int i = 0; i < QUEUE_MAX && s->fd.fd >= 0 && !s->set->paused && accept_one(s); i++) {
+    }
+    socket_close(s);
+}
+
 // Level-triggered, so what is left comes again in the next turn. A lone connection costs one accept4 and not a second one that finds nothing:
 // the budget begins at one and doubles while events follow at once.
 static void on_readable(struct loop_fd *f, uint32_t events)
@@ -279,7 +291,9 @@ size_t listener_connections(const struct worker *w)
 
 static void drain_conn(struct downstream *d)
 {
-    if (d->ops && d->ops->on_drain) {
+    if (!d->ops) {
+        d->drains = true; // still in front of its terminal filter: see start_filters
+    } else if (d->ops->on_drain) {
         d->ops->on_drain(d);
     }
 }
@@ -354,7 +368,7 @@ static void follow_sockets(struct listener_set *set, const struct snapshot *s)
         {
             struct listen_socket *x = list_entry(i, struct listen_socket, link);
             if (!x->wanted) {
-                socket_close(x);
+                socket_retire(x);
             }
         }
     }
@@ -477,10 +491,7 @@ void listener_drain(struct worker *w, bool inbound_only)
     {
         struct listen_socket *s = list_entry(i, struct listen_socket, link);
         if (!inbound_only || s->cfg->direction == DIRECTION_INBOUND) {
-            // Who waits in the queue has been promised a connection; closing the socket would reset it.
-            while (s->fd.fd >= 0 && !set->paused && accept_one(s)) {
-            }
-            socket_close(s);
+            socket_retire(s);
         }
     }
     listener_drain_notify(w, inbound_only);

@@ -10,8 +10,8 @@
 // Worker's thread. Creates the slot (SLOT_LISTENER).
 void listener_worker_init(struct worker *w);
 void listener_worker_fini(struct worker *w); // closes everything at once
-// After worker->snap was swapped: binds new addresses, keeps unchanged sockets (same address), closes gone ones; connections of removed or
-// changed listeners are drained (on_drain). Sockets that cannot be bound are logged and retried every second; accept goes on elsewhere.
+// After worker->snap was swapped: binds new addresses, keeps unchanged sockets (same address), closes gone ones after accepting who waits
+// there; connections of removed or changed listeners are drained (on_drain), those among them. Sockets that cannot be bound are logged and retried every second; accept goes on elsewhere.
 void listener_on_snapshot(struct worker *w, const struct snapshot *old);
 // Control thread, before publishing: can this listener's addresses be bound? Binds a probe socket with SO_REUSEPORT. For NACKs.
 int listener_check_bind(const struct listener_cfg *l, struct err *err);

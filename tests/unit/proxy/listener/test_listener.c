@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "proxy/listener/listener.h"
+#include "proxy/listener/listener_filter.h"
 #include "proxy/listener/network_filter.h"
 
 static struct world x;
@@ -294,6 +295,80 @@ static void removed_listener_stops_accepting(void **state)
     close(a);
 }
 
+// Connections that the kernel has taken already, when their listener goes: served by what it was, then drained.
+static void removed_listener_serves_its_queue(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    publish(&l, 1);
+    enum { WAITING = 200 }; // more than one turn accepts
+    int fd[WAITING];
+    for (int i = 0; i < WAITING; i++) {
+        fd[i] = dial(&at);
+    }
+    publish(NULL, 0);
+    for (int i = 0; i < WAITING; i++) {
+        assert_string_equal(world_peek(&x, fd[i]), "one");
+        close(fd[i]);
+    }
+    assert_int_equal(drained, WAITING);
+    assert_true(refused(&at));
+}
+
+// The same address with another option wants another socket.
+static void replaced_socket_serves_its_queue(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    publish(&l, 1);
+    int queued = dial(&at);
+    l = listener_new("l", at, true, "two");
+    l->freebind = true;
+    publish(&l, 1);
+    assert_string_equal(world_peek(&x, queued), "one");
+    int next = dial(&at);
+    assert_string_equal(world_peek(&x, next), "two");
+    close(queued);
+    close(next);
+}
+
+static enum listener_verdict wants_bytes(struct downstream *d, const void *cfg)
+{
+    (void)d, (void)cfg;
+    return LF_NEED_BYTES;
+}
+static enum listener_verdict any_byte(struct downstream *d, const void *cfg, struct str bytes, bool eof, size_t *ret_consumed)
+{
+    (void)d, (void)cfg, (void)eof, (void)ret_consumed;
+    return bytes.n ? LF_DONE : LF_NEED_BYTES;
+}
+static const struct listener_filter_ops waits = {
+    .ext = { .name = "waits" }, .on_accept = wants_bytes, .on_bytes = any_byte, .max_bytes = 64,
+};
+
+// It waits for its first bytes while its listener goes: drained as soon as somebody can drain it.
+static void a_silent_connection_drains_later(void **state)
+{
+    (void)state;
+    struct addr at = world_dead_port();
+    struct listener_cfg *l = listener_new("l", at, true, "one");
+    l->listener_filters = arena_new(&l->arena, struct listener_filter_cfg);
+    l->listener_filters[0] = (struct listener_filter_cfg){ .ext = { .ops = &waits.ext } };
+    l->listener_filter_count = 1;
+    publish(&l, 1);
+    int a = dial(&at);
+    world_turn_until(&x, listener_connections(&x.w) == 1);
+    publish(NULL, 0);
+    assert_int_equal(drained, 0);
+    assert_int_equal(listener_connections(&x.w), 1);
+    world_send(a, "hi");
+    world_turn_until(&x, listener_connections(&x.w) == 0);
+    assert_int_equal(drained, 1);
+    close(a);
+}
+
 static void not_binding_means_no_socket(void **state)
 {
     (void)state;
@@ -423,6 +498,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(chains_that_stay_keep_their_connections, setup, teardown),
         cmocka_unit_test_setup_teardown(a_listener_that_is_borrowed_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(removed_listener_stops_accepting, setup, teardown),
+        cmocka_unit_test_setup_teardown(removed_listener_serves_its_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(replaced_socket_serves_its_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_silent_connection_drains_later, setup, teardown),
         cmocka_unit_test_setup_teardown(not_binding_means_no_socket, setup, teardown),
         cmocka_unit_test_setup_teardown(busy_address_is_retried, setup, teardown),
         cmocka_unit_test_setup_teardown(drain_serves_the_queue_and_closes, setup, teardown),
