@@ -8,7 +8,7 @@
 #include "proxy/core/ext.h"
 #include "proxy/core/worker.h"
 
-enum { ACCESS_LOG_QUEUE_MAX = 4 * 1024 * 1024, ACCESS_LOG_FLUSH_MS = 1000, ACCESS_LOG_BATCH = 64 * 1024 };
+enum { ACCESS_LOG_QUEUE_MAX = 4 * 1024 * 1024, ACCESS_LOG_FLUSH_MS = 1000, ACCESS_LOG_BATCH = 64 * 1024, ACCESS_LOG_STOP_MS = 2000 };
 
 struct access_log_sink;  // one per path, process-wide
 struct access_log_filter; // compiled accesslog.v3.AccessLogFilter; NULL = all
@@ -26,10 +26,11 @@ int access_log_format_parse(const void *msg, struct arena *a, struct format **re
 void access_log_write(struct worker *w, struct access_log_cfg *const *logs, size_t n, const struct format_ctx *ctx);
 void access_log_worker_init(struct worker *w);
 void access_log_worker_fini(struct worker *w); // flushes
-// Process-wide: starts / stops the writer thread; reopen for log rotation (SIGUSR1, /reopen_logs).
+// Process-wide: starts / stops the writer thread; reopen for log rotation (SIGUSR1, /reopen_logs). Stopping writes what waits, for at most
+// ACCESS_LOG_STOP_MS (a pipe may have no reader); the rest is dropped, said and counted.
 int access_log_start(struct err *err);
 void access_log_stop(void);
 void access_log_reopen(void);
-uint64_t access_log_dropped(void);
+uint64_t access_log_dropped(void); // lines that were not written: queue full, error of the file, no time left. Any thread
 
 #endif

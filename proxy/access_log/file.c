@@ -4,17 +4,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/uio.h>
-#include <poll.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/event/thread.h"
 #include "proxy/access_log/access_log.h"
+
+enum {
+    NUDGE_MS = 20,   // between two attempts to wake a writer that hangs in write(2)
+    NUDGES_MAX = 50, // then it is left to the end of the process
+    NUDGE = SIGURG,  // ignored by default, and unblocked in the writer only
+};
 
 struct access_log_sink {
     struct access_log_sink *next;
@@ -31,6 +39,7 @@ static size_t sink_count;
 static pthread_t thread;
 static bool running, stopping, reopen; // under lock
 static atomic_ullong dropped_lines;    // any thread
+static atomic_bool given_up;           // the time is over: what is not written yet is dropped
 
 static int sink_open(const char *path)
 {
@@ -91,9 +100,34 @@ void sink_queue(struct access_log_sink *s, struct buf *lines, uint64_t line_coun
     pthread_mutex_unlock(&lock);
 }
 
+static uint64_t count_lines(const struct buf *b)
+{
+    uint64_t n = 0;
+    for (size_t at = 0, got; at < b->len; at += got) {
+        char part[4096];
+        got = buf_peek(b, at, part, sizeof(part));
+        for (size_t i = 0; i < got; i++) {
+            n += part[i] == '\n';
+        }
+    }
+    return n;
+}
+
+static void drop(struct access_log_sink *s, struct buf *b, const char *why)
+{
+    uint64_t lines = count_lines(b);
+    atomic_fetch_add_explicit(&dropped_lines, lines, memory_order_relaxed);
+    log_warn(LOGC_MAIN, 0, "access_log_write_failed", "path=%s lines_dropped=%llu error=%s", s->path, (unsigned long long)lines, why);
+    buf_clear(b);
+}
+
 static void write_all(struct access_log_sink *s, struct buf *b)
 {
     while (b->len) {
+        if (atomic_load(&given_up)) {
+            drop(s, b, "nobody reads it, and the process ends");
+            return;
+        }
         struct iovec iov[BUF_IOV_MAX];
         ssize_t n = writev(s->fd, iov, buf_iov(b, iov, BUF_IOV_MAX));
         if (n > 0) {
@@ -102,8 +136,7 @@ static void write_all(struct access_log_sink *s, struct buf *b)
             struct pollfd p = { .fd = s->fd, .events = POLLOUT };
             (void)poll(&p, 1, 1000);
         } else if (n == 0 || errno != EINTR) {
-            log_warn(LOGC_MAIN, 0, "access_log_write_failed", "path=%s error=%s", s->path, n ? strerror(errno) : "nothing written");
-            buf_clear(b);
+            drop(s, b, n ? strerror(errno) : "nothing written");
         }
     }
 }
@@ -133,6 +166,10 @@ static struct access_log_sink *sink_with_lines(void)
 static void *writer(void *arg)
 {
     (void)arg;
+    sigset_t nudge;
+    sigemptyset(&nudge);
+    sigaddset(&nudge, NUDGE);
+    pthread_sigmask(SIG_UNBLOCK, &nudge, NULL);
     pthread_mutex_lock(&lock);
     for (;;) {
         struct access_log_sink *s = sink_with_lines();
@@ -160,26 +197,59 @@ static void *writer(void *arg)
     return NULL;
 }
 
+static void nudged(int signo)
+{
+    (void)signo; // write(2) comes back with EINTR, that is all
+}
+
 int access_log_start(struct err *err)
 {
     if (running) {
         return 0;
     }
+    struct sigaction a = { .sa_handler = nudged }; // without SA_RESTART
+    sigemptyset(&a.sa_mask);
+    sigaction(NUDGE, &a, NULL);
     stopping = false;
     int rc = thread_start(&thread, "access-log", writer, NULL, err);
     running = rc == 0;
     return rc;
 }
 
-void access_log_stop(void)
+static bool joined_within(uint64_t ms)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t); // pthread_timedjoin_np(3) knows no other
+    uint64_t ns = (uint64_t)t.tv_nsec + ms % 1000 * 1000000;
+    t.tv_sec += (time_t)(ms / 1000 + ns / 1000000000);
+    t.tv_nsec = (long)(ns % 1000000000);
+    return pthread_timedjoin_np(thread, NULL, &t) == 0;
+}
+
+// A pipe that nobody reads holds the writer in write(2) for ever; a signal brings it back, and it sees that the time is over.
+static bool stop_writer(uint64_t limit_ms)
+{
+    pthread_mutex_lock(&lock);
+    stopping = true;
+    pthread_cond_signal(&wake);
+    pthread_mutex_unlock(&lock);
+    bool joined = joined_within(limit_ms);
+    atomic_store(&given_up, !joined);
+    for (int i = 0; i < NUDGES_MAX && !joined; i++) {
+        pthread_kill(thread, NUDGE);
+        joined = joined_within(NUDGE_MS);
+    }
+    return joined;
+}
+
+void sink_stop(uint64_t limit_ms)
 {
     if (running) {
-        pthread_mutex_lock(&lock);
-        stopping = true;
-        pthread_cond_signal(&wake);
-        pthread_mutex_unlock(&lock);
-        pthread_join(thread, NULL);
         running = false;
+        if (!stop_writer(limit_ms)) {
+            log_error(LOGC_MAIN, 0, "access_log_writer_stuck", "what=\"its file neither takes lines nor lets go\"");
+            return; // it still uses the sinks
+        }
     }
     for (struct access_log_sink *s = sinks, *next; s; s = next) {
         next = s->next;
@@ -190,6 +260,12 @@ void access_log_stop(void)
     }
     sinks = NULL;
     sink_count = 0;
+    atomic_store(&given_up, false);
+}
+
+void access_log_stop(void)
+{
+    sink_stop(ACCESS_LOG_STOP_MS);
 }
 
 void access_log_reopen(void)

@@ -17,5 +17,7 @@ int sink_get(struct str path, struct access_log_sink **ret, struct err *err);
 size_t sink_index(const struct access_log_sink *s);
 // Hands all of lines over to the writer thread; dropped and counted when more than ACCESS_LOG_QUEUE_MAX bytes wait. Any thread.
 void sink_queue(struct access_log_sink *s, struct buf *lines, uint64_t line_count);
+// access_log_stop with another limit, milliseconds.
+void sink_stop(uint64_t limit_ms);
 
 #endif

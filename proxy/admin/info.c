@@ -12,6 +12,7 @@
 #include "lib/regex/regex.h"
 #include "lib/tls/cert.h"
 #include "proto/pb_json.h"
+#include "proxy/access_log/access_log.h"
 #include "proxy/admin/admin_int.h"
 
 static const char *const state_names[] = { "LIVE", "DRAINING", "PRE_INITIALIZING", "INITIALIZING" };
@@ -388,6 +389,12 @@ XDS_VALUE(val_lds_success, XDS_LISTENER, accepted)
 XDS_VALUE(val_lds_rejected, XDS_LISTENER, rejected)
 XDS_VALUE(val_lds_failure, XDS_LISTENER, failures)
 
+static uint64_t val_log_dropped(void *arg)
+{
+    (void)arg;
+    return access_log_dropped();
+}
+
 static struct str val_cds_version(void *arg)
 {
     struct xds_type_status s;
@@ -429,6 +436,7 @@ void admin_register_stats(struct admin *ad)
         { "cluster_manager.cds.update_success", STAT_COUNTER, "Responses accepted", val_cds_success },
         { "cluster_manager.cds.update_rejected", STAT_COUNTER, "Responses refused", val_cds_rejected },
         { "cluster_manager.cds.update_failure", STAT_COUNTER, "Stream failures", val_cds_failure },
+        { "access_log.dropped", STAT_COUNTER, "Access log lines that could not be written", val_log_dropped },
         { "control_plane.connected_state", STAT_GAUGE, "1 when the stream to the control plane is up", val_connected },
     };
     for (size_t i = 0; i < array_len(v); i++) {

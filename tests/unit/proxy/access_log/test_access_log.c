@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -13,6 +16,7 @@
 #include "lib/base/file.h"
 #include "proto/pb_json.h"
 #include "proxy/access_log/access_log.h"
+#include "proxy/access_log/file.h"
 
 static struct arena arena;
 static struct err err;
@@ -120,6 +124,34 @@ static void overload_drops_and_counts(void **state)
     assert_int_equal(s.n / 7 + access_log_dropped() - before, lines);
 }
 
+// A standard output that nobody reads must not hold the end of the process.
+static void a_full_pipe_does_not_hold_the_stop(void **state)
+{
+    (void)state;
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDWR | O_CLOEXEC); // it never reads
+    assert_int_equal(access_log_start(&err), 0);
+    struct access_log_cfg *c = file_log(NULL);
+    uint64_t before = access_log_dropped(), lines = 50000;
+    for (uint64_t i = 0; i < lines; i++) {
+        access_log_write(&worker, &c, 1, &ctx);
+    }
+    access_log_worker_fini(&worker);
+    alarm(60); // in place of waiting for ever
+    int in_pipe = 0;
+    while (in_pipe < 4096) { // until the writer is at work
+        assert_int_equal(ioctl(reader, FIONREAD, &in_pipe), 0);
+        usleep(1000);
+    }
+    sink_stop(50);
+    alarm(0);
+    assert_int_equal(ioctl(reader, FIONREAD, &in_pipe), 0);
+    uint64_t whole = (uint64_t)in_pipe / strlen("200 me\n");
+    assert_in_range(access_log_dropped() - before, lines - whole - 1, lines - whole);
+    close(reader);
+}
+
 static bool logs(const char *filter)
 {
     struct access_log_cfg *c = file_log(filter);
@@ -184,6 +216,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lines_arrive_through_the_writer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_batch_is_flushed_after_a_while, setup, teardown),
         cmocka_unit_test_setup_teardown(overload_drops_and_counts, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_pipe_does_not_hold_the_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(filters, setup, teardown),
         cmocka_unit_test_setup_teardown(telemetry_is_accepted_unknown_is_refused, setup, teardown),
     };
