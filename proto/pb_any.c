@@ -57,8 +57,8 @@ static int unknown_type(const char *url, struct err *err)
                   : err_set(err, -EINVAL, "the type URL is empty");
 }
 
-int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
-                  struct arena *a, ProtobufCMessage **ret, struct err *err)
+static int unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
+                  unsigned json_flags, struct arena *a, ProtobufCMessage **ret, struct err *err)
 {
     if (!any) {
         return err_set(err, -EINVAL, "missing; expected %s",
@@ -80,7 +80,7 @@ int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescri
         if (!desc) {
             return unknown_type(url, err);
         }
-        r = pb_json_from_struct(value, desc, PB_JSON_IGNORE_UNKNOWN, a, &m, err);
+        r = pb_json_from_struct(value, desc, json_flags, a, &m, err);
         if (r < 0) {
             return err_wrap(err, "%s", desc->name);
         }
@@ -90,6 +90,22 @@ int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescri
     }
     *ret = m;
     return 0;
+}
+
+int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
+                  struct arena *a, ProtobufCMessage **ret, struct err *err)
+{
+    return unpack(any, expected, PB_JSON_IGNORE_UNKNOWN, a, ret, err);
+}
+
+int pb_any_unpack_whole(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
+                        const char *skip, struct arena *a, ProtobufCMessage **ret, struct err *err)
+{
+    ProtobufCMessage *m;
+    int r = unpack(any, expected, 0, a, &m, err);
+    r = r ? r : pb_whole(m, NULL, skip, err);
+    *ret = r ? *ret : m;
+    return r;
 }
 
 struct str pb_any_type_name(const Google__Protobuf__Any *any, struct arena *a)

@@ -47,6 +47,12 @@ int pb_unpack(const ProtobufCMessageDescriptor *desc, struct str bytes, struct a
     pb_unpack(&c_name##__descriptor, (bytes), (a),                                                 \
               (ProtobufCMessage **)(1 ? (ret) : (type **)NULL), (err))
 
+// Whether all of m is understood: -EINVAL for a field on the wire that our definitions do not have
+// and for an enum's value without a name, at any depth, "path: reason". What an Any holds is looked
+// at when it is unpacked. at: where m stands, the beginning of the path; NULL = the top. skip: a
+// field of m itself that is left out; NULL = none.
+int pb_whole(const ProtobufCMessage *m, const char *at, const char *skip, struct err *err);
+
 // A message with all fields absent; NULL when the arena is at its limit.
 ProtobufCMessage *pb_new(struct arena *a, const ProtobufCMessageDescriptor *desc);
 // pb_new_as(arena, Envoy__…__Cluster, envoy__…__cluster)
@@ -72,6 +78,14 @@ int pb_any_unpack(const Google__Protobuf__Any *any, const ProtobufCMessageDescri
 #define pb_any_unpack_as(type, c_name, any, a, ret, err)                                           \
     pb_any_unpack((any), &c_name##__descriptor, (a),                                               \
                   (ProtobufCMessage **)(1 ? (ret) : (type **)NULL), (err))
+// As pb_any_unpack, and -EINVAL as pb_whole says it when there is anything that our definitions do
+// not have, members of a TypedStruct included. For what decides what happens to traffic. skip: as
+// for pb_whole.
+int pb_any_unpack_whole(const Google__Protobuf__Any *any, const ProtobufCMessageDescriptor *expected,
+                        const char *skip, struct arena *a, ProtobufCMessage **ret, struct err *err);
+#define pb_any_unpack_whole_as(type, c_name, any, a, ret, err)                                     \
+    pb_any_unpack_whole((any), &c_name##__descriptor, NULL, (a),                                   \
+                        (ProtobufCMessage **)(1 ? (ret) : (type **)NULL), (err))
 // Full name of the type that pb_any_unpack would give: what is behind the last '/' of type_url,
 // that of the TypedStruct's own URL when it is one. Empty when there is none. Into the arena or
 // borrowed from any.

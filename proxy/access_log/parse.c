@@ -163,7 +163,7 @@ static int parse_logger(const Google__Protobuf__Any *any, struct arena *a, struc
     if (str_is(type, "envoy.extensions.access_loggers.file.v3.FileAccessLog") ||
         str_is(type, "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog") ||
         str_is(type, "envoy.extensions.access_loggers.stream.v3.StderrAccessLog")) {
-        int rc = pb_any_unpack(any, NULL, a, &m, err);
+        int rc = pb_any_unpack_whole(any, NULL, NULL, a, &m, err);
         if (rc < 0) {
             return rc;
         }

@@ -296,7 +296,7 @@ static int take_one_typed(struct config_ctx *ctx, const Envoy__Config__Core__V3_
 {
     ProtobufCMessage *msg = NULL;
     struct err e = { 0 };
-    int rc = x ? pb_any_unpack(x->typed_config, NULL, ctx->scratch, &msg, &e) : -ENOENT;
+    int rc = x ? pb_any_unpack_whole(x->typed_config, NULL, NULL, ctx->scratch, &msg, &e) : -ENOENT;
     if (rc) {
         return rc == -ENOENT ? 1 : cfg_fail(err, "typed_extension_config.typed_config", "%.900s", e.msg);
     }

@@ -66,7 +66,7 @@ static int ads_tls(const cluster_msg *c, struct bootstrap *b, struct err *err)
     }
     Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext *t = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack_as(Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext,
+    if (pb_any_unpack_whole_as(Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext,
                          envoy__extensions__transport_sockets__tls__v3__upstream_tls_context, c->transport_socket->typed_config, &b->arena, &t,
                          &e)) {
         return cfg_fail(err, "transport_socket.typed_config", "%.900s", e.msg);

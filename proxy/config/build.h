@@ -84,6 +84,8 @@ struct str build_metadata_bytes(const Envoy__Config__Core__V3__Metadata *m, stru
 struct str build_value_text(const Google__Protobuf__Value *v, struct arena *a);
 // typed_per_filter_config of a route, weighted cluster or virtual host.
 int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *entries, struct ext **ret, size_t *ret_count, struct err *err);
+// The configuration of an extension, checked for what we do not know unless the extension only observes (ext_ops.lenient).
+int build_ext_config(const Google__Protobuf__Any *any, const struct ext_ops *ops, struct arena *a, ProtobufCMessage **ret, struct err *err);
 // Upstream or downstream transport socket. *ret NULL = raw_buffer. m NULL = raw.
 int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,
                            struct err *err);

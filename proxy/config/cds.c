@@ -86,7 +86,7 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
 {
     Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions *o = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack_as(Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions,
+    if (pb_any_unpack_whole_as(Envoy__Extensions__Upstreams__Http__V3__HttpProtocolOptions,
                          envoy__extensions__upstreams__http__v3__http_protocol_options, any, ctx->scratch, &o, &e)) {
         return cfg_fail(err, "value", "%.900s", e.msg);
     }
@@ -274,7 +274,7 @@ static int build_resolver(struct config_ctx *ctx, const cluster *m, struct clust
     if (!m->typed_dns_resolver_config) {
         return 0;
     }
-    if (pb_any_unpack_as(Envoy__Extensions__Network__DnsResolver__Cares__V3__CaresDnsResolverConfig,
+    if (pb_any_unpack_whole_as(Envoy__Extensions__Network__DnsResolver__Cares__V3__CaresDnsResolverConfig,
                          envoy__extensions__network__dns_resolver__cares__v3__cares_dns_resolver_config,
                          m->typed_dns_resolver_config->typed_config, ctx->scratch, &o, &e)) {
         return cfg_fail(err, "typed_config", "%.900s", e.msg);
@@ -439,7 +439,7 @@ static int fill(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c,
 int build_cluster(struct config_ctx *ctx, struct str bytes, struct cluster_cfg **ret, struct err *err)
 {
     cluster *m = NULL;
-    if (pb_unpack_as(cluster, envoy__config__cluster__v3__cluster, bytes, ctx->scratch, &m, err)) {
+    if (pb_unpack_as(cluster, envoy__config__cluster__v3__cluster, bytes, ctx->scratch, &m, err) || pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }
     struct cluster_cfg *c = cluster_cfg_new();

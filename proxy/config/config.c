@@ -489,7 +489,8 @@ int config_secret_accept(struct config *c, const struct xds_update_item *it, str
     Envoy__Extensions__TransportSockets__Tls__V3__Secret *m = NULL;
     struct str none = str_n(NULL, 0), chain = none, key = none, ca = none, crl = none;
     if (pb_unpack_as(Envoy__Extensions__TransportSockets__Tls__V3__Secret, envoy__extensions__transport_sockets__tls__v3__secret, it->bytes,
-                     scratch, &m, err)) {
+                     scratch, &m, err) ||
+        pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }
     if (m->type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SECRET__TYPE_TLS_CERTIFICATE) {

@@ -197,7 +197,7 @@ int build_endpoint_policy(const Envoy__Config__Endpoint__V3__ClusterLoadAssignme
 int build_endpoints(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, bool names, struct arena *a, struct lb_endpoint_cfg **ret,
                     size_t *ret_count, struct err *err)
 {
-    if (CFG_KNOWN(m, err, "cluster_name", "endpoints", "policy")) {
+    if (pb_whole(&m->base, NULL, NULL, err) || CFG_KNOWN(m, err, "cluster_name", "endpoints", "policy")) {
         return err->code;
     }
     size_t total = 0, at = 0;

@@ -12,7 +12,7 @@ static int take_formatter(struct config_ctx *ctx, const Envoy__Config__Core__V3_
     if (!x->typed_config) {
         return cfg_fail(err, "typed_config", "missing");
     }
-    if (pb_any_unpack_as(Envoy__Extensions__Http__HeaderFormatters__PreserveCase__V3__PreserveCaseFormatterConfig,
+    if (pb_any_unpack_whole_as(Envoy__Extensions__Http__HeaderFormatters__PreserveCase__V3__PreserveCaseFormatterConfig,
                          envoy__extensions__http__header_formatters__preserve_case__v3__preserve_case_formatter_config, x->typed_config,
                          ctx->scratch, &f, &e)) {
         return cfg_fail(err, "typed_config", "%.900s", e.msg);

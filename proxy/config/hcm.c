@@ -17,6 +17,12 @@ typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpFilt
 
 enum { HTTP_FILTERS_MAX = 64 };
 
+int build_ext_config(const Google__Protobuf__Any *any, const struct ext_ops *ops, struct arena *a, ProtobufCMessage **ret, struct err *err)
+{
+    bool lenient = !ops->config_parse || ops->lenient;
+    return lenient ? pb_any_unpack(any, NULL, a, ret, err) : pb_any_unpack_whole(any, NULL, NULL, a, ret, err);
+}
+
 static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct ext *ret, struct err *err)
 {
     if (m->config_type_case == ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_FILTER__CONFIG_TYPE_CONFIG_DISCOVERY) {
@@ -33,7 +39,7 @@ static int build_http_filter(struct config_ctx *ctx, const filter_msg *m, struct
     }
     ProtobufCMessage *msg = NULL;
     struct err e = { 0 };
-    if (any && pb_any_unpack(any, NULL, ctx->scratch, &msg, &e)) {
+    if (any && build_ext_config(any, &ops->ext, ctx->scratch, &msg, &e)) {
         return cfg_fail(err, "typed_config", "\"%s\": %.900s", m->name, e.msg);
     }
     void *cfg = NULL;
@@ -92,7 +98,7 @@ static int unwrap_filter(struct config_ctx *ctx, const Google__Protobuf__Any **a
     }
     Envoy__Config__Route__V3__FilterConfig *m = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack_as(Envoy__Config__Route__V3__FilterConfig, envoy__config__route__v3__filter_config, *any, ctx->scratch, &m, &e)) {
+    if (pb_any_unpack_whole_as(Envoy__Config__Route__V3__FilterConfig, envoy__config__route__v3__filter_config, *any, ctx->scratch, &m, &e)) {
         return cfg_fail(err, "value", "%.900s", e.msg);
     }
     *ret_disabled = m->disabled;
@@ -128,7 +134,7 @@ int build_per_filter(struct config_ctx *ctx, size_t n, ProtobufCMessage *const *
         ProtobufCMessage *msg = NULL;
         struct err e2 = { 0 };
         void *cfg = NULL;
-        if (pb_any_unpack(any, NULL, ctx->scratch, &msg, &e2)) {
+        if (pb_any_unpack_whole(any, NULL, NULL, ctx->scratch, &msg, &e2)) {
             cfg_fail(err, "value", "%.900s", e2.msg);
             return cfg_in(err, "typed_per_filter_config[%s]", e->key);
         }
@@ -266,7 +272,7 @@ static int build_detection(struct config_ctx *ctx, const Envoy__Config__Core__V3
     if (!xff && !str_is(type, "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig")) {
         return cfg_fail(err, "typed_config", "\"%s\" (%.*s) is not supported", x->name, STR_FMT(type));
     }
-    if (pb_any_unpack(x->typed_config, NULL, ctx->scratch, &msg, &e)) {
+    if (pb_any_unpack_whole(x->typed_config, NULL, NULL, ctx->scratch, &msg, &e)) {
         return cfg_fail(err, "typed_config", "%.900s", e.msg);
     }
     if (xff) {
@@ -418,7 +424,7 @@ static int build_h2(const hcm_msg *m, struct http_manager_cfg *h, struct err *er
 int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg **ret, struct err *err)
 {
     struct http_manager_cfg *h = arena_new(ctx->arena, struct http_manager_cfg);
-    if (check_known(m, err)) {
+    if (pb_whole(&m->base, NULL, "tracing", err) || check_known(m, err)) {
         return err->code;
     }
     if (m->codec_type > ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__CODEC_TYPE__HTTP2) {

@@ -25,14 +25,13 @@ typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy tcp_msg;
 
 enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16, LISTENER_BLOCK_BYTES = 1024 };
 
-// What an extension's typed_config holds: type name and message (NULL without configuration).
-static int unpack_config(struct config_ctx *ctx, const Google__Protobuf__Any *any, const char *name, struct str *ret_type,
+// What an extension's typed_config holds, NULL without one. Whether an HTTP connection manager's is understood, its builder looks.
+static int unpack_config(struct config_ctx *ctx, const Google__Protobuf__Any *any, const struct ext_ops *ops, const char *name,
                          ProtobufCMessage **ret, struct err *err)
 {
-    *ret_type = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
     *ret = NULL;
     struct err e = { 0 };
-    if (any && pb_any_unpack(any, NULL, ctx->scratch, ret, &e)) {
+    if (any && build_ext_config(any, ops, ctx->scratch, ret, &e)) {
         return cfg_fail(err, "typed_config", "\"%s\": %.900s", name, e.msg);
     }
     return 0;
@@ -44,9 +43,6 @@ static int parse_ext(struct config_ctx *ctx, const struct ext_ops *ops, const Pr
     void *cfg = NULL;
     ret->ops = ops;
     ret->name = build_str(ctx->arena, name);
-    if (ops->config_parse && msg && msg->n_unknown_fields) { // filters that only observe have no config_parse
-        return cfg_fail(err, "typed_config", "field number %u of %s: not known here", (unsigned)msg->unknown_fields[0].tag, msg->descriptor->short_name);
-    }
     if (ops->config_parse && ops->config_parse(ctx, msg, ctx->arena, &cfg, err)) {
         return cfg_in(err, "typed_config");
     }
@@ -73,14 +69,13 @@ static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Lis
     }
     const Google__Protobuf__Any *any =
         m->config_type_case == ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
-    struct str type;
     ProtobufCMessage *msg;
     struct str declared = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
     const struct network_filter_ops *ops = network_filter_find(str_c(m->name), declared);
     if (!ops) {
         return cfg_fail(err, "name", "network filter \"%s\" (%.*s) is not supported", m->name, STR_FMT(declared));
     }
-    if (unpack_config(ctx, any, m->name, &type, &msg, err)) {
+    if (unpack_config(ctx, any, &ops->ext, m->name, &msg, err)) {
         return err->code;
     }
     if (msg && msg->descriptor ==
@@ -356,13 +351,13 @@ static int build_listener_filter(struct config_ctx *ctx, const Envoy__Config__Li
     }
     const Google__Protobuf__Any *any =
         m->config_type_case == ENVOY__CONFIG__LISTENER__V3__LISTENER_FILTER__CONFIG_TYPE_TYPED_CONFIG ? m->typed_config : NULL;
-    struct str declared = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0), type;
+    struct str declared = any ? pb_any_type_name(any, ctx->scratch) : str_n(NULL, 0);
     const struct listener_filter_ops *ops = listener_filter_find(str_c(m->name), declared);
     ProtobufCMessage *msg;
     if (!ops) {
         return cfg_fail(err, "name", "listener filter \"%s\" (%.*s) is not supported", m->name, STR_FMT(declared));
     }
-    if (unpack_config(ctx, any, m->name, &type, &msg, err) || parse_ext(ctx, &ops->ext, msg, m->name, &f->ext, err)) {
+    if (unpack_config(ctx, any, &ops->ext, m->name, &msg, err) || parse_ext(ctx, &ops->ext, msg, m->name, &f->ext, err)) {
         return err->code;
     }
     return m->filter_disabled ? build_predicate(ctx->arena, m->filter_disabled, 0, &f->disabled, err) : 0;
@@ -472,7 +467,7 @@ static struct hash128 hash_rest(const listener_msg *m)
 int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err)
 {
     listener_msg *m = NULL;
-    if (pb_unpack_as(listener_msg, envoy__config__listener__v3__listener, bytes, ctx->scratch, &m, err)) {
+    if (pb_unpack_as(listener_msg, envoy__config__listener__v3__listener, bytes, ctx->scratch, &m, err) || pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }
     struct listener_cfg *l = calloc(1, sizeof(*l));

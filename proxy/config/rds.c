@@ -91,7 +91,7 @@ static int build_template(struct config_ctx *ctx, const Envoy__Config__Core__V3_
 {
     Envoy__Extensions__Path__Match__UriTemplate__V3__UriTemplateMatchConfig *t = NULL;
     struct err e = { 0 };
-    if (!x->typed_config || pb_any_unpack_as(Envoy__Extensions__Path__Match__UriTemplate__V3__UriTemplateMatchConfig,
+    if (!x->typed_config || pb_any_unpack_whole_as(Envoy__Extensions__Path__Match__UriTemplate__V3__UriTemplateMatchConfig,
                                              envoy__extensions__path__match__uri_template__v3__uri_template_match_config,
                                              x->typed_config, ctx->scratch, &t, &e)) {
         return cfg_fail(err, "path_match_policy.typed_config", "%.900s", x->typed_config ? e.msg : "missing");
@@ -400,7 +400,7 @@ static int build_rewrite_policy(struct config_ctx *ctx, const Envoy__Config__Cor
 {
     Envoy__Extensions__Path__Rewrite__UriTemplate__V3__UriTemplateRewriteConfig *t = NULL;
     struct err e = { 0 };
-    if (!x->typed_config || pb_any_unpack_as(Envoy__Extensions__Path__Rewrite__UriTemplate__V3__UriTemplateRewriteConfig,
+    if (!x->typed_config || pb_any_unpack_whole_as(Envoy__Extensions__Path__Rewrite__UriTemplate__V3__UriTemplateRewriteConfig,
                                              envoy__extensions__path__rewrite__uri_template__v3__uri_template_rewrite_config,
                                              x->typed_config, ctx->scratch, &t, &e)) {
         return cfg_fail(err, "path_rewrite_policy.typed_config", "%.900s", x->typed_config ? e.msg : "missing");
@@ -796,7 +796,7 @@ int build_route_table(struct config_ctx *ctx, const route_config *m, struct hash
 int build_route_table_bytes(struct config_ctx *ctx, struct str bytes, struct route_table **ret, struct err *err)
 {
     route_config *m = NULL;
-    if (pb_unpack_as(route_config, envoy__config__route__v3__route_configuration, bytes, ctx->scratch, &m, err)) {
+    if (pb_unpack_as(route_config, envoy__config__route__v3__route_configuration, bytes, ctx->scratch, &m, err) || pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }
     return build_route_table(ctx, m, hash_content(bytes.p, bytes.n), ret, err);

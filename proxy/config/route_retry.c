@@ -33,7 +33,7 @@ static int build_priority(struct config_ctx *ctx, const retry_msg *m, struct ret
     Envoy__Extensions__Retry__Priority__PreviousPriorities__V3__PreviousPrioritiesConfig *c = NULL;
     struct err e = { 0 };
     if (m->retry_priority->typed_config &&
-        pb_any_unpack_as(Envoy__Extensions__Retry__Priority__PreviousPriorities__V3__PreviousPrioritiesConfig,
+        pb_any_unpack_whole_as(Envoy__Extensions__Retry__Priority__PreviousPriorities__V3__PreviousPrioritiesConfig,
                          envoy__extensions__retry__priority__previous_priorities__v3__previous_priorities_config,
                          m->retry_priority->typed_config, ctx->scratch, &c, &e)) {
         return cfg_fail(err, "retry_priority.typed_config", "%.900s", e.msg);
@@ -129,7 +129,7 @@ static int build_allowed(struct config_ctx *ctx, const Google__Protobuf__Any *an
 {
     Envoy__Extensions__InternalRedirect__AllowListedRoutes__V3__AllowListedRoutesConfig *c = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack_as(Envoy__Extensions__InternalRedirect__AllowListedRoutes__V3__AllowListedRoutesConfig,
+    if (pb_any_unpack_whole_as(Envoy__Extensions__InternalRedirect__AllowListedRoutes__V3__AllowListedRoutesConfig,
                          envoy__extensions__internal_redirect__allow_listed_routes__v3__allow_listed_routes_config, any, ctx->scratch, &c,
                          &e)) {
         return cfg_fail(err, "typed_config", "%.900s", e.msg);

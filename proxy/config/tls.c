@@ -283,7 +283,7 @@ int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3
     }
     ProtobufCMessage *cfg = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack(m->typed_config, NULL, ctx->scratch, &cfg, &e)) {
+    if (pb_any_unpack_whole(m->typed_config, NULL, NULL, ctx->scratch, &cfg, &e)) {
         return cfg_fail(err, "transport_socket.typed_config", "%.900s", e.msg);
     }
     if (cfg->descriptor == &envoy__extensions__transport_sockets__raw_buffer__v3__raw_buffer__descriptor) {

@@ -84,7 +84,7 @@ int build_upstream_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3_
     }
     ProtobufCMessage *any = NULL;
     struct err e = { 0 };
-    if (pb_any_unpack(m->typed_config, NULL, ctx->scratch, &any, &e)) {
+    if (pb_any_unpack_whole(m->typed_config, NULL, NULL, ctx->scratch, &any, &e)) {
         return cfg_fail(err, "transport_socket.typed_config", "%.900s", e.msg);
     }
     const wrapper_msg *w = (const void *)any;

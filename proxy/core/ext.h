@@ -20,6 +20,9 @@ struct ext_ops {
     // long as the owning listener or route table; register frees with arena_on_free). 0, or negative with err = "field: reason".
     // NULL = the configuration is ignored (telemetry-only extensions).
     int (*config_parse)(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err);
+    // What it is told beyond our definitions is passed over rather than refused: it is about telemetry, and newer control planes say more.
+    // So it is without config_parse, too.
+    bool lenient;
 };
 
 struct ext { // an instance in a configuration

@@ -57,7 +57,8 @@ static void mx_on_response(struct http_filter *f, struct http_response *resp)
 }
 
 const struct http_filter_ops http_filter_metadata_exchange = {
-    .ext = { .name = "istio.metadata_exchange", .type_url = "io.istio.http.peer_metadata.Config", .config_parse = mx_config_parse },
+    .ext = { .name = "istio.metadata_exchange", .type_url = "io.istio.http.peer_metadata.Config", .config_parse = mx_config_parse,
+             .lenient = true },
     .on_request = mx_on_request,
     .on_response = mx_on_response,
 };

@@ -139,6 +139,8 @@ static const struct {
     { HCM(", rds: {config_source: {ads: {}}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.route_config_name: missing" },
     { HCM(", rds: {route_config_name: r, config_source: {api_config_source: {api_type: GRPC}}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.config_source.api_config_source: not supported" },
     { HCM(", codec_type: HTTP3" RIG_ROUTES ", http_filters: [" RIG_ROUTER "]"), FIELD "codec_type: " },
+    { HCM(RIG_ROUTES ", http_filters: [{name: rbac, typed_config: {" RIG_ANY "udpa.type.v1.TypedStruct, type_url: type.googleapis.com/envoy.extensions.filters."
+        "http.rbac.v3.RBAC, value: {matcher: {}}}}, " RIG_ROUTER "]"), FIELD "http_filters[0].typed_config: \"rbac\": " },
     { HCM(RIG_ROUTES ", http_filters: [{name: mine}]"), FIELD "http_filters[0].name: HTTP filter \"mine\" () is not supported" },
     { HCM(RIG_ROUTES ", http_filters: [" RIG_ROUTER ", " RIG_ROUTER "]"), FIELD "http_filters: \"envoy.filters.http.router\" must be the last filter" },
     { HCM(RIG_ROUTES ", upgrade_configs: [{upgrade_type: w}, {upgrade_type: W}], http_filters: [" RIG_ROUTER "]"), FIELD "upgrade_configs: \"W\" stands there twice" },
@@ -280,6 +282,20 @@ static void fields_that_we_have_no_name_for_are_refused(void **state)
     assert_int_not_equal(build(&s, XDS_CLUSTER, more, &err), 0);
     assert_string_equal(err.msg, "field number 131071 of Cluster: not known here");
 
+    // A field of a message within, and one of a transport socket.
+    Envoy__Config__Cluster__V3__Cluster *m = NULL;
+    ProtobufCMessageUnknownField later = { .tag = 99, .wire_type = PROTOBUF_C_WIRE_TYPE_VARINT, .len = 1, .data = (uint8_t *)"\x01" };
+    good = rig_pack(XDS_CLUSTER, "{name: c, common_lb_config: {healthy_panic_threshold: {value: 1}}}", &a);
+    assert_int_equal(pb_unpack_as(Envoy__Config__Cluster__V3__Cluster, envoy__config__cluster__v3__cluster, good, &a, &m, &err), 0);
+    m->common_lb_config->healthy_panic_threshold->base.n_unknown_fields = 1;
+    m->common_lb_config->healthy_panic_threshold->base.unknown_fields = &later;
+    assert_int_not_equal(build(&s, XDS_CLUSTER, pb_pack(&m->base, &a), &err), 0);
+    assert_string_equal(err.msg, "common_lb_config.healthy_panic_threshold: field number 99 of Percent: not known here");
+    m->common_lb_config->healthy_panic_threshold->base.n_unknown_fields = 0;
+    m->lb_policy = 4; // a number that no balancer has
+    assert_int_not_equal(build(&s, XDS_CLUSTER, pb_pack(&m->base, &a), &err), 0);
+    assert_string_equal(err.msg, "lb_policy: unknown value 4");
+
     // The same within a filter's configuration.
     Envoy__Config__Listener__V3__Listener *l = NULL;
     good = rig_pack(XDS_LISTENER, "{name: l, " RIG_ADDRESS ", filter_chains: [{filters: [" RIG_TCP "]}]}", &a);
@@ -289,7 +305,7 @@ static void fields_that_we_have_no_name_for_are_refused(void **state)
     more = arena_printf(&a, "%.*s%s", (int)v->len, (const char *)v->data, "\xfa\xff\x3f\x01x");
     *v = (ProtobufCBinaryData){ .len = more.n, .data = (uint8_t *)more.p };
     assert_int_not_equal(build(&s, XDS_LISTENER, pb_pack(&l->base, &a), &err), 0);
-    assert_string_equal(err.msg, "filter_chains[0].filters[0].typed_config: field number 131071 of TcpProxy: not known here");
+    assert_string_equal(err.msg, "filter_chains[0].filters[0].typed_config: \"tcp\": field number 131071 of TcpProxy: not known here");
     secret_store_fini(&s);
     arena_fini(&a);
 }
