@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "control-plane/ca.h"
+#include "control-plane/serving.h"
 #include "control-plane/stream.h"
 #include "istio/v1/auth/ca.pb-c.h"
 #include "lib/base/check.h"
@@ -37,6 +37,7 @@ struct control {
     uint64_t loaded_ms;       // wall clock of the last accepted load
     char reload_error[ERR_MSG_MAX]; // empty when the folder's content is in force
     struct ca ca;
+    struct serving serving;
     struct grpc_srv *grpc;
     struct http_server *http;
     struct fswatch *watch;
@@ -422,6 +423,12 @@ static bool is_loopback_text(const char *text)
     return addr_parse(str_c(text), &a) && (a.family == AF_UNIX || addr_is_loopback(&a));
 }
 
+static void show_certificate(void *arg, struct str cert_pem, struct str key_pem)
+{
+    struct control *c = arg;
+    grpc_srv_set_cert(c->grpc, cert_pem, key_pem);
+}
+
 static int start_grpc(struct control *c, struct err *err)
 {
     struct arena a = { 0 };
@@ -438,7 +445,10 @@ static int start_grpc(struct control *c, struct err *err)
         rc = grpc_srv_listen(c->grpc, c->o->grpc_addr, &plain, err);
     }
     if (rc >= 0 && c->o->secure_addr) {
-        rc = ca_serving_cert(&c->ca, c->o->sans, c->o->san_count, &a, &tls.cert_pem, &tls.key_pem, err);
+        c->serving = (struct serving){
+            .ca = &c->ca, .sans = c->o->sans, .san_count = c->o->san_count, .loop = c->loop, .use = show_certificate, .arg = c,
+        };
+        rc = serving_start(&c->serving, &a, &tls.cert_pem, &tls.key_pem, err);
         rc = rc ? rc : grpc_srv_listen(c->grpc, c->o->secure_addr, &tls, err);
     }
     arena_fini(&a);
@@ -481,6 +491,7 @@ static void stop(struct control *c)
     if (c->watch) {
         fswatch_free(c->watch);
     }
+    serving_stop(&c->serving);
     if (c->grpc) {
         grpc_srv_free(c->grpc);
     }

@@ -89,6 +89,9 @@ struct grpc_srv *grpc_srv_new(struct loop *l, const struct grpc_srv_ops *ops, vo
 // May be called several times (plaintext and TLS ports) before grpc_srv_start. port 0 picks one. Returns the port or negative errno.
 int grpc_srv_listen(struct grpc_srv *s, const char *addr, const struct grpc_srv_opts *o, struct err *err);
 void grpc_srv_start(struct grpc_srv *s);
+// Certificate chain and key of all TLS ports for handshakes from now on (copied); connections that are open stay as they are. A pair that
+// gRPC core cannot use is refused by it at the next handshake, and the former one stays.
+void grpc_srv_set_cert(struct grpc_srv *s, struct str cert_pem, struct str key_pem);
 // Cancels all calls: on_end comes for each of them from inside. Then waits (milliseconds) until gRPC core has let go of the server,
 // so the loop may be freed afterwards. Not from a callback of this server. NULL is fine.
 void grpc_srv_free(struct grpc_srv *s);

@@ -2,7 +2,9 @@
 // Server half of the fence: generic calls (any method) with raw bytes. A call ends when gRPC core has reported its close and no
 // operation of it is out; then on_end, then its memory.
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/base/check.h"
 #include "lib/base/mem.h"
@@ -23,6 +25,14 @@ struct accept_slot {
     struct grpc_call *call; // being filled; owned
 };
 
+// What a TLS port shows. gRPC core asks for it on its own threads, once for each handshake.
+struct tls_port {
+    struct list link;
+    pthread_mutex_t lock;
+    char *cert, *key, *client_ca; // owned; under lock. client_ca NULL = clients are not asked
+    bool fresh;                   // under lock: gRPC core has not seen it
+};
+
 struct grpc_srv {
     struct loop *loop;
     const struct grpc_srv_ops *ops;
@@ -34,6 +44,7 @@ struct grpc_srv {
     struct core_op shutdown_op;
     struct accept_slot accepts[ACCEPTS];
     struct list calls;
+    struct list tls_ports; // struct tls_port; owned, as long as the core's server
 };
 
 struct grpc_call {
@@ -54,11 +65,32 @@ struct grpc_call {
     grpc_slice status_text;
 };
 
+static void free_secret(char *pem)
+{
+    if (pem) {
+        explicit_bzero(pem, strlen(pem));
+        free(pem);
+    }
+}
+
+static void tls_port_free(struct tls_port *p)
+{
+    list_del(&p->link);
+    free(p->cert);
+    free_secret(p->key);
+    free(p->client_ca);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
 static void srv_unref(struct grpc_srv *s)
 {
     if (--s->refs == 0) {
         core_sync();
         grpc_server_destroy(s->core);
+        list_for_safe (p, &s->tls_ports) {
+            tls_port_free(list_entry(p, struct tls_port, link));
+        }
         free(s);
         grpc_shutdown();
     }
@@ -323,24 +355,58 @@ struct grpc_srv *grpc_srv_new(struct loop *l, const struct grpc_srv_ops *ops, vo
     s->owner = owner;
     s->refs = 1;
     list_init(&s->calls);
+    list_init(&s->tls_ports);
     s->core = grpc_server_create(&all, NULL);
     grpc_server_register_completion_queue(s->core, core_cq(), NULL);
     return s;
 }
 
-static grpc_server_credentials *credentials(const struct grpc_srv_opts *o)
+// gRPC core's threads.
+static grpc_ssl_certificate_config_reload_status fetch_cert(void *user_data, grpc_ssl_server_certificate_config **config)
+{
+    struct tls_port *p = user_data;
+    grpc_ssl_certificate_config_reload_status r = GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+    pthread_mutex_lock(&p->lock);
+    if (p->fresh) {
+        grpc_ssl_pem_key_cert_pair pair = { .private_key = p->key, .cert_chain = p->cert };
+        // gRPC core insists on roots; where clients are not asked for certificates they decide nothing.
+        *config = grpc_ssl_server_certificate_config_create(p->client_ca ? p->client_ca : p->cert, &pair, 1);
+        p->fresh = false;
+        r = GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return r;
+}
+
+static grpc_server_credentials *credentials(struct grpc_srv *s, const struct grpc_srv_opts *o)
 {
     if (!o->tls) {
         return grpc_insecure_server_credentials_create();
     }
-    scope_free char *cert = str_dup(o->cert_pem);
-    scope_free char *key = str_dup(o->key_pem);
-    scope_free char *ca = o->client_ca_pem.n ? str_dup(o->client_ca_pem) : NULL;
-    grpc_ssl_pem_key_cert_pair pair = { .private_key = key, .cert_chain = cert };
-    return grpc_ssl_server_credentials_create_ex(ca, &pair, 1,
-                                                 ca ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY
-                                                    : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
-                                                 NULL);
+    struct tls_port *p = mem_new(struct tls_port);
+    pthread_mutex_init(&p->lock, NULL);
+    p->cert = str_dup(o->cert_pem);
+    p->key = str_dup(o->key_pem);
+    p->client_ca = o->client_ca_pem.n ? str_dup(o->client_ca_pem) : NULL;
+    p->fresh = true;
+    list_add_tail(&s->tls_ports, &p->link);
+    return grpc_ssl_server_credentials_create_with_options(grpc_ssl_server_credentials_create_options_using_config_fetcher(
+        p->client_ca ? GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE, fetch_cert, p));
+}
+
+void grpc_srv_set_cert(struct grpc_srv *s, struct str cert_pem, struct str key_pem)
+{
+    list_for(l, &s->tls_ports)
+    {
+        struct tls_port *p = list_entry(l, struct tls_port, link);
+        pthread_mutex_lock(&p->lock);
+        free(p->cert);
+        free_secret(p->key);
+        p->cert = str_dup(cert_pem);
+        p->key = str_dup(key_pem);
+        p->fresh = true;
+        pthread_mutex_unlock(&p->lock);
+    }
 }
 
 int grpc_srv_listen(struct grpc_srv *s, const char *addr, const struct grpc_srv_opts *o, struct err *err)
@@ -352,7 +418,7 @@ int grpc_srv_listen(struct grpc_srv *s, const char *addr, const struct grpc_srv_
         return err_set(err, -EINVAL, "%s: a TLS port needs a certificate and its key", addr);
     }
     static const struct grpc_srv_opts plain = { 0 };
-    grpc_server_credentials *creds = credentials(o ? o : &plain);
+    grpc_server_credentials *creds = credentials(s, o ? o : &plain);
     int port = creds ? grpc_server_add_http2_port(s->core, addr, creds) : 0;
     if (creds) {
         grpc_server_credentials_release(creds);

@@ -213,7 +213,7 @@ static X509 *make_cert(EVP_PKEY *k, X509 *ca, EVP_PKEY *ca_key, const char *san,
     return c;
 }
 
-static struct str root_pem, srv_cert, srv_key, cli_cert, cli_key;
+static struct str root_pem, srv_cert, srv_key, next_cert, next_key, cli_cert, cli_key;
 
 static void make_certs(void)
 {
@@ -221,6 +221,7 @@ static void make_certs(void)
     struct str unused;
     X509 *root = make_cert(rk, NULL, rk, NULL, &root_pem, &unused);
     X509_free(make_cert(sk, root, rk, "DNS:control.test", &srv_cert, &srv_key));
+    X509_free(make_cert(sk, root, rk, "DNS:next.test", &next_cert, &next_key));
     X509_free(make_cert(ck, root, rk, "URI:spiffe://td/ns/a/sa/b", &cli_cert, &cli_key));
     X509_free(root);
     EVP_PKEY_free(rk);
@@ -274,7 +275,7 @@ static struct grpc_stream *open_stream(struct grpc_chan *c, const char *method, 
     return grpc_stream_new(c, method, &md, 1, deadline_ms, &client_ops, g);
 }
 
-static void echo_over(struct grpc_chan *c)
+static void echo_while_open(struct grpc_chan *c, unsigned others)
 {
     struct got g = { 0 };
     struct grpc_stream *s = open_stream(c, "/test.T/Echo", 0, &g);
@@ -290,7 +291,12 @@ static void echo_over(struct grpc_chan *c)
     WAIT_FOR(g.ends == 1);
     assert_int_equal(g.status, 0);
     assert_string_equal(g.text, "bye");
-    WAIT_FOR(calls_open == 0);
+    WAIT_FOR(calls_open == others);
+}
+
+static void echo_over(struct grpc_chan *c)
+{
+    echo_while_open(c, 0);
 }
 
 static void test_echo_plain(void **st)
@@ -321,6 +327,43 @@ static void test_echo_tls(void **st)
     echo_over(c);
     assert_string_equal(last_peer_uri, "spiffe://td/ns/a/sa/b");
     grpc_chan_free(c);
+}
+
+// A handshake after the change meets the new certificate; a stream that is open goes on.
+static void test_certificate_is_changed(void **st)
+{
+    (void)st;
+    struct err err = { 0 };
+    struct grpc_chan_opts o = {
+        .target = str_c(tls_target), .tls = true, .root_pem = root_pem, .server_name = STR("control.test"),
+    };
+    struct grpc_chan *old = grpc_chan_new(loop, &o, &err);
+    struct got g = { 0 }, refused = { 0 };
+    struct grpc_stream *s = open_stream(old, "/test.T/Echo", 0, &g);
+    int i = 0;
+    assert_int_equal(grpc_stream_send(s, str_n(&i, sizeof(i))), 0);
+    WAIT_FOR(g.messages == 1);
+    grpc_srv_set_cert(srv, next_cert, next_key);
+    o.server_name = STR("next.test");
+    struct grpc_chan *c = grpc_chan_new(loop, &o, &err);
+    echo_while_open(c, 1);
+    grpc_chan_free(c);
+    i = 1;
+    assert_int_equal(grpc_stream_send(s, str_n(&i, sizeof(i))), 0);
+    WAIT_FOR(g.messages == 2);
+    assert_int_equal(g.ends, 0);
+    grpc_srv_set_cert(srv, STR("no certificate"), STR("no key")); // refused: the former one stays
+    c = grpc_chan_new(loop, &o, &err);
+    echo_while_open(c, 1);
+    grpc_chan_free(c);
+    grpc_srv_set_cert(srv, srv_cert, srv_key);
+    c = grpc_chan_new(loop, &o, &err);
+    (void)open_stream(c, "/test.T/Echo", 10000, &refused);
+    WAIT_FOR(refused.ends == 1);
+    assert_int_not_equal(refused.status, 0);
+    grpc_chan_free(c);
+    grpc_chan_free(old);
+    WAIT_FOR(calls_open == 0);
 }
 
 static void test_tls_wrong_name_and_root(void **st)
@@ -619,6 +662,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_echo_plain),
         cmocka_unit_test(test_echo_tls),
+        cmocka_unit_test(test_certificate_is_changed),
         cmocka_unit_test(test_tls_wrong_name_and_root),
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_deadline),
