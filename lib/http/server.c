@@ -12,7 +12,7 @@
 #include "lib/http/url.h"
 #include "lib/net/socket.h"
 
-enum { ACCEPTS_PER_EVENT = 32, ACCEPT_RETRY_MS = 100 };
+enum { ACCEPTS_PER_EVENT = 32, ACCEPT_RETRY_MS = 100, SMALL_ANSWER_BYTES = 16 * 1024 };
 
 struct http_server {
     struct loop *loop;
@@ -90,6 +90,43 @@ static void send_error(struct client *c, int status, const char *text)
     send_whole(c, &q, &body);
 }
 
+static bool is_stale(const struct client *c)
+{
+    const struct conn *conn = codec_conn(c->codec);
+    return conn->out.len && !c->stream && !c->after && loop_now_ms(c->server->loop) - conn->active_ms >= HTTP_SERVER_STALE_MS;
+}
+
+// Whether an answer of n bytes may be kept for c beside what the others have not read. Cuts off who does not read at all, when it is needed.
+// One answer alone may have any size.
+static bool may_keep(struct client *c, size_t n)
+{
+    size_t unread = 0;
+    if (n <= SMALL_ANSWER_BYTES) {
+        return true; // bounded by the number of clients
+    }
+    list_for (p, &c->server->conns) {
+        struct client *x = list_entry(p, struct client, link);
+        unread += x == c ? 0 : codec_conn(x->codec)->out.len;
+    }
+    list_for_safe (p, &c->server->conns) {
+        struct client *x = list_entry(p, struct client, link);
+        if (unread && unread + n > HTTP_SERVER_UNREAD_MAX && x != c && is_stale(x)) {
+            unread -= codec_conn(x->codec)->out.len;
+            client_free(x);
+        }
+    }
+    return !unread || unread + n <= HTTP_SERVER_UNREAD_MAX;
+}
+
+static bool bodies_fit(const struct client *c)
+{
+    size_t sum = 0;
+    list_for (p, &c->server->conns) {
+        sum += list_entry(p, struct client, link)->body.len;
+    }
+    return sum <= HTTP_SERVER_BODIES_MAX || sum == c->body.len;
+}
+
 static void answer(struct client *c)
 {
     struct http_server_req q = { .req = c->req, .body = &c->body, .arena = &c->arena, .peer = c->peer };
@@ -99,6 +136,11 @@ static void answer(struct client *c)
     c->server->handler(c->server->arg, &q, &r);
     if (!c->stream) { // the handler freed the server
         buf_clear(&r.body);
+        return;
+    }
+    if (!r.after && !may_keep(c, r.body.len)) {
+        buf_clear(&r.body);
+        send_error(c, 503, "others do not read their answers\n");
         return;
     }
     struct http_response out = { .status = (uint16_t)r.status, .content_length = (int64_t)r.body.len, .end_stream = r.body.len == 0 };
@@ -124,6 +166,8 @@ static void on_data(struct codec_stream *s, struct buf *data, bool end)
     buf_move(&c->body, data, data->len);
     if (c->body.len > HTTP_SERVER_BODY_MAX) {
         send_error(c, 413, "the request's body is too large\n");
+    } else if (!bodies_fit(c)) {
+        send_error(c, 503, "others do not finish their requests\n");
     } else if (end) {
         answer(c);
     }
@@ -225,14 +269,14 @@ static void client_new(struct http_server *s, int fd, const struct addr *peer)
     c->codec = codec_h1_server(conn, &codec_ops, c, &(struct codec_opts){ .h1 = &limits, .half_close_ok = true });
 }
 
-// Ends the connection that has been silent for longest, for a new one, also one that does not read its answer. False: there is none.
+// Ends the connection that has been silent for longest, for a new one, also one that does not read its answer or finish its request. False:
+// there is none.
 static bool make_room(struct http_server *s)
 {
     struct client *oldest = NULL;
     list_for (p, &s->conns) {
         struct client *c = list_entry(p, struct client, link);
-        if (!c->stream && !c->after &&
-            (!oldest || codec_conn(c->codec)->active_ms < codec_conn(oldest->codec)->active_ms)) {
+        if (!c->after && (!oldest || codec_conn(c->codec)->active_ms < codec_conn(oldest->codec)->active_ms)) {
             oldest = c;
         }
     }

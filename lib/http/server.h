@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small HTTP/1.1 server for admin, metrics and readiness pages: whole answers, bounded requests, keep-alive. Not for proxying.
+// What clients do not read and what they have half sent is bounded in sum: beyond, who reads nothing is cut off, and large answers and requests
+// with a body get 503; small answers (probes) always pass.
 #ifndef LIB_HTTP_SERVER_H
 #define LIB_HTTP_SERVER_H
 
@@ -10,7 +12,8 @@
 
 struct http_server;
 
-enum { HTTP_SERVER_BODY_MAX = 1024 * 1024, HTTP_SERVER_CONNS_MAX = 256, HTTP_SERVER_IDLE_MS = 60000 };
+enum { HTTP_SERVER_BODY_MAX = 1024 * 1024, HTTP_SERVER_CONNS_MAX = 256, HTTP_SERVER_IDLE_MS = 60000,
+       HTTP_SERVER_UNREAD_MAX = 16 * 1024 * 1024, HTTP_SERVER_BODIES_MAX = 8 * 1024 * 1024, HTTP_SERVER_STALE_MS = 2000 };
 
 struct http_server_req {
     const struct http_request *req; // borrowed during the handler

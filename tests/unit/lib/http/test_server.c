@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The admin server on a real loop and a loopback or Unix socket, asked by the blocking client on a second thread.
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,8 @@
 #include "lib/http/client.h"
 #include "lib/http/server.h"
 #include "lib/net/socket.h"
+
+enum { HUGE_BYTES = 12 * 1024 * 1024 }; // more than two kernels' buffers hold
 
 struct rig {
     struct loop *loop;
@@ -53,6 +56,11 @@ static void handle(void *arg, struct http_server_req *q, struct http_server_resp
     } else if (str_is(q->path, "/big")) {
         for (int i = 0; i < 40000; i++) {
             buf_append_str(&p->body, STR("0123456789abcdef0123456789abcdef0123456789abcdef"));
+        }
+    } else if (str_is(q->path, "/huge")) {
+        static char part[64 * 1024];
+        for (int i = 0; i < HUGE_BYTES / (int)sizeof(part); i++) {
+            buf_append(&p->body, part, sizeof(part));
         }
     } else if (str_is(q->path, "/quit")) {
         p->after = on_after;
@@ -288,6 +296,101 @@ static void connections_are_bounded(void **state)
     rig_free(r);
 }
 
+// Requests that never come to their end must not keep others out either.
+static void unfinished_requests_make_room(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    int fds[HTTP_SERVER_CONNS_MAX];
+    for (int i = 0; i < HTTP_SERVER_CONNS_MAX; i++) {
+        fds[i] = dial(r);
+        static const char part[] = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx";
+        assert_int_equal(send(fds[i], part, sizeof(part) - 1, MSG_NOSIGNAL), sizeof(part) - 1);
+        loop_turn(r->loop, 0);
+    }
+    int probe = dial(r);
+    assert_memory_equal(talk(r, probe, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 404 ", 13);
+    close(probe);
+    for (int i = 0; i < HTTP_SERVER_CONNS_MAX; i++) {
+        close(fds[i]);
+    }
+    rig_free(r);
+}
+
+// Clients that ask for much and do not read: bounded in sum, probes pass, and who reads nothing for a while makes room.
+static void unread_answers_are_bounded(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 10 };
+    struct rig *r = rig_tcp();
+    uint64_t now = 1000000;
+    loop_set_fake_time(r->loop, now);
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    int fds[CLIENTS], small = 4096;
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = dial(r);
+        setsockopt(fds[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+        static const char ask_huge[] = "GET /huge HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_int_equal(send(fds[i], ask_huge, sizeof(ask_huge) - 1, MSG_NOSIGNAL), sizeof(ask_huge) - 1);
+        for (int t = 0; t < 10; t++) {
+            loop_turn(r->loop, 1);
+        }
+    }
+    assert_int_equal(r->requests, CLIENTS);
+    assert_true(mallinfo2().uordblks + mallinfo2().hblkhd - before < HTTP_SERVER_UNREAD_MAX + 4 * 1024 * 1024);
+    char first[13], last[13];
+    assert_int_equal(recv(fds[0], first, sizeof(first), 0), sizeof(first));
+    assert_memory_equal(first, "HTTP/1.1 200 ", 13);
+    assert_int_equal(recv(fds[CLIENTS - 1], last, sizeof(last), 0), sizeof(last));
+    assert_memory_equal(last, "HTTP/1.1 503 ", 13);
+    int probe = dial(r);
+    assert_memory_equal(talk(r, probe, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 404 ", 13);
+    loop_set_fake_time(r->loop, now + HTTP_SERVER_STALE_MS + 100);
+    assert_memory_equal(talk(r, probe, "GET /huge HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 200 ", 13);
+    close(probe);
+    for (int i = 0; i < CLIENTS; i++) {
+        close(fds[i]);
+    }
+    rig_free(r);
+}
+
+// The same for bodies of requests that do not come to their end.
+static void unfinished_bodies_are_bounded(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 12, PART = 900 * 1024 };
+    struct rig *r = rig_tcp();
+    int fds[CLIENTS];
+    char *part = calloc(1, PART);
+    static const char head[] = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = dial(r);
+        assert_int_equal(send(fds[i], head, sizeof(head) - 1, MSG_NOSIGNAL), sizeof(head) - 1);
+        size_t sent = 0;
+        for (int t = 0; t < 10000 && sent < PART; t++) {
+            ssize_t n = send(fds[i], part + sent, PART - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+            sent += n > 0 ? (size_t)n : 0;
+            loop_turn(r->loop, 0);
+        }
+        assert_int_equal(sent, PART);
+    }
+    for (int t = 0; t < 50; t++) {
+        loop_turn(r->loop, 1);
+    }
+    char got[13];
+    assert_int_equal(recv(fds[0], got, sizeof(got), MSG_DONTWAIT), -1);
+    assert_int_equal(recv(fds[CLIENTS - 1], got, sizeof(got), MSG_DONTWAIT), sizeof(got));
+    assert_memory_equal(got, "HTTP/1.1 503 ", 13);
+    struct ask k;
+    assert_int_equal(get(r, "/none", &k), 404);
+    arena_fini(&k.arena);
+    for (int i = 0; i < CLIENTS; i++) {
+        close(fds[i]);
+    }
+    free(part);
+    rig_free(r);
+}
+
 static void out_of_descriptors(void **state)
 {
     (void)state;
@@ -422,6 +525,9 @@ int main(void)
         cmocka_unit_test(raw_requests),
         cmocka_unit_test(idle_clients_are_closed),
         cmocka_unit_test(connections_are_bounded),
+        cmocka_unit_test(unfinished_requests_make_room),
+        cmocka_unit_test(unread_answers_are_bounded),
+        cmocka_unit_test(unfinished_bodies_are_bounded),
         cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(after_the_answer),
         cmocka_unit_test(handler_frees_the_server),
