@@ -308,6 +308,9 @@ static void unfinished_requests_make_room(void **state)
         assert_int_equal(send(fds[i], part, sizeof(part) - 1, MSG_NOSIGNAL), sizeof(part) - 1);
         loop_turn(r->loop, 0);
     }
+    for (int i = 0; i < 10; i++) {
+        loop_turn(r->loop, 1);
+    }
     int probe = dial(r);
     assert_memory_equal(talk(r, probe, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n"), "HTTP/1.1 404 ", 13);
     close(probe);
@@ -377,10 +380,15 @@ static void unfinished_bodies_are_bounded(void **state)
     for (int t = 0; t < 50; t++) {
         loop_turn(r->loop, 1);
     }
-    char got[13];
-    assert_int_equal(recv(fds[0], got, sizeof(got), MSG_DONTWAIT), -1);
-    assert_int_equal(recv(fds[CLIENTS - 1], got, sizeof(got), MSG_DONTWAIT), sizeof(got));
-    assert_memory_equal(got, "HTTP/1.1 503 ", 13);
+    int refused = 0;
+    for (int i = 0; i < CLIENTS; i++) { // in which order they are read is the kernel's business
+        char got[13];
+        if (recv(fds[i], got, sizeof(got), MSG_DONTWAIT) > 0) {
+            assert_memory_equal(got, "HTTP/1.1 503 ", 13);
+            refused++;
+        }
+    }
+    assert_int_equal(refused, CLIENTS - HTTP_SERVER_BODIES_MAX / PART);
     struct ask k;
     assert_int_equal(get(r, "/none", &k), 404);
     arena_fini(&k.arena);
