@@ -62,6 +62,22 @@ static bool chain_good(struct tls_conn *t, X509_STORE_CTX *x)
     return true;
 }
 
+// RFC 5280 §4.2.1.3: the server signs, or with RSA key exchange decrypts, with the key of its certificate.
+static bool rsa_usage_good(struct tls_conn *t, SSL *ssl, X509 *leaf)
+{
+    EVP_PKEY *key = X509_get0_pubkey(leaf);
+    if (!key || EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA) {
+        return true;
+    }
+    const SSL_CIPHER *c = SSL_get_pending_cipher(ssl);
+    bool decrypts = c && SSL_CIPHER_get_kx_nid(c) == NID_kx_rsa;
+    if (X509_get_key_usage(leaf) & (decrypts ? KU_KEY_ENCIPHERMENT : KU_DIGITAL_SIGNATURE)) { // all bits without the extension
+        return true;
+    }
+    tls_say(t, "peer certificate [%.*s] refused: its key usage does not allow %s", STR_FMT(t->peer->subject), decrypts ? "key encipherment" : "signatures");
+    return false;
+}
+
 int tls_hook_verify(X509_STORE_CTX *x, void *arg)
 {
     struct tls_ctx *ctx = arg;
@@ -75,6 +91,10 @@ int tls_hook_verify(X509_STORE_CTX *x, void *arg)
         return 0;
     }
     if (ctx->verify_peer && !chain_good(t, x)) {
+        return 0;
+    }
+    if (ctx->policy.rsa_usage && !rsa_usage_good(t, ssl, leaf)) {
+        X509_STORE_CTX_set_error(x, X509_V_ERR_INVALID_PURPOSE);
         return 0;
     }
     char text[DETAIL_MAX];
@@ -177,7 +197,7 @@ int tls_hook_new_session(SSL *ssl, SSL_SESSION *s)
     if (t) {
         t->got_ticket = true;
     }
-    if (!t || !t->slot || !SSL_SESSION_is_resumable(s)) {
+    if (!t || !t->slot || t->ctx->policy.no_resumption || !SSL_SESSION_is_resumable(s)) {
         return 0;
     }
     // What may resume it: connections of this very context (same certificate, roots and parameters).

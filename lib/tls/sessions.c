@@ -61,7 +61,7 @@ int tls_hook_keep_session(SSL *ssl, SSL_SESSION *s)
     const struct tls_conn *t = SSL_get_app_data(ssl);
     unsigned n = 0;
     const unsigned char *id = SSL_SESSION_get_id(s, &n);
-    if (!t || !t->ctx->sessions || n == 0) {
+    if (!t || !t->ctx->sessions || n == 0 || (t->ctx->policy.no_session_ids && SSL_version(ssl) < TLS1_3_VERSION)) {
         return 0;
     }
     struct tls_sessions *all = t->ctx->sessions;

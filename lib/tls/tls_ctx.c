@@ -230,12 +230,12 @@ static int set_modes(struct tls_ctx *c, const struct tls_ctx_params *p, struct e
     SSL_CTX_set_mode(s, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                             SSL_MODE_NO_AUTO_CHAIN);
     // An EOF without close_notify is left to the layer above, which knows from its own framing whether bytes are missing.
-    SSL_CTX_set_options(s, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                               SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_options(s, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
+                               (p->policy.client_order ? 0 : SSL_OP_CIPHER_SERVER_PREFERENCE));
     // Records after a TLS 1.3 handshake are ours (established.c).
     SSL_CTX_set_keylog_callback(s, tls_hook_keys);
     SSL_CTX_set_msg_callback(s, tls_hook_message);
-    SSL_CTX_set_timeout(s, SESSION_TTL_S);
+    SSL_CTX_set_timeout(s, p->policy.session_s ? (long)p->policy.session_s : SESSION_TTL_S);
     SSL_CTX_set_cert_verify_callback(s, tls_hook_verify, c);
     if (c->server) {
         int mode = p->verify_peer || p->require_peer_cert ? SSL_VERIFY_PEER : SSL_VERIFY_NONE;
@@ -248,7 +248,7 @@ static int set_modes(struct tls_ctx *c, const struct tls_ctx_params *p, struct e
         SSL_CTX_sess_set_new_cb(s, tls_hook_keep_session);
         SSL_CTX_sess_set_get_cb(s, tls_hook_find_session);
         SSL_CTX_sess_set_remove_cb(s, tls_hook_drop_session);
-        if (!SSL_CTX_set_num_tickets(s, TICKETS_PER_HANDSHAKE) ||
+        if (!SSL_CTX_set_num_tickets(s, p->policy.no_tickets ? 0 : TICKETS_PER_HANDSHAKE) ||
             !SSL_CTX_set_session_id_context(s, (const unsigned char *)&c->serial, sizeof(c->serial))) {
             return ossl_err(err, -EIO, "TLS sessions");
         }
@@ -260,12 +260,18 @@ static int set_modes(struct tls_ctx *c, const struct tls_ctx_params *p, struct e
     return 0;
 }
 
-static int fill(struct tls_ctx *c, const struct tls_ctx_params *p, struct err *err)
+static int fill_params(struct tls_ctx *c, const struct tls_ctx_params *p, struct err *err)
 {
     int r = set_modes(c, p, err);
     r = r ? r : set_versions(c->ssl, p, err);
     r = r ? r : set_ciphers(c->ssl, p->ciphers, err);
     r = r ? r : set_curves(c->ssl, p->curves, err);
+    return r ? r : set_alpn(c, p, err);
+}
+
+static int fill(struct tls_ctx *c, const struct tls_ctx_params *p, struct err *err)
+{
+    int r = fill_params(c, p, err);
     if (r == 0 && p->cert_chain_pem.n) {
         r = load_chain(c->ssl, p->cert_chain_pem, &c->local_uri, err);
         r = r ? r : load_key(c->ssl, p->key_pem, err);
@@ -280,10 +286,11 @@ static int fill(struct tls_ctx *c, const struct tls_ctx_params *p, struct err *e
     if (r == 0 && p->crl_pem.n) {
         r = load_crls(c, p->crl_pem, err);
     }
-    return r ? r : set_alpn(c, p, err);
+    return r;
 }
 
-int tls_ctx_new(const struct tls_ctx_params *p, struct tls_ctx **ret, struct err *err)
+static int make(const struct tls_ctx_params *p, int (*how)(struct tls_ctx *, const struct tls_ctx_params *, struct err *),
+                struct tls_ctx **ret, struct err *err)
 {
     struct tls_ctx *c = mem_new(struct tls_ctx);
     atomic_init(&c->refs, 1);
@@ -291,9 +298,10 @@ int tls_ctx_new(const struct tls_ctx_params *p, struct tls_ctx **ret, struct err
     c->serial = atomic_fetch_add_explicit(&next_serial, 1, memory_order_relaxed);
     c->server = p->server;
     c->verify_peer = p->verify_peer;
+    c->policy = p->policy;
     ERR_clear_error();
     c->ssl = SSL_CTX_new(p->server ? TLS_server_method() : TLS_client_method());
-    int r = c->ssl ? fill(c, p, err) : ossl_err(err, -ENOMEM, "making a TLS context");
+    int r = c->ssl ? how(c, p, err) : ossl_err(err, -ENOMEM, "making a TLS context");
     ERR_clear_error();
     if (r) {
         tls_ctx_unref(c);
@@ -301,6 +309,19 @@ int tls_ctx_new(const struct tls_ctx_params *p, struct tls_ctx **ret, struct err
     }
     *ret = c;
     return 0;
+}
+
+int tls_ctx_new(const struct tls_ctx_params *p, struct tls_ctx **ret, struct err *err)
+{
+    return make(p, fill, ret, err);
+}
+
+int tls_ctx_check(const struct tls_ctx_params *p, struct err *err)
+{
+    struct tls_ctx *c = NULL;
+    int r = make(p, fill_params, &c, err);
+    tls_ctx_unref(c);
+    return r;
 }
 
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *c)

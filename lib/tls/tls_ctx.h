@@ -9,6 +9,16 @@
 
 struct tls_ctx;
 
+// How long sessions may be resumed, and by whom; how a handshake is chosen. Zero is the usual.
+struct tls_policy {
+    uint32_t session_s;  // server: how long a session may be resumed (DownstreamTlsContext.session_timeout); 0 = an hour
+    bool no_tickets;     // server: nobody resumes over TLS 1.3, where tickets are the only way (…disable_stateless_session_resumption)
+    bool no_session_ids; // server: nobody resumes over TLS 1.2 and before (…disable_stateful_session_resumption)
+    bool client_order;   // server: ciphers by the client's preference (…prefer_client_ciphers)
+    bool no_resumption;  // client: keeps no sessions (UpstreamTlsContext.max_session_keys 0)
+    bool rsa_usage;      // client: an RSA certificate whose key usage forbids what the handshake does is refused (…enforce_rsa_key_usage)
+};
+
 enum tls_version { TLS_VERSION_AUTO, TLS_V1_0, TLS_V1_1, TLS_V1_2, TLS_V1_3 };
 
 // All views are borrowed during the call. Follows tls.v3.CommonTlsContext.
@@ -25,6 +35,7 @@ struct tls_ctx_params {
     struct str curves;         // ':' between; empty = default
     const struct str *alpn;    // server: protocols it selects from, in its order of preference
     size_t alpn_count;
+    struct tls_policy policy;
 };
 
 // Parses and checks everything (key matches certificate, at least one root when verify_peer). The error names the part.
@@ -33,5 +44,7 @@ struct tls_ctx *tls_ctx_ref(struct tls_ctx *c); // any thread
 void tls_ctx_unref(struct tls_ctx *c);          // any thread; NULL is fine
 // Process-wide count of contexts alive, for tests and admin.
 size_t tls_ctx_live(void);
+// Whether versions, ciphers, curves, ALPN names and policy of p can be had, certificates and roots left out: they may come later.
+int tls_ctx_check(const struct tls_ctx_params *p, struct err *err);
 
 #endif

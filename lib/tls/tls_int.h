@@ -14,6 +14,7 @@ struct tls_ctx {
     _Atomic unsigned refs;
     uint64_t serial; // never used twice in a process: names the policy in caches and sessions
     bool server, verify_peer, has_crl;
+    struct tls_policy policy;
     SSL_CTX *ssl;        // owned
     struct tls_sessions *sessions; // owned; server: what clients may resume
     unsigned char *alpn; // owned; server: own protocols in wire form (RFC 7301 §3.1), by preference

@@ -89,6 +89,23 @@ static struct secret *secret_find(const struct secret_store *s, struct str name)
     return name.n ? map_get(&s->secrets, name) : NULL;
 }
 
+// All but certificates and roots.
+static struct tls_ctx_params plain_params(const struct slot_params *p)
+{
+    return (struct tls_ctx_params){
+        .server = p->server,
+        .verify_peer = p->verify_peer,
+        .require_peer_cert = p->require_peer_cert,
+        .min_version = p->min_version,
+        .max_version = p->max_version,
+        .ciphers = p->ciphers,
+        .curves = p->curves,
+        .alpn = p->alpn,
+        .alpn_count = p->alpn_count,
+        .policy = p->policy,
+    };
+}
+
 // The context for parameters p with the secrets as they are now, *ret NULL when one of them is not there yet.
 static int slot_make(const struct secret_store *s, const struct slot_params *p, const struct secret *replaced, struct tls_ctx **ret,
                      struct err *err)
@@ -104,24 +121,13 @@ static int slot_make(const struct secret_store *s, const struct slot_params *p, 
     if ((p->cert_name.n && !(cert && cert->present && cert->chain.n)) || (p->ca_name.n && !(ca && ca->present && ca->ca.n))) {
         return 0;
     }
-    struct tls_ctx_params t = {
-        .server = p->server,
-        .cert_chain_pem = p->cert_name.n ? cert->chain : p->cert_pem,
-        .key_pem = p->cert_name.n ? cert->key : p->key_pem,
-        .ca_pem = p->ca_name.n ? ca->ca : p->ca_pem,
-        .crl_pem = p->ca_name.n && ca->crl.n ? ca->crl : p->crl_pem,
-        .verify_peer = p->verify_peer,
-        .require_peer_cert = p->require_peer_cert,
-        .min_version = p->min_version,
-        .max_version = p->max_version,
-        .ciphers = p->ciphers,
-        .curves = p->curves,
-        .alpn = p->alpn,
-        .alpn_count = p->alpn_count,
-    };
+    struct tls_ctx_params t = plain_params(p);
+    t.cert_chain_pem = p->cert_name.n ? cert->chain : p->cert_pem;
+    t.key_pem = p->cert_name.n ? cert->key : p->key_pem;
+    t.ca_pem = p->ca_name.n ? ca->ca : p->ca_pem;
+    t.crl_pem = p->ca_name.n && ca->crl.n ? ca->crl : p->crl_pem;
     return tls_ctx_new(&t, ret, err);
 }
-
 static void slot_fill(struct secret_store *s, struct tls_slot *slot, struct tls_ctx *ctx)
 {
     // release pairs with tls_slot_get's acquire
@@ -144,6 +150,8 @@ static struct str slot_key(const struct slot_params *p, struct arena *a)
 {
     struct buf b = { 0 };
     buf_printf(&b, "%d%d%d/%d/%d/", p->server, p->verify_peer, p->require_peer_cert, p->min_version, p->max_version);
+    const struct tls_policy *y = &p->policy;
+    buf_printf(&b, "%u%d%d%d%d%d/", y->session_s, y->no_tickets, y->no_session_ids, y->client_order, y->no_resumption, y->rsa_usage);
     key_add(&b, p->cert_name);
     key_add(&b, p->ca_name);
     key_add(&b, p->ciphers);
@@ -242,6 +250,10 @@ int secret_slot_get(struct secret_store *s, const struct slot_params *p, bool ce
     if (!slot) {
         struct tls_ctx *ctx = NULL;
         rc = slot_make(s, p, NULL, &ctx, err);
+        if (!rc && !ctx) { // what is wrong in itself must not be found when a secret comes
+            const struct tls_ctx_params plain = plain_params(p);
+            rc = tls_ctx_check(&plain, err);
+        }
         if (!rc) {
             struct slot_ctl *c = mem_new(struct slot_ctl);
             copy_params(c, p);

@@ -41,8 +41,10 @@ struct slot_params {
     struct str ciphers, curves;                 // ':' between
     const struct str *alpn;                     // server's list
     size_t alpn_count;
+    struct tls_policy policy;
 };
-// The slot for these parameters (shared by all who ask for the same), a new reference. Inline PEM that does not parse is an error; missing secrets
+// The slot for these parameters (shared by all who ask for the same), a new reference. Inline PEM that does not parse is an error, and so are ciphers,
+// curves, versions and ALPN names that cannot be had; missing secrets
 // are not: the slot stays empty until they come. from_xds: the secret's names are to be fetched over SDS; otherwise resolved here.
 int secret_slot_get(struct secret_store *s, const struct slot_params *p, bool cert_from_xds, bool ca_from_xds, struct tls_slot **ret,
                     struct err *err);

@@ -12,8 +12,9 @@
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext common_tls;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext validation;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__SdsSecretConfig sds_config;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext server_tls;
 
-enum { SANS_MAX = 4096 };
+enum { SANS_MAX = 4096, SNI_MAX = 255, SESSION_TIMEOUT_MAX_S = 7 * 24 * 3600 };
 
 static struct str join(struct arena *a, char *const *v, size_t n)
 {
@@ -92,6 +93,9 @@ static int build_sans(const validation *v, struct arena *a, struct tls_cfg *t, s
     }
     for (size_t i = 0; i < v->n_match_typed_subject_alt_names; i++) {
         const Envoy__Extensions__TransportSockets__Tls__V3__SubjectAltNameMatcher *m = v->match_typed_subject_alt_names[i];
+        if (m->oid[0]) {
+            return cfg_fail(err, "match_typed_subject_alt_names", "entry %zu: oid is not supported", i);
+        }
         if ((size_t)m->san_type >= sizeof(types) / sizeof(types[0]) || !m->matcher) {
             return cfg_fail(err, "match_typed_subject_alt_names", "entry %zu: san_type and matcher are needed, OTHER_NAME is not supported", i);
         }
@@ -100,6 +104,15 @@ static int build_sans(const validation *v, struct arena *a, struct tls_cfg *t, s
         }
     }
     return 0;
+}
+
+// A data source that is there but empty would pass for none: no roots, nobody verified.
+static int build_pem(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct str *ret, struct err *err)
+{
+    if (build_data_source(m, a, ret, err)) {
+        return err->code;
+    }
+    return m && !ret->n ? cfg_fail(err, "specifier", "there is nothing in it") : 0;
 }
 
 static int build_validation(const validation *v, struct config_ctx *ctx, struct slot_params *p, struct tls_cfg *t, struct err *err)
@@ -111,13 +124,13 @@ static int build_validation(const validation *v, struct config_ctx *ctx, struct 
                   "trust_chain_verification")) {
         return err->code;
     }
-    if (build_data_source(v->trusted_ca, ctx->scratch, &p->ca_pem, err)) {
+    if (build_pem(v->trusted_ca, ctx->scratch, &p->ca_pem, err)) {
         return cfg_in(err, "trusted_ca");
     }
     if (v->system_root_certs) {
         p->ca_name = STR("file-root:system");
     }
-    if (build_data_source(v->crl, ctx->scratch, &p->crl_pem, err)) {
+    if (build_pem(v->crl, ctx->scratch, &p->crl_pem, err)) {
         return cfg_in(err, "crl");
     }
     return build_sans(v, ctx->arena, t, err);
@@ -151,13 +164,13 @@ static int build_certificates(const common_tls *c, struct config_ctx *ctx, struc
     if (CFG_KNOWN(t, err, "certificate_chain", "private_key")) {
         return cfg_in(err, "tls_certificates[0]");
     }
-    if (build_data_source(t->certificate_chain, ctx->scratch, &p->cert_pem, err)) {
+    if (!t->certificate_chain || !t->private_key) {
+        return cfg_fail(err, "tls_certificates", "entry 0: certificate_chain and private_key are both needed");
+    }
+    if (build_pem(t->certificate_chain, ctx->scratch, &p->cert_pem, err)) {
         return cfg_in(err, "tls_certificates[0].certificate_chain");
     }
-    if (build_data_source(t->private_key, ctx->scratch, &p->key_pem, err)) {
-        return cfg_in(err, "tls_certificates[0].private_key");
-    }
-    return 0;
+    return build_pem(t->private_key, ctx->scratch, &p->key_pem, err) ? cfg_in(err, "tls_certificates[0].private_key") : 0;
 }
 
 static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_params *p, struct tls_cfg *t, bool *ret_xds, struct err *err)
@@ -175,6 +188,9 @@ static int build_roots(const common_tls *c, struct config_ctx *ctx, struct slot_
     case ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_COMBINED_VALIDATION_CONTEXT:
         if (CFG_KNOWN(c->combined_validation_context, err, "default_validation_context", "validation_context_sds_secret_config")) {
             return cfg_in(err, "combined_validation_context");
+        }
+        if (!c->combined_validation_context->default_validation_context || !c->combined_validation_context->validation_context_sds_secret_config) {
+            return cfg_fail(err, "combined_validation_context", "default_validation_context and validation_context_sds_secret_config are both needed");
         }
         v = c->combined_validation_context->default_validation_context;
         sds = c->combined_validation_context->validation_context_sds_secret_config;
@@ -206,9 +222,9 @@ static void drop_slot(void *slot)
     tls_slot_unref(slot);
 }
 
-static int build_common(struct config_ctx *ctx, const common_tls *c, bool server, struct tls_cfg *t, struct err *err)
+static int build_common(struct config_ctx *ctx, const common_tls *c, bool server, struct tls_policy policy, struct tls_cfg *t, struct err *err)
 {
-    struct slot_params p = { .server = server, .require_peer_cert = server && t->require_client_cert };
+    struct slot_params p = { .server = server, .require_peer_cert = server && t->require_client_cert, .policy = policy };
     bool cert_xds = false, ca_xds = false;
     struct str *alpn;
     size_t alpn_count;
@@ -242,9 +258,29 @@ static int build_common(struct config_ctx *ctx, const common_tls *c, bool server
     return 0;
 }
 
-static int build_downstream(struct config_ctx *ctx, const Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext *m,
-                            struct tls_cfg *t, struct err *err)
+static int build_server_policy(const server_tls *m, struct tls_policy *y, struct err *err)
 {
+    // Without a staple of our own (TlsCertificate.ocsp_staple is refused) LENIENT and STRICT mean the same.
+    if (m->ocsp_staple_policy == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__OCSP_STAPLE_POLICY__MUST_STAPLE) {
+        return cfg_fail(err, "ocsp_staple_policy", "MUST_STAPLE is not supported: OCSP responses are not stapled");
+    }
+    if (m->session_timeout && !pb_duration_valid(m->session_timeout)) {
+        return cfg_fail(err, "session_timeout", "must be 0s or more");
+    }
+    int64_t s = m->session_timeout ? m->session_timeout->seconds : 0;
+    s = s > SESSION_TIMEOUT_MAX_S ? SESSION_TIMEOUT_MAX_S : s; // RFC 8446 §4.6.1 has no longer one
+    y->session_s = m->session_timeout && s == 0 && m->session_timeout->nanos ? 1 : (uint32_t)s;
+    y->no_tickets = m->session_ticket_keys_type_case ==
+                        ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__SESSION_TICKET_KEYS_TYPE_DISABLE_STATELESS_SESSION_RESUMPTION &&
+                    m->disable_stateless_session_resumption;
+    y->no_session_ids = m->disable_stateful_session_resumption;
+    y->client_order = m->prefer_client_ciphers;
+    return 0;
+}
+
+static int build_downstream(struct config_ctx *ctx, const server_tls *m, struct tls_cfg *t, struct err *err)
+{
+    struct tls_policy policy = { 0 };
     if (CFG_KNOWN(m, err, "common_tls_context", "require_client_certificate", "disable_stateless_session_resumption",
                   "disable_stateful_session_resumption", "session_timeout", "ocsp_staple_policy", "prefer_client_ciphers")) {
         return err->code;
@@ -253,18 +289,26 @@ static int build_downstream(struct config_ctx *ctx, const Envoy__Extensions__Tra
     if (!m->common_tls_context) {
         return cfg_fail(err, "common_tls_context", "missing");
     }
-    return build_common(ctx, m->common_tls_context, true, t, err);
+    if (build_server_policy(m, &policy, err)) {
+        return err->code;
+    }
+    return build_common(ctx, m->common_tls_context, true, policy, t, err);
 }
 
 static int build_upstream(struct config_ctx *ctx, const Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext *m,
                           struct tls_cfg *t, struct err *err)
 {
     static const common_tls empty = ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__INIT;
-    if (CFG_KNOWN(m, err, "common_tls_context", "sni", "max_session_keys", "enforce_rsa_key_usage", "allow_renegotiation")) {
+    if (CFG_KNOWN(m, err, "common_tls_context", "sni", "max_session_keys", "enforce_rsa_key_usage")) {
         return err->code;
     }
+    if (strlen(m->sni) > SNI_MAX) {
+        return cfg_fail(err, "sni", "%zu bytes, at most %d", strlen(m->sni), SNI_MAX);
+    }
+    struct tls_policy policy = { .no_resumption = m->max_session_keys && m->max_session_keys->value == 0,
+                                 .rsa_usage = pb_bool_or(m->enforce_rsa_key_usage, false) };
     t->sni = build_str(ctx->arena, m->sni);
-    return build_common(ctx, m->common_tls_context ? m->common_tls_context : &empty, false, t, err);
+    return build_common(ctx, m->common_tls_context ? m->common_tls_context : &empty, false, policy, t, err);
 }
 
 int build_transport_socket(struct config_ctx *ctx, const Envoy__Config__Core__V3__TransportSocket *m, bool server, struct tls_cfg **ret,

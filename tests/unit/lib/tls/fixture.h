@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <time.h>
 
 #include "lib/base/check.h"

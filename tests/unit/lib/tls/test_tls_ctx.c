@@ -107,6 +107,14 @@ static void test_ciphers_curves_versions(void **st)
     p.alpn = &bad;
     p.alpn_count = 1;
     refused(&p, "ALPN");
+    // What can be said before there is a certificate.
+    struct err err = { 0 };
+    struct tls_ctx_params early = { .server = true, .verify_peer = true, .require_peer_cert = true };
+    assert_int_equal(tls_ctx_check(&early, &err), 0);
+    early.ciphers = STR("NOPE");
+    assert_int_not_equal(tls_ctx_check(&early, &err), 0);
+    early = (struct tls_ctx_params){ .min_version = TLS_V1_3, .max_version = TLS_V1_2 };
+    assert_int_not_equal(tls_ctx_check(&early, &err), 0);
 }
 
 static void test_encrypted_key_does_not_ask(void **st)

@@ -402,6 +402,129 @@ static void test_resumption(void **st)
     resumption_rules(TLS_V1_2);
 }
 
+// Whether a second connection between contexts of these policies is resumed.
+static bool second_resumes(enum tls_version v, struct tls_policy client, struct tls_policy server)
+{
+    struct err err = { 0 };
+    struct tls_ctx_params p = { .verify_peer = true, .cert_chain_pem = alice.cert, .key_pem = alice.key, .ca_pem = ca_cert, .max_version = v,
+                                .policy = client };
+    struct tls_ctx *c, *s;
+    assert_int_equal(tls_ctx_new(&p, &c, &err), 0);
+    p = (struct tls_ctx_params){ .server = true, .verify_peer = true, .require_peer_cert = true, .cert_chain_pem = bob.cert, .key_pem = bob.key,
+                                 .ca_pem = ca_cert, .policy = server };
+    assert_int_equal(tls_ctx_new(&p, &s, &err), 0);
+    struct tls_session_slot slot = { 0 };
+    assert_false(resumed_with(c, s, &slot, NULL, NULL));
+    bool r = resumed_with(c, s, &slot, NULL, NULL);
+    tls_session_slot_fini(&slot);
+    tls_ctx_unref(c);
+    tls_ctx_unref(s);
+    return r;
+}
+
+static void test_policy_of_sessions(void **st)
+{
+    (void)st;
+    static const struct tls_policy usual = { 0 }, no_tickets = { .no_tickets = true }, no_ids = { .no_session_ids = true },
+                                   none = { .no_tickets = true, .no_session_ids = true }, forgetful = { .no_resumption = true };
+    assert_true(second_resumes(TLS_V1_3, usual, (struct tls_policy){ .session_s = 60 }));
+    assert_false(second_resumes(TLS_V1_3, usual, no_tickets));
+    assert_true(second_resumes(TLS_V1_2, usual, no_tickets));
+    assert_true(second_resumes(TLS_V1_3, usual, no_ids));
+    assert_false(second_resumes(TLS_V1_2, usual, no_ids));
+    assert_false(second_resumes(TLS_V1_3, usual, none) || second_resumes(TLS_V1_2, usual, none));
+    assert_false(second_resumes(TLS_V1_3, forgetful, usual) || second_resumes(TLS_V1_2, forgetful, usual));
+}
+
+static void test_policy_of_cipher_order(void **st)
+{
+    (void)st;
+    static const char first[] = "ECDHE-ECDSA-AES128-GCM-SHA256", second[] = "ECDHE-ECDSA-AES256-GCM-SHA384";
+    for (int client_order = 0; client_order < 2; client_order++) {
+        struct err err = { 0 };
+        struct pair pr;
+        struct tls_client_opts co = { 0 };
+        struct tls_ctx_params p = { .verify_peer = true, .ca_pem = ca_cert, .max_version = TLS_V1_2 };
+        struct tls_ctx *c, *s;
+        p.ciphers = STR("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256");
+        assert_int_equal(tls_ctx_new(&p, &c, &err), 0);
+        p = (struct tls_ctx_params){ .server = true, .cert_chain_pem = bob.cert, .key_pem = bob.key, .policy = { .client_order = client_order } };
+        p.ciphers = STR("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384");
+        assert_int_equal(tls_ctx_new(&p, &s, &err), 0);
+        pair_init(&pr, transport_tls_client(c, &co), transport_tls_server(s, NULL));
+        pair_handshake(&pr);
+        assert_open(&pr);
+        assert_string_equal(transport_tls_info(&pr.server.c)->cipher, client_order ? second : first);
+        pair_fini(&pr);
+        tls_ctx_unref(c);
+        tls_ctx_unref(s);
+    }
+}
+
+// An RSA certificate that allows key encipherment only.
+static struct str rsa_for_encipherment(struct str *ret_key)
+{
+    struct err err = { 0 };
+    struct str csr, cert;
+    assert_int_equal(cert_new_key(KEY_RSA_2048, &mem, ret_key, &err), 0);
+    assert_int_equal(cert_new_csr(*ret_key, STR(BOB), &mem, &csr, &err), 0);
+    struct cert_sign_opts o = { .uri_san = STR(BOB), .ttl_s = 600 };
+    assert_int_equal(cert_sign_csr(csr, ca_cert, ca_key, &o, &mem, &cert, &err), 0);
+    BIO *b = BIO_new_mem_buf(cert.p, (int)cert.n), *kb = BIO_new_mem_buf(ca_key.p, (int)ca_key.n), *out = BIO_new(BIO_s_mem());
+    X509 *x = PEM_read_bio_X509(b, NULL, NULL, NULL);
+    EVP_PKEY *k = PEM_read_bio_PrivateKey(kb, NULL, NULL, NULL);
+    X509_EXTENSION_free(X509_delete_ext(x, X509_get_ext_by_NID(x, NID_key_usage, -1)));
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, NID_key_usage, "critical,keyEncipherment");
+    assert_true(X509_add_ext(x, e, -1) && X509_sign(x, k, EVP_sha256()) > 0 && PEM_write_bio_X509(out, x));
+    char *p;
+    long n = BIO_get_mem_data(out, &p);
+    cert = arena_str(&mem, str_n(p, (size_t)n));
+    X509_EXTENSION_free(e);
+    X509_free(x);
+    EVP_PKEY_free(k);
+    BIO_free(b);
+    BIO_free(kb);
+    BIO_free(out);
+    return cert;
+}
+
+static void test_policy_of_rsa_usage(void **st)
+{
+    (void)st;
+    struct str key, cert = rsa_for_encipherment(&key);
+    static const struct {
+        bool rsa_usage;
+        enum tls_version v;
+        const char *ciphers;
+        bool good;
+    } cases[] = {
+        { false, TLS_V1_3, "", true },
+        { true, TLS_V1_3, "", false },
+        { true, TLS_V1_2, "ECDHE-RSA-AES128-GCM-SHA256", false },
+        { true, TLS_V1_2, "AES128-GCM-SHA256", true }, // RSA key exchange
+    };
+    for (size_t i = 0; i < array_len(cases); i++) {
+        struct err err = { 0 };
+        struct pair pr;
+        struct tls_client_opts co = { 0 };
+        struct tls_ctx *c, *s;
+        struct tls_ctx_params p = { .verify_peer = true, .ca_pem = ca_cert, .max_version = cases[i].v, .policy = { .rsa_usage = cases[i].rsa_usage } };
+        p.ciphers = str_c(cases[i].ciphers);
+        assert_int_equal(tls_ctx_new(&p, &c, &err), 0);
+        p = (struct tls_ctx_params){ .server = true, .cert_chain_pem = cert, .key_pem = key };
+        assert_int_equal(tls_ctx_new(&p, &s, &err), 0);
+        pair_init(&pr, transport_tls_client(c, &co), transport_tls_server(s, NULL));
+        pair_handshake(&pr);
+        assert_int_equal(pr.client_io, cases[i].good ? IO_OK : IO_ERROR);
+        if (!cases[i].good) {
+            assert_detail(&pr.client, "its key usage does not allow signatures");
+        }
+        pair_fini(&pr);
+        tls_ctx_unref(c);
+        tls_ctx_unref(s);
+    }
+}
+
 static void test_resumption_is_bounded(void **st)
 {
     (void)st;
@@ -693,6 +816,9 @@ int main(void)
         cmocka_unit_test(test_insecure_client_still_checks_names),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_policy_of_sessions),
+        cmocka_unit_test(test_policy_of_cipher_order),
+        cmocka_unit_test(test_policy_of_rsa_usage),
         cmocka_unit_test(test_resumption_is_bounded),
         cmocka_unit_test(test_resumption_checks_names_again),
         cmocka_unit_test(test_resumption_not_beyond_expiry),

@@ -113,6 +113,53 @@ static void cluster_fields(void **state)
     teardown(&f);
 }
 
+#define DOWN_TLS(rest)                                                                                                 \
+    "{name: l, " RIG_ADDRESS ", filter_chains: [{filters: [" RIG_TCP "], transport_socket: {name: t, typed_config: {" RIG_ANY \
+    "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {tls_certificate_sds_secret_configs: [{name: default,"  \
+    " sds_config: {ads: {}}}]}" rest "}}}]}"
+#define UP_TLS(rest)                                                                                                   \
+    "{name: c, transport_socket: {name: t, typed_config: {" RIG_ANY "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext" rest "}}}"
+
+// What differs in a policy is not shared; lib/tls shows what each does.
+static void tls_policies(void **state)
+{
+    (void)state;
+    static const char *const servers[] = { DOWN_TLS(""), DOWN_TLS(", disable_stateless_session_resumption: true"),
+                                           DOWN_TLS(", disable_stateful_session_resumption: true"), DOWN_TLS(", session_timeout: 60s"),
+                                           DOWN_TLS(", prefer_client_ciphers: true") };
+    static const char *const clients[] = { UP_TLS(""), UP_TLS(", max_session_keys: 0"), UP_TLS(", enforce_rsa_key_usage: true") };
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *l[5];
+    struct cluster_cfg *c[3];
+    for (size_t i = 0; i < 5; i++) {
+        l[i] = listener(&f, servers[i]);
+        for (size_t k = 0; k < i; k++) {
+            assert_ptr_not_equal(l[i]->all_chains[0]->tls->slot, l[k]->all_chains[0]->tls->slot);
+        }
+    }
+    for (size_t i = 0; i < 3; i++) {
+        c[i] = cluster(&f, clients[i]);
+        for (size_t k = 0; k < i; k++) {
+            assert_ptr_not_equal(c[i]->default_transport.tls->slot, c[k]->default_transport.tls->slot);
+        }
+    }
+    // The usual, said or not.
+    struct listener_cfg *same = listener(&f, DOWN_TLS(", disable_stateless_session_resumption: false, ocsp_staple_policy: STRICT_STAPLING, session_timeout: 0s"));
+    assert_ptr_equal(same->all_chains[0]->tls->slot, l[0]->all_chains[0]->tls->slot);
+    struct cluster_cfg *again = cluster(&f, UP_TLS(", max_session_keys: 7, enforce_rsa_key_usage: false"));
+    assert_ptr_equal(again->default_transport.tls->slot, c[0]->default_transport.tls->slot);
+    listener_cfg_unref(same);
+    cluster_cfg_unref(again);
+    for (size_t i = 0; i < 5; i++) {
+        listener_cfg_unref(l[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        cluster_cfg_unref(c[i]);
+    }
+    teardown(&f);
+}
+
 static void balancing_fields(void **state)
 {
     (void)state;
@@ -468,7 +515,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cluster_defaults),    cmocka_unit_test(cluster_fields),      cmocka_unit_test(secrets_over_ads_are_wanted),
         cmocka_unit_test(listener_fields),     cmocka_unit_test(http_manager_fields), cmocka_unit_test(inline_routes_name_their_clusters),
-        cmocka_unit_test(route_fields),        cmocka_unit_test(balancing_fields),
+        cmocka_unit_test(route_fields),        cmocka_unit_test(tls_policies),
+        cmocka_unit_test(balancing_fields),
         cmocka_unit_test(load_balancing_policies),
         cmocka_unit_test(resilience_fields),
         cmocka_unit_test(http1_options),

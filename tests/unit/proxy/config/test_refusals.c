@@ -15,6 +15,10 @@
 #define DOWN_TLS(rest)                                                                                                 \
     CHAIN("filters: [" RIG_TCP "], transport_socket: {name: t, typed_config: {" RIG_ANY                                \
           "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, " rest "}}")
+// As istiod writes it: the secrets come later. rest: further members, each begun with a comma.
+#define ISTIO_ROOTS(rest)                                                                                              \
+    "common_tls_context: {combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: a}]}," \
+    " validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}" rest "}"
 #define PROXY_OUT(rest)                                                                                                \
     C("transport_socket: {name: t, typed_config: {" RIG_ANY                                                            \
       "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, " rest "}}")
@@ -100,7 +104,7 @@ static const struct {
     { EP("endpoint: {address: {socket_address: {address: 1.2.3.4, port_value: 7}}}, metadata: {filter_metadata: {envoy.lb: {a: {b: 1}}}}"),
       "metadata.filter_metadata[envoy.lb].a.value: only strings" },
     // TLS
-    { UP_TLS("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: x}}]}"), "transport_socket.typed_config.common_tls_context: " },
+    { UP_TLS("common_tls_context: {tls_certificates: [{certificate_chain: {inline_string: x}, private_key: {inline_string: y}}]}"), "transport_socket.typed_config.common_tls_context: " },
     { UP_TLS("common_tls_context: {tls_certificates: [{}, {}]}"), "common_tls_context.tls_certificates: more than one certificate" },
     { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {inline_string: x}}}"), "common_tls_context: " },
     { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {filename: /no/such/file}}}"), "validation_context.trusted_ca.filename: /no/such/file" },
@@ -110,8 +114,30 @@ static const struct {
     { UP_TLS("common_tls_context: {tls_certificates: [{watched_directory: {path: /x}}]}"), "tls_certificates[0].watched_directory: not supported yet" },
     { UP_TLS("common_tls_context: {tls_certificate_sds_secret_configs: [{sds_config: {ads: {}}}]}"), "tls_certificate_sds_secret_configs[0].name: missing" },
     { UP_TLS("common_tls_context: {tls_certificate_sds_secret_configs: [{name: 'file-cert:/no/cert~/no/key'}]}"), "/no/cert" },
-    { UP_TLS("common_tls_context: {combined_validation_context: {validation_context_sds_secret_config: {name: x, sds_config: {path: ''}}}}"),
+    { UP_TLS("common_tls_context: {combined_validation_context: {default_validation_context: {}, validation_context_sds_secret_config: {name: x, sds_config: {path: ''}}}}"),
       "combined_validation_context.validation_context_sds_secret_config.sds_config.path: missing" },
+    { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {inline_string: ''}}}"), "validation_context.trusted_ca.specifier: there is nothing in it" },
+    { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {}}}"), "validation_context.trusted_ca.specifier: one of" },
+    { UP_TLS("common_tls_context: {combined_validation_context: {default_validation_context: {}}}"), "combined_validation_context: default_validation_context and" },
+    { UP_TLS("common_tls_context: {tls_certificates: [{}]}"), "common_tls_context.tls_certificates: entry 0: certificate_chain and private_key" },
+    { UP_TLS(ISTIO_ROOTS(", tls_params: {cipher_suites: [NOPE]}")), "transport_socket.typed_config.common_tls_context: cipher list: unknown cipher \"NOPE\"" },
+    { UP_TLS(ISTIO_ROOTS(", tls_params: {ecdh_curves: [P-256, nope]}")), "common_tls_context: curve list" },
+    { UP_TLS(ISTIO_ROOTS(", tls_params: {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_2}")), "common_tls_context: TLS versions" },
+    { UP_TLS(ISTIO_ROOTS(", tls_params: {compliance_policies: [FIPS_202205]}")), "common_tls_context.tls_params.compliance_policies: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {trusted_ca: {filename: /x}, max_verify_depth: 1}}"), "validation_context.max_verify_depth: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {only_verify_leaf_cert_crl: true}}"), "validation_context.only_verify_leaf_cert_crl: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {allow_expired_certificate: true}}"), "validation_context.allow_expired_certificate: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {verify_certificate_spki: [a]}}"), "validation_context.verify_certificate_spki: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {custom_validator_config: {name: x}}}"), "validation_context.custom_validator_config: not supported yet" },
+    { UP_TLS("common_tls_context: {validation_context: {match_typed_subject_alt_names: [{san_type: OTHER_NAME, oid: 1.2.3, matcher: {exact: x}}]}}"), "entry 0: oid is not supported" },
+    { UP_TLS("common_tls_context: {key_log: {path: /x}}"), "common_tls_context.key_log: not supported yet" },
+    { UP_TLS("allow_renegotiation: true"), "transport_socket.typed_config.allow_renegotiation: not supported yet" },
+    { UP_TLS("auto_host_sni: true"), "transport_socket.typed_config.auto_host_sni: not supported yet" },
+    { UP_TLS("auto_sni_san_validation: true"), "transport_socket.typed_config.auto_sni_san_validation: not supported yet" },
+    { DOWN_TLS("ocsp_staple_policy: MUST_STAPLE, common_tls_context: {}"), "typed_config.ocsp_staple_policy: MUST_STAPLE is not supported" },
+    { DOWN_TLS("session_timeout: -1s, common_tls_context: {}"), "typed_config.session_timeout: must be 0s or more" },
+    { DOWN_TLS("session_ticket_keys: {keys: [{inline_string: x}]}, common_tls_context: {}"), "typed_config.session_ticket_keys: not supported yet" },
+    { DOWN_TLS("full_scan_certs_on_sni_mismatch: true, common_tls_context: {}"), "typed_config.full_scan_certs_on_sni_mismatch: not supported yet" },
     { UP_TLS("common_tls_context: {tls_params: {signature_algorithms: [x]}}"), "common_tls_context.tls_params.signature_algorithms: not supported yet" },
     { DOWN_TLS("common_tls_context: {}"), "common_tls_context.tls_certificates: a server needs a certificate" },
     { DOWN_TLS("require_client_certificate: true, common_tls_context: {tls_certificate_sds_secret_configs: [{name: x}]}"), "require_client_certificate: needs a validation context" },
