@@ -134,7 +134,8 @@ void codec_flush(struct codec *c);
 // Gives up on the stream (h2: RST_STREAM; h1: the connection cannot be reused and closes). on_reset is not called, on_close is,
 // later in this turn; codec_stream_set(s, NULL, NULL) before it when the owner does not live that long.
 void codec_stream_reset(struct codec_stream *s, enum codec_reset why);
-// Stop / go on delivering body of this stream (back-pressure from the other side).
+// Stop / go on delivering body of this stream (back-pressure from the other side). A client's stream that was stopped before its answer began
+// still hears the head, and its server is kept from sending much behind it.
 void codec_stream_pause(struct codec_stream *s);
 void codec_stream_resume(struct codec_stream *s);
 // The server stream's request is complete / its response is complete.

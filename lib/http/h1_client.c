@@ -62,6 +62,7 @@ static void on_head(struct h1 *h, struct h1_exchange *x)
     } else if (x->tunnel) { // refused to switch: an ordinary answer
         x->tunnel = false;
     }
+    x->head_heard = true;
     x->s.remote_done = r->end_stream;
     bool keep = x->p.keep_alive;
     if (x->s.ops->on_response) {

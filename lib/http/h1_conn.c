@@ -135,6 +135,7 @@ static void finish(struct h1 *h, struct h1_exchange *x)
     if (x->s.paused) {
         conn_resume_read(h->c.conn, CONN_PAUSE_FLOW);
     }
+    h->c.conn->sips = false;
     h1_resume_reading(h);
     release(h, x);
     if (!h->gone_due) {
@@ -176,6 +177,9 @@ static __attribute__((noinline)) void run_data(struct h1 *h, struct h1_exchange 
     x->s.bytes_in += before - in->len;
     bool end = (ev == H1_END || ev == H1_TRAILERS) && x->p.trailers.count == 0;
     deliver(h, x, &body, end);
+    if (!h->c.freed && h->c.conn->sips && !x->s.paused && !x->over) {
+        h->c.conn->sips = false; // taken
+    }
     if (end && !h->c.freed && !x->over) {
         h1_side_of(h)->on_end(h, x);
     }
@@ -223,11 +227,24 @@ static void run_eof(struct h1 *h, struct h1_exchange *x)
     }
 }
 
+// The head is there that a paused exchange was still waiting for: now it stops, and what came with the head stays small.
+static void pause_behind_head(struct h1 *h, struct h1_exchange *x)
+{
+    if (!x->head_heard) { // an informational one
+        return;
+    }
+    x->head_due = false;
+    if (x->s.paused && !x->over) {
+        conn_pause_read(h->c.conn, CONN_PAUSE_FLOW);
+        buf_compact(&h->c.conn->in);
+    }
+}
+
 // One step with the exchange under way. False: nothing more to do now.
 static bool run_exchange(struct h1 *h, struct h1_exchange *x)
 {
     struct buf *in = &h->c.conn->in;
-    if (x->over || x->s.paused) {
+    if (x->over || (x->s.paused && !x->head_due)) {
         return false;
     }
     if (x->tunnel && x->p.is_request) {
@@ -255,6 +272,9 @@ static bool run_exchange(struct h1 *h, struct h1_exchange *x)
         return false;
     case H1_HEAD:
         h1_side_of(h)->on_head(h, x);
+        if (!h->c.freed && x->head_due && h->x == x) {
+            pause_behind_head(h, x);
+        }
         return true;
     case H1_DATA:
         run_data(h, x);
@@ -427,9 +447,15 @@ void h1_stream_reset(struct codec_stream *s, enum codec_reset why)
 
 void h1_pause(struct codec_stream *s)
 {
-    if (!s->paused && !h1_exchange_of(s)->told) {
+    struct h1_exchange *x = h1_exchange_of(s);
+    if (!s->paused && !x->told) {
         s->paused = true;
-        conn_pause_read(s->codec->conn, CONN_PAUSE_FLOW);
+        x->head_due = !x->p.is_request && !x->head_heard && !x->tunnel;
+        if (x->head_due) {
+            s->codec->conn->sips = true;
+        } else {
+            conn_pause_read(s->codec->conn, CONN_PAUSE_FLOW);
+        }
     }
 }
 
@@ -437,7 +463,7 @@ void h1_resume(struct codec_stream *s)
 {
     struct h1 *h = h1_of(s->codec);
     if (s->paused && !h1_exchange_of(s)->told) {
-        s->paused = false;
+        s->paused = h1_exchange_of(s)->head_due = false;
         conn_resume_read(s->codec->conn, CONN_PAUSE_FLOW);
         h->rerun = true; // what conn->in still holds is not announced again
         h1_kick(h);

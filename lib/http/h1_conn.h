@@ -55,6 +55,8 @@ struct h1_exchange {
     bool flushed;          // client: the request's head was handed to the kernel
     bool tunnel;
     bool head_request;
+    bool head_heard;       // client: the final one
+    bool head_due;         // client: paused, but the head is still wanted
 };
 
 struct h1_side {

@@ -93,6 +93,55 @@ void h2_client_empty(struct h2_stream *x)
     free(r);
 }
 
+void h2_client_raise(struct h2 *h, struct h2_stream *x, bool taken)
+{
+    if (!x->window || x->in_end || x->closed || x->told || x->given_up) {
+        return;
+    }
+    if (x->window < H2_FIRST_WINDOW) { // by its size: before an acknowledgement nghttp2 does not count with what SETTINGS say
+        x->window = H2_FIRST_WINDOW;
+        nghttp2_submit_window_update(h->session, NGHTTP2_FLAG_NONE, x->sid, H2_FIRST_WINDOW - H2_CAREFUL_WINDOW);
+        h2_kick(h);
+    }
+    uint32_t share = H2_SHARED_WINDOWS / h->n_streams, to = share < h->stream_window ? share : h->stream_window;
+    if (taken && to > x->window && (int32_t)to > nghttp2_session_get_stream_effective_local_window_size(h->session, x->sid)) {
+        x->window = to;
+        nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, x->sid, (int32_t)to);
+        h2_kick(h);
+    }
+}
+
+static void say_window(struct h2 *h, uint32_t n)
+{
+    nghttp2_settings_entry iv = { NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, n };
+    nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, &iv, 1);
+    h2_kick(h);
+}
+
+// SETTINGS leave before any request that waits, and take the difference from every open stream (RFC 9113 §6.9.2), which gets it back.
+void h2_client_careful(struct h2 *h, const struct h2_stream *x)
+{
+    if (h->careful || x->window || h->first_window == h->stream_window || h->failed || h->gone || h->gone_due) {
+        return;
+    }
+    h->careful = true;
+    say_window(h, H2_CAREFUL_WINDOW);
+    list_for (p, &h->streams) {
+        const struct h2_stream *o = list_entry(p, struct h2_stream, link);
+        if (o->window && !o->in_end && !o->closed && !o->given_up) {
+            nghttp2_submit_window_update(h->session, NGHTTP2_FLAG_NONE, o->sid, H2_FIRST_WINDOW - H2_CAREFUL_WINDOW);
+        }
+    }
+}
+
+void h2_client_careless(struct h2 *h)
+{
+    if (!h->failed && !h->gone && !h->gone_due && !h->closing) {
+        h->careful = false;
+        say_window(h, h->first_window);
+    }
+}
+
 static bool can_open(const struct codec *c)
 {
     const struct h2 *h = (const struct h2 *)(const void *)c;

@@ -139,8 +139,9 @@ void h2_drop_input(struct h2 *h, struct h2_stream *x)
     consume(h, x, n);
 }
 
-static void drop_output(struct h2_stream *x)
+static void drop_output(struct h2 *h, struct h2_stream *x)
 {
+    h->unsent -= x->out.len;
     buf_clear(&x->out);
     free(x->trailers_out);
     x->trailers_out = NULL;
@@ -153,10 +154,17 @@ static void drop_output(struct h2_stream *x)
 static void release(struct h2 *h, struct h2_stream *x)
 {
     h2_drop_input(h, x);
-    drop_output(x);
+    size_t left = x->out.len;
+    buf_clear(&x->out);
+    h2_sent(h, x, left);
+    drop_output(h, x);
     list_del(&x->dirty);
     list_del(&x->link);
     h->n_streams--;
+    h->n_high -= x->above_high;
+    if (h->careful && h->n_streams == 0) {
+        h2_client_careless(h);
+    }
     if (x->closed || x->sid == 0) {
         loop_free_later(h->c.conn->loop, x);
     } else {
@@ -207,7 +215,7 @@ static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x
 static void deliver(struct h2 *h, struct h2_stream *x)
 {
     bool end = x->in_end && !x->s.remote_done;
-    if (x->told || x->given_up || x->s.paused || (x->in.len == 0 && !end) || (x->connect && !x->tunnel)) {
+    if (x->told || x->given_up || (x->in.len ? x->s.paused : !end) || (x->connect && !x->tunnel)) {
         return;
     }
     size_t n = x->in.len;
@@ -224,8 +232,11 @@ static void deliver(struct h2 *h, struct h2_stream *x)
             return;
         }
         consume(h, x, n);
+        if (x->window && !x->s.paused && x->s.bytes_in >= H2_FIRST_WINDOW / 2) {
+            h2_client_raise(h, x, true);
+        }
     }
-    if (trailers && !x->s.paused && !x->given_up && !x->told) {
+    if (trailers && (!x->s.paused || n == 0) && !x->given_up && !x->told) {
         x->s.remote_done = true;
         if (x->s.ops->on_trailers) {
             x->s.ops->on_trailers(&x->s, &x->trailers);
@@ -267,11 +278,6 @@ static bool complete(const struct h2 *h, const struct h2_stream *x)
     return x->s.remote_done && (x->tunnel ? x->closed : !h->server);
 }
 
-// Bytes of the one stream, and of all of them in front of the kernel.
-static bool takes_no_more(const struct h2 *h, const struct h2_stream *x)
-{
-    return x->out.len >= H2_STREAM_HIGH || h->c.conn->out.len >= H2_CONN_HIGH;
-}
 
 // Acts on the marks of one stream.
 static void service(struct h2 *h, struct h2_stream *x)
@@ -336,7 +342,8 @@ static void service(struct h2 *h, struct h2_stream *x)
         return;
     }
     if (x->above_high && h2_may_take_more(h, x) && !x->told && !x->given_up) {
-        x->above_high = false;
+        x->above_high = x->began_closed = false;
+        h->n_high--;
         if (x->s.ops->on_low) {
             x->s.ops->on_low(&x->s);
         }
@@ -483,6 +490,108 @@ static bool may_send(const struct h2 *h, const struct h2_stream *x)
     return x->head_sent && !x->told && !x->given_up && !x->closed && !x->s.local_done && !h->failed && !h->gone;
 }
 
+// ---- marks: what waits for windows and for the kernel ----
+
+static void set_high(struct h2 *h, struct h2_stream *x)
+{
+    if (!x->above_high && !x->told && !x->given_up && !x->s.local_done) {
+        x->above_high = true;
+        h->n_high++;
+        if (x->s.ops->on_high) {
+            x->s.ops->on_high(&x->s);
+        }
+    }
+}
+
+// So much waits behind closed windows or a full kernel that those streams stop, too, whose sources have not spoken yet.
+static void set_all_high(struct h2 *h)
+{
+    list_for (p, &h->streams) {
+        struct h2_stream *x = list_entry(p, struct h2_stream, link);
+        if (h->c.conn->out.len >= H2_CONN_HIGH || window_closed(h, x)) { // one that can send hears of no change that would let it go on
+            set_high(h, x);
+        }
+    }
+}
+
+// A lone stream keeps some frames for a peer that gives windows back piece by piece; many of them may not do so at once.
+static bool stalled(const struct h2 *h)
+{
+    return h->server && h->unsent >= H2_STALLED_HIGH;
+}
+
+bool h2_may_take_more(const struct h2 *h, const struct h2_stream *x)
+{
+    if (h->c.conn->out.len >= H2_CONN_HIGH) {
+        return false;
+    }
+    if (h->server && (x->began_closed || h->unsent >= H2_STALLED_HIGH / 2)) {
+        return x->out.len == 0 && !window_closed(h, x);
+    }
+    return x->out.len < H2_STREAM_HIGH;
+}
+
+static __attribute__((noinline)) void above(struct h2 *h, struct h2_stream *x)
+{
+    bool much = stalled(h);
+    pump_now(h);
+    if (x->out.len >= H2_STREAM_HIGH || h->c.conn->out.len >= H2_CONN_HIGH || (x->out.len && stalled(h))) {
+        set_high(h, x);
+    }
+    if (much && stalled(h)) {
+        set_all_high(h);
+    }
+}
+
+// Behind an addition to x->out.
+static void check_high(struct h2 *h, struct h2_stream *x, bool end)
+{
+    if (x->out.len && x->out.len <= H2_STREAM_HIGH / 4 && window_closed(h, x)) {
+        buf_compact(&x->out); // it is going to stay
+        if (x->began_closed && !end) {
+            set_high(h, x);
+        }
+    } else if ((x->out.len >= H2_STREAM_HIGH || stalled(h)) && !x->above_high) {
+        above(h, x);
+    }
+}
+
+void h2_begin_closed(struct h2 *h, struct h2_stream *x)
+{
+    if (window_closed(h, x)) {
+        x->began_closed = true;
+        set_high(h, x);
+    }
+}
+
+void h2_window_opened(struct h2 *h, struct h2_stream *x)
+{
+    if (x ? !x->above_high : !h->n_high) {
+        return;
+    }
+    if (x) {
+        h2_dirty(h, x);
+        return;
+    }
+    list_for (p, &h->streams) {
+        x = list_entry(p, struct h2_stream, link);
+        if (x->above_high) {
+            h2_dirty(h, x);
+        }
+    }
+}
+
+void h2_sent(struct h2 *h, struct h2_stream *x, size_t n)
+{
+    bool many = h->unsent >= H2_STALLED_HIGH / 2;
+    h->unsent -= n;
+    if (many && h->unsent < H2_STALLED_HIGH / 2) {
+        h2_window_opened(h, NULL);
+    } else if (x->above_high && h2_may_take_more(h, x)) {
+        h2_dirty(h, x);
+    }
+}
+
 void h2_send_data(struct codec_stream *s, struct buf *data, bool end)
 {
     struct h2 *h = h2_of(s->codec);
@@ -503,23 +612,14 @@ void h2_send_data(struct codec_stream *s, struct buf *data, bool end)
         }
         x->out_left -= (int64_t)data->len;
     }
+    h->unsent += data->len;
     buf_move(&x->out, data, data->len);
     if (end) {
         local_done(h, x);
     } else {
         wake(h, x);
     }
-    if (x->out.len && x->out.len <= H2_STREAM_HIGH / 4 && window_closed(h, x)) {
-        buf_compact(&x->out); // it is going to stay
-    } else if (x->out.len >= H2_STREAM_HIGH && !x->above_high) {
-        pump_now(h);
-        if (takes_no_more(h, x) && !end) {
-            x->above_high = true;
-            if (x->s.ops->on_high) {
-                x->s.ops->on_high(&x->s);
-            }
-        }
-    }
+    check_high(h, x, end);
 }
 
 // The trailers live here until the body has left.
@@ -571,7 +671,9 @@ void h2_stream_reset(struct codec_stream *s, enum codec_reset why)
         pump_now(h); // what the answer has so far: nghttp2 drops what waits behind RST_STREAM
     }
     x->given_up = true;
+    size_t dropped = x->out.len;
     buf_clear(&x->out);
+    h2_sent(h, x, dropped);
     h2_drop_input(h, x);
     if (x->sid && !x->closed) {
         uint32_t code = why == CODEC_RESET_REFUSED ? NGHTTP2_REFUSED_STREAM : why == CODEC_RESET_PROTOCOL ? NGHTTP2_PROTOCOL_ERROR
@@ -584,12 +686,16 @@ void h2_stream_reset(struct codec_stream *s, enum codec_reset why)
 void h2_pause(struct codec_stream *s)
 {
     s->paused = true;
+    if (!h2_of(s->codec)->server) {
+        h2_client_careful(h2_of(s->codec), h2_stream_of(s));
+    }
 }
 
 void h2_resume(struct codec_stream *s)
 {
     if (s->paused) {
         s->paused = false;
+        h2_client_raise(h2_of(s->codec), h2_stream_of(s), false);
         h2_dirty(h2_of(s->codec), h2_stream_of(s));
     }
 }
@@ -629,7 +735,7 @@ static void free_streams(struct h2 *h, struct list *list)
         x->s.ops = &codec_no_stream_ops;
         x->told = true;
         buf_clear(&x->in);
-        drop_output(x);
+        drop_output(h, x);
         list_del(&x->link);
         loop_free_later(h->c.conn->loop, x);
     }
@@ -843,12 +949,7 @@ static void on_conn_low(struct conn *c)
 {
     struct h2 *h = c->owner;
     h2_enter(h);
-    list_for (p, &h->streams) {
-        struct h2_stream *x = list_entry(p, struct h2_stream, link);
-        if (x->above_high) {
-            h2_dirty(h, x);
-        }
-    }
+    h2_window_opened(h, NULL);
     h2_leave(h);
 }
 
@@ -898,8 +999,10 @@ static void submit_settings(struct h2 *h, const struct codec_opts *o)
     size_t n = 0;
     uint32_t streams = o && o->max_concurrent_streams ? o->max_concurrent_streams : H2_MAX_STREAMS;
     iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, h->server ? streams : 0 };
-    iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
-                                        o && o->stream_window ? o->stream_window : H2_STREAM_WINDOW };
+    bool given = o && o->stream_window;
+    h->stream_window = given ? o->stream_window : H2_STREAM_WINDOW;
+    h->first_window = given || h->server ? h->stream_window : H2_FIRST_WINDOW;
+    iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h->first_window };
     if (!h->server) {
         iv[n++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 };
     }

@@ -15,12 +15,17 @@
 
 enum {
     H2_STREAM_WINDOW = 256 * 1024,
+    // Client: an answer's window grows with what its owner shows to take. It must not cost much that some wait for clients which do not read.
+    H2_FIRST_WINDOW = 16 * 1024,              // until some of it was taken
+    H2_CAREFUL_WINDOW = 1024,                 // where the owner cannot pass anything on when the request leaves
+    H2_SHARED_WINDOWS = 1024 * 1024,          // then a share of this, at most H2_STREAM_WINDOW
     H2_CONN_WINDOW_SERVER = 1024 * 1024,
     H2_CONN_WINDOW_CLIENT = 16 * 1024 * 1024, // one slow client of ours must not stop the answers for the others
     H2_MAX_STREAMS = 100,
     H2_STREAM_HIGH = 32 * 1024,               // unsent bytes of a stream; what one read of its source brought comes on top. With more than a
                                               // frame waiting, a peer that gives windows back frame by frame gets full frames
     H2_CONN_HIGH = 8 * 1024,                  // bytes that the kernel did not take: streams wait
+    H2_STALLED_HIGH = 64 * 1024,              // server: bytes of all streams that cannot be sent; then no stream takes more than it can send
     H2_BATCH = 64 * 1024,                     // bytes given to the kernel at once
     H2_SLICE_FRAME_MIN = 4096,                // a slice with so much goes out as a frame of its own, uncopied,
     H2_WINDOW_AMPLE = 256 * 1024,             // where the peer's windows are so large
@@ -60,6 +65,7 @@ struct h2_stream {
     size_t n_trailers_out;
     int64_t out_left;            // announced content-length still to be sent; -1 = not announced
     uint64_t tick_out;
+    uint32_t window;             // client: what the server may send; 0 = all that it ever may
     uint32_t close_code;
     uint8_t informational;
     bool head_heard;             // client: the final answer's head
@@ -73,6 +79,7 @@ struct h2_stream {
     bool tunnel;                 // it has: raw bytes both ways until both sides ended
     bool given_up;               // codec_stream_reset
     bool above_high, deferred, told;
+    bool began_closed;           // server: its window was closed from the start
 };
 
 struct h2_guard {
@@ -110,6 +117,11 @@ struct h2 {
     uint32_t heads_out;
     uint64_t opened;          // streams ever
     uint32_t n_streams;       // in the list
+    uint32_t n_high;          // of these above_high (or it was, when they ended)
+    size_t unsent;            // sum of out of all streams
+    uint32_t stream_window;   // client: what a stream gets
+    uint32_t first_window;    // client: what it begins with
+    bool careful;             // client: SETTINGS say H2_CAREFUL_WINDOW; a stream whose owner takes its answer gets the rest by itself
     uint32_t conn_window;
     unsigned depth;
     enum conn_close gone_why;
@@ -174,10 +186,19 @@ static inline bool h2_each_ends(const struct h2_stream *x)
     return x->tunnel && !x->protocol.n;
 }
 // Whether there is room for more of x, behind a call of on_high.
-static inline bool h2_may_take_more(const struct h2 *h, const struct h2_stream *x)
-{
-    return x->out.len < H2_STREAM_HIGH && h->c.conn->out.len < H2_CONN_HIGH;
-}
+bool h2_may_take_more(const struct h2 *h, const struct h2_stream *x);
+// Server, behind on_request: a stream whose answer cannot be sent begins above the high mark.
+void h2_begin_closed(struct h2 *h, struct h2_stream *x);
+// A window was opened: of one stream, or (NULL) of all.
+void h2_window_opened(struct h2 *h, struct h2_stream *x);
+// n bytes of x's body have left (or were dropped).
+void h2_sent(struct h2 *h, struct h2_stream *x, size_t n);
+// Client: x's owner takes its answer (taken: it has taken some): its window grows.
+void h2_client_raise(struct h2 *h, struct h2_stream *x, bool taken);
+// x's owner cannot take an answer, and its request may not have left: from now on streams begin with H2_CAREFUL_WINDOW.
+void h2_client_careful(struct h2 *h, const struct h2_stream *x);
+// No stream is left: the next ones begin as usual.
+void h2_client_careless(struct h2 *h);
 
 // ---- h2_session.c ----
 // A session with h as its user; never NULL.

@@ -87,6 +87,9 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
     x->head_request = str_is(r.method, "HEAD");
     h->c.active++;
     h->c.ops->on_request(&h->c, &x->s, &r);
+    if (!h->c.freed) {
+        h2_begin_closed(h, x);
+    }
 }
 
 static void submit_head(struct h2 *h, struct h2_stream *x, const struct http_response *r, int64_t length, bool end)

@@ -83,6 +83,9 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t sid, c
     }
     x->s.bytes_in += n;
     buf_append(&x->in, data, n);
+    if (x->s.paused) {
+        buf_compact(&x->in); // it is going to stay
+    }
     h2_dirty(h, x);
     return 0;
 }
@@ -124,7 +127,18 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user
             x->rst_heard = true;
         }
         break;
+    case NGHTTP2_WINDOW_UPDATE:
+        if (h->n_high) {
+            x = f->hd.stream_id ? find(h, f->hd.stream_id) : NULL;
+            if (x || !f->hd.stream_id) {
+                h2_window_opened(h, x);
+            }
+        }
+        break;
     case NGHTTP2_SETTINGS:
+        if (h->n_high) {
+            h2_window_opened(h, NULL);
+        }
         if (!(f->hd.flags & NGHTTP2_FLAG_ACK) && !h->settings_heard) {
             h->settings_heard = h->settled_due = true;
             if (!h->server) {
@@ -233,9 +247,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     x->s.bytes_out += length;
     h->guard.data_sent++;
     h2_guard_earn(h, 4); // it may be answered with WINDOW_UPDATE frames
-    if (x->above_high && h2_may_take_more(h, x)) {
-        h2_dirty(h, x);
-    }
+    h2_sent(h, x, length);
     return 0;
 }
 
@@ -251,6 +263,12 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *f, void 
         return 0;
     }
     x->s.bytes_out += f->hd.type == NGHTTP2_HEADERS ? f->hd.length + 9 : 9;
+    if (f->hd.type == NGHTTP2_HEADERS && f->headers.cat == NGHTTP2_HCAT_REQUEST && h->first_window < h->stream_window) {
+        x->window = h->careful ? H2_CAREFUL_WINDOW : h->first_window;
+        if (h->careful && !x->s.paused) {
+            h2_client_raise(h, x, false);
+        }
+    }
     if (f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         x->end_sent = true;
         if (h->server && !x->in_end && !h2_each_ends(x)) { // RFC 9113 §8.1: the answer is complete, nobody wants the rest of the request

@@ -413,15 +413,16 @@ static enum io read_raw(struct conn *c)
 {
     size_t room = 0;
     ssize_t n;
-    if (c->bulk) {
+    if (c->bulk && !c->sips) {
         n = read_slices(c, &room);
     } else {
         char *p = buf_reserve(&c->in, READ_ROOM_MIN, &room);
+        room = c->sips ? CONN_SIP_BYTES : room;
         n = socket_recv(c->fd.fd, p, room);
         buf_commit(&c->in, n > 0 ? (size_t)n : 0);
     }
     if (n > 0) {
-        c->bulk = (size_t)n == room;
+        c->bulk = (size_t)n == room && !c->sips;
         if ((size_t)n < room && !c->hup) {
             c->readable = false;
             return IO_AGAIN;

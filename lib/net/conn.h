@@ -62,6 +62,7 @@ struct conn {
     short connect_errno;      // positive errno of a failed connect or of a reset
     bool eof_in : 1;          // peer sent its end
     bool eof_out : 1;         // we asked for our end (conn_shutdown)
+    bool sips : 1;            // set by the owner: reads at most CONN_SIP_BYTES at once, for who wants a head and nothing behind it yet
     // private; an idle connection is small (docs/performance.md), so what only some need is on the heap
     bool readable : 1, writable : 1; // latches: the kernel may have bytes, may take bytes
     bool hup : 1;             // end or error was signalled: a short read does not mean that nothing follows
@@ -88,7 +89,8 @@ struct conn {
     struct conn_rare *rare; // owned; what is needed on the way to OPEN and at the end; NULL = nothing of it
 };
 
-enum { CONN_HIGH_DEFAULT = 256 * 1024, CONN_READ_BUDGET = 256 * 1024 /* bytes per turn before others get their turn */ };
+enum { CONN_HIGH_DEFAULT = 256 * 1024, CONN_READ_BUDGET = 256 * 1024 /* bytes per turn before others get their turn */,
+       CONN_SIP_BYTES = 512 };
 
 // Takes fd (accepted, non-blocking). The connection is OPEN and reads at once. peer/local are copied.
 struct conn *conn_accepted(struct loop *l, int fd, const struct addr *peer, const struct addr *local, const struct conn_ops *ops,

@@ -426,7 +426,9 @@ static struct http_filter *terminal(struct stream *s)
 
 static void on_high(struct codec_stream *cs)
 {
-    struct http_filter *f = terminal(codec_stream_owner(cs));
+    struct stream *s = codec_stream_owner(cs);
+    struct http_filter *f = terminal(s);
+    s->down_high = true;
     if (f && f->ops->on_downstream_high) {
         f->ops->on_downstream_high(f);
     }
@@ -436,6 +438,7 @@ static void on_low(struct codec_stream *cs)
 {
     struct stream *s = codec_stream_owner(cs);
     s->active_ms = loop_now_ms(s->worker->loop);
+    s->down_high = false;
     struct http_filter *f = terminal(s);
     if (f && f->ops->on_downstream_low) {
         f->ops->on_downstream_low(f);

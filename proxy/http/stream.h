@@ -44,6 +44,7 @@ struct stream {
     bool envoy_fields;           // it may steer retries and time-outs by x-envoy- fields, and there are some
     bool tunnel;                 // switched: each side ends on its own
     bool ws_key_made;            // Sec-WebSocket-Key is ours
+    bool down_high;              // the client does not take more
     // set by filters for the router
     const struct str *alpn_override; // istio.alpn: offered to TLS upstreams in place of the cluster's list; borrowed from a listener
     size_t alpn_override_count;

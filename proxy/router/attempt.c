@@ -550,6 +550,9 @@ bool attempt_hedge_again(struct router *r)
 void attempt_take_response(struct router *r, struct codec_stream *s, struct http_response *resp)
 {
     codec_stream_set(s, &up_ops, r);
+    if (r->down_high) {
+        codec_stream_pause(s);
+    }
     up_response(s, resp);
 }
 
@@ -673,6 +676,9 @@ static void on_ready(struct pool_request *pr, struct codec *c, const struct conn
         timer_set(r->worker->loop, &r->longest, r->cw->snap->cfg->max_stream_ms);
     }
     counts_add(r, STAT_ID_VCLUSTER_RQ_TOTAL);
+    if (r->down_high) {
+        codec_stream_pause(r->at.up);
+    }
     attempt_send_request(r);
 }
 

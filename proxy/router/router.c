@@ -306,6 +306,7 @@ void attempt_send_request(struct router *r)
 
 void router_downstream_high(struct router *r)
 {
+    r->down_high = true;
     if (r->at.state == ATTEMPT_OPEN) {
         codec_stream_pause(r->at.up);
     }
@@ -313,6 +314,7 @@ void router_downstream_high(struct router *r)
 
 void router_downstream_low(struct router *r)
 {
+    r->down_high = false;
     if (r->at.state == ATTEMPT_OPEN) {
         codec_stream_resume(r->at.up);
     }

@@ -116,6 +116,7 @@ struct router {
     bool answer_end;           // its upstream has ended, the client has not
     bool paused;               // the owner was asked to pause
     bool up_high;              // the upstream connection is above its mark
+    bool down_high;            // the client is
     bool responded;            // the answer's head went out (or a local answer)
     bool retrying;             // upstream_retry_begin without its done
     bool retried;              // by policy, at least once

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import cluster, free_port, hcm, listener, route, web
+from harness import cluster, eventually, free_port, hcm, listener, route, web
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import (CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,  # noqa: E402
@@ -165,3 +165,60 @@ def test_abuse(proxy, backend, kind):
         assert cpu <= CPU_MS, tries
         assert kib <= BOUNDED.get(kind, ANON_KIB), tries
         assert other.get(3)[0] == 200
+
+
+# What clients cost that follow every rule and do not read: each opens all the streams that it is offered.
+HOSTILE, STREAMS = 4, 100
+HELD_KIB = 640
+PATIENT = {
+    "requests that do not end": ((), "POST", "/2000"),
+    "zero window, short answers": (((4, 0),), "GET", "/2000"),
+    "zero window, long answers": (((4, 0),), "GET", "/1048576"),
+}
+H2_UPSTREAM = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "explicit_http_config": {"http2_protocol_options": {}}}}}
+
+
+def sized(first, headers, body):
+    """As many bytes as the path says."""
+    n = int(first.split()[1][1:])
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % n + b"x" * n
+
+
+@pytest.mark.parametrize("upstream", ["HTTP/1.1", "HTTP/2"])
+@pytest.mark.parametrize("what", PATIENT)
+def test_streams_that_wait_hold_little(proxy, backend, what, upstream):
+    own, method, path = PATIENT[what]
+    most = {"circuit_breakers": {"thresholds": [{"max_connections": 9999, "max_pending_requests": 9999, "max_requests": 9999}]}}
+    port, b = free_port(), backend(web(answer=sized))
+    to, kw = b.port, dict(most)
+    if upstream == "HTTP/2":  # a second proxy, whose flow control is a real one's
+        to = free_port()
+        proxy([listener(to, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port], **most)])
+        kw.update(H2_UPSTREAM)
+    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [to], **kw)])
+    with dial(port) as other:
+        assert other.get(1, path="/2000")[0] == 200
+        before, wires = anon_kib(p.p.pid), []
+        try:
+            for _ in range(HOSTILE):
+                w = dial(port, own)
+                w.until(lambda: w.peer, 10)
+                for i in range(STREAMS):
+                    w.headers(opened(i), request(method, path), end=method == "GET")
+                wires.append(w)
+            eventually(lambda: p.stat("http.in.downstream_rq_active") == HOSTILE * STREAMS, 20, what="all requests to be under way")
+            if method == "GET":
+                for w in wires:
+                    assert w.until(lambda: all(w.streams.get(opened(i), {"headers": 0})["headers"] for i in range(STREAMS)), 20)
+            each = (anon_kib(p.p.pid) - before) / HOSTILE
+            assert each <= HELD_KIB, f"{each:.0f} KiB for each"
+            assert other.get(3, path="/2000")[0] == 200
+            w = wires[-1]  # and they still get what they asked for
+            if method == "GET":
+                w.send(WINDOW_UPDATE, 0, opened(STREAMS // 2), struct.pack(">I", 60_000))
+                w.got(opened(STREAMS // 2), min(int(path[1:]), 60_000))
+        finally:
+            for w in wires:
+                w.close()

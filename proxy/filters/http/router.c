@@ -120,6 +120,7 @@ static enum http_filter_status on_request(struct http_filter *f, struct http_req
     r->alpn_override_count = s->alpn_override_count;
     r->alpn_override_h2 = s->alpn_override_h2;
     r->alpn_override_h2_count = s->alpn_override_h2_count;
+    r->down_high = s->down_high;
     router_start(r);
     return HF_STOP;
 }

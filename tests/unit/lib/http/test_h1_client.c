@@ -233,10 +233,10 @@ static void paused_answer(void **state)
     close(r->fd);
     r->fd = -1;
     rig_turn(r, 4);
-    assert_string_equal(rig_heard(r), "");
+    assert_string_equal(rig_heard(r), "response 200 len=-1|goaway|"); // the head is not body
     codec_stream_resume(r->stream);
     rig_turn(r, 4);
-    assert_string_equal(rig_heard(r), "response 200 len=-1|goaway|data hello|data  end|close|gone remote|");
+    assert_string_equal(rig_heard(r), "data hello|data  end|close|gone remote|");
     rig_free(r);
 }
 
