@@ -55,7 +55,7 @@ void admin_server_info(struct admin *ad, struct http_server_req *q, struct http_
     jw_object_end(&w);
     if (ad->d.node) {
         jw_key(&w, STR("node"));
-        pb_json_write(&w, ad->d.node, 0);
+        pb_json_write(&w, ad->d.node, PB_JSON_REDACT); // metadata may carry PROXY_CONFIG with a tracer's token
     }
     jw_object_end(&w);
     buf_append(&r->body, "\n", 1);

@@ -109,7 +109,8 @@ static void quit(void *arg)
 
 static Envoy__Config__Bootstrap__V3__Bootstrap *bootstrap(struct fixture *f)
 {
-    struct str text = arena_printf(&f->a, "node:\n  id: n\nstatic_resources:\n  secrets:\n  - name: s\n    tls_certificate:\n      private_key:\n"
+    struct str text = arena_printf(&f->a, "node:\n  id: n\n  metadata:\n    PROXY_CONFIG: {tracing: {lightstep: {accessToken: aSecretOfTheNode}}}\n"
+                                   "static_resources:\n  secrets:\n  - name: s\n    tls_certificate:\n      private_key:\n"
                                           "        inline_bytes: %.*s\n", STR_FMT(base64_encode(&f->a, f->key)));
     ProtobufCMessage *m = NULL;
     struct err err = { 0 };
@@ -230,6 +231,7 @@ static const char *page_by(struct fixture *f, const char *method, const char *ta
         }
     }
     assert_null(strstr(text, "PRIVATE KEY"));
+    assert_null(strstr(text, "aSecretOfTheNode"));
     // The middle of the key's base64 lines, and base64 of the PEM text as bytes fields have it.
     assert_null(strstr(text, arena_printf(&f->a, "%.*s", 40, strstr(f->key.p, "\n") + 8).p));
     assert_null(strstr(text, arena_printf(&f->a, "%.*s", 40, base64_encode(&f->a, f->key).p + 60).p));
