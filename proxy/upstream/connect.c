@@ -216,22 +216,39 @@ enum pool_failure upstream_connect_failed(struct cluster_worker *cw, struct host
     return POOL_FAIL_CONNECT;
 }
 
-void upstream_cx_begin(struct cluster_worker *cw, struct host *h, int priority)
+bool upstream_cx_take(struct cluster_worker *cw, const struct cluster_cfg *cfg, struct host *h, int priority, bool force)
 {
-    (void)priority; // its place in the breaker was taken by the caller, who knows what to do when there is none
+    atomic_uint *n = &cluster_shared_of(cw)->connections[priority];
+    uint32_t of_host = cfg->host_connections[priority]; // 0: not from proxy/config (tests)
+    if (!breaker_take(&h->cx_active, force || of_host == 0 ? UINT32_MAX : of_host)) {
+        return false;
+    }
+    if (!breaker_take(n, force ? UINT32_MAX : cfg->breakers[priority].max_connections)) {
+        breaker_give(&h->cx_active);
+        return false;
+    }
+    return true;
+}
+
+void upstream_cx_give(struct cluster_worker *cw, struct host *h, int priority)
+{
+    breaker_give(&cluster_shared_of(cw)->connections[priority]);
+    breaker_give(&h->cx_active);
+}
+
+void upstream_cx_begin(struct cluster_worker *cw, struct host *h)
+{
     cluster_hold(cw);
     atomic_store_explicit(&cluster_shared_of(cw)->used_ms, loop_now_ms(cw->worker->loop), memory_order_relaxed);
     stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL);
     stat_gauge_add(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_ACTIVE, 1);
     atomic_fetch_add_explicit(&h->cx_total, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&h->cx_active, 1, memory_order_relaxed);
 }
 
 void upstream_cx_end(struct cluster_worker *cw, struct host *h, int priority)
 {
-    breaker_give(&cluster_shared_of(cw)->connections[priority]);
+    upstream_cx_give(cw, h, priority);
     stat_gauge_add(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_ACTIVE, -1);
     stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_DESTROY);
-    atomic_fetch_sub_explicit(&h->cx_active, 1, memory_order_relaxed);
     cluster_release(cw);
 }

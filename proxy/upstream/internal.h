@@ -125,16 +125,14 @@ void upstream_tls_peer_put(struct cluster_worker *cw, struct tls_peer *p);
 void upstream_tls_peers_clean(struct cluster_worker *cw, bool all);
 // Why a connection did not come about, counted in the cluster's and the host's statistics.
 enum pool_failure upstream_connect_failed(struct cluster_worker *cw, struct host *h, const struct conn *c, enum conn_close why);
-// Counters of a connection that begins (before it is open) and ends. priority's breaker is included.
-void upstream_cx_begin(struct cluster_worker *cw, struct host *h, int priority);
+// A place for one more connection to h, in its cluster's breaker and (per_host_thresholds) in h's own limit. Exact over all workers. False: there
+// is none, and nothing was taken; with force it is taken all the same.
+bool upstream_cx_take(struct cluster_worker *cw, const struct cluster_cfg *cfg, struct host *h, int priority, bool force);
+// Gives it back: no connection came of it, and upstream_cx_begin was not called.
+void upstream_cx_give(struct cluster_worker *cw, struct host *h, int priority);
+// Counters of a connection that begins (before it is open; its place was taken) and ends, which gives the place back.
+void upstream_cx_begin(struct cluster_worker *cw, struct host *h);
 void upstream_cx_end(struct cluster_worker *cw, struct host *h, int priority);
-
-// per_host_thresholds: no further connection to h.
-static inline bool upstream_host_full(const struct cluster_cfg *cfg, const struct host *h, int priority)
-{
-    uint32_t max = cfg->host_connections[priority]; // 0: not from proxy/config (tests)
-    return max && max != UINT32_MAX && atomic_load_explicit(&h->cx_active, memory_order_relaxed) >= max;
-}
 
 // ---- pool_h1.c ----
 // Pools whose host or configuration is gone serve what they have and end.

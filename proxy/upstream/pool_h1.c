@@ -255,7 +255,7 @@ static bool connect_one(struct pool *p, enum pool_failure *ret_why)
     p->conns++;
     p->n_connecting++;
     timer_cancel(&p->timer); // it may stand for the end of an empty pool
-    upstream_cx_begin(p->cw, p->host, p->priority);
+    upstream_cx_begin(p->cw, p->host);
     return true;
 }
 
@@ -263,18 +263,17 @@ static bool connect_one(struct pool *p, enum pool_failure *ret_why)
 // behind other pools of the cluster (Envoy does the same).
 static void pool_connect(struct pool *p)
 {
-    atomic_uint *n = &cluster_shared_of(p->cw)->connections[p->priority];
     while (p->n_waiting > expected(p)) {
-        if (upstream_host_full(p->cs->cfg, p->host, p->priority) || !breaker_take(n, p->cs->cfg->breakers[p->priority].max_connections)) {
+        if (!upstream_cx_take(p->cw, p->cs->cfg, p->host, p->priority, false)) {
             stat_inc(p->cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
             if (p->conns > 0) {
                 return;
             }
-            atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
+            (void)upstream_cx_take(p->cw, p->cs->cfg, p->host, p->priority, true);
         }
         enum pool_failure why;
         if (!connect_one(p, &why)) {
-            breaker_give(n);
+            upstream_cx_give(p->cw, p->host, p->priority);
             connect_lost(p, why, why == POOL_FAIL_NO_SECRET ? "certificate not available yet" : NULL);
             return;
         }

@@ -70,8 +70,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
     r->cw = cw;
     r->host = p->host;
     r->priority = priority;
-    atomic_uint *connections = &cluster_shared_of(cw)->connections[priority];
-    if (upstream_host_full(p->cs->cfg, p->host, priority) || !breaker_take(connections, p->cs->cfg->breakers[priority].max_connections)) {
+    if (!upstream_cx_take(cw, p->cs->cfg, p->host, priority, false)) {
         stat_inc(cw->stats, STAT_ID_CLUSTER_UPSTREAM_CX_OVERFLOW);
         r->on_fail(r, POOL_FAIL_OVERFLOW, NULL);
         return;
@@ -94,7 +93,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
     struct conn *c = upstream_connect(cw, &t, &tcp_ops, x, &x->peer, &why);
     buf_clear(&preface);
     if (!c) {
-        breaker_give(connections);
+        upstream_cx_give(cw, p->host, priority);
         free(x);
         r->on_fail(r, why, why == POOL_FAIL_NO_SECRET ? "certificate not available yet" : NULL);
         return;
@@ -106,7 +105,7 @@ void pool_tcp_get(struct cluster_worker *cw, const struct picked *p, const struc
     r->host = host_ref(p->host);
     r->conn = c;
     r->priv = x;
-    upstream_cx_begin(cw, r->host, priority);
+    upstream_cx_begin(cw, r->host);
 }
 
 void pool_tcp_cancel(struct pool_tcp_request *r)

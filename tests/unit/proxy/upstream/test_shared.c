@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <stdio.h>
 
+#include "proxy/upstream/internal.h"
+
 enum { THREADS = 4, ROUNDS = 3000, LIMIT = 3, HOSTS = 8 };
 
 struct task {
@@ -126,6 +128,42 @@ static void requests_never_exceed_their_limit(void **state)
     tidy();
 }
 
+// By the cluster's limit, and by the host's own (per_host_thresholds).
+static void limit_connections(struct cluster_cfg *c)
+{
+    c->breakers[0].max_connections = LIMIT;
+}
+static void limit_connections_of_a_host(struct cluster_cfg *c)
+{
+    c->host_connections[0] = LIMIT;
+}
+
+static void take_connections(struct task *t)
+{
+    struct host *h = t->cw->snap->endpoints->v[0].host;
+    for (int i = 0; i < ROUNDS; i++) {
+        if (upstream_cx_take(t->cw, t->cw->snap->cfg, h, 0, false)) {
+            enter();
+            t->granted++;
+            upstream_cx_give(t->cw, h, 0);
+        }
+    }
+}
+
+static void connections_never_exceed_their_limits(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        run(i ? limit_connections_of_a_host : limit_connections, 1, take_connections);
+        assert_int_equal(too_many, 0);
+        assert_true(granted() > 0);
+        const struct cluster_snap *cs = snapshot_cluster(snapshot, STR("c"));
+        assert_int_equal(atomic_load(&cs->shared->connections[0]), 0);
+        assert_int_equal(atomic_load(&cs->endpoints->v[0].host->cx_active), 0);
+        tidy();
+    }
+}
+
 static void take_retries(struct task *t)
 {
     for (int i = 0; i < ROUNDS; i++) {
@@ -212,6 +250,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_never_exceed_their_limit),
+        cmocka_unit_test(connections_never_exceed_their_limits),
         cmocka_unit_test(retries_never_exceed_their_limit),
         cmocka_unit_test(a_budget_over_time_is_one_for_all_workers),
         cmocka_unit_test(not_one_host_too_many_is_ejected),
