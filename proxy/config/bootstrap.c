@@ -59,9 +59,37 @@ static int ads_file(const Envoy__Config__Core__V3__DataSource *d, struct bootstr
     return d ? cfg_fail(err, "specifier", "give a filename") : 0;
 }
 
+typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext common_tls;
+
+// What gRPC's own TLS takes. The rest would be a promise about who the control plane is that nobody keeps.
+static int check_ads_tls(const common_tls *k, struct err *err)
+{
+    if (CFG_KNOWN(k, err, "tls_certificates", "validation_context", "alpn_protocols")) {
+        return err->code;
+    }
+    if (k->validation_context_type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT &&
+        CFG_KNOWN(k->validation_context, err, "trusted_ca")) {
+        return cfg_in(err, "validation_context");
+    }
+    for (size_t i = 0; i < k->n_tls_certificates; i++) {
+        if (i > 0) {
+            return cfg_fail(err, "tls_certificates", "more than one certificate is not supported yet");
+        }
+        if (CFG_KNOWN(k->tls_certificates[i], err, "certificate_chain", "private_key")) {
+            return cfg_in(err, "tls_certificates[0]");
+        }
+    }
+    return 0;
+}
+
 static int ads_tls(const cluster_msg *c, struct bootstrap *b, struct err *err)
 {
-    if (!c->transport_socket) {
+    if (!c->transport_socket || !c->transport_socket->typed_config) { // raw_buffer by its name
+        return c->transport_socket && strcmp(c->transport_socket->name, "envoy.transport_sockets.raw_buffer")
+                   ? cfg_fail(err, "transport_socket.typed_config", "missing")
+                   : 0;
+    }
+    if (str_is(pb_any_type_name(c->transport_socket->typed_config, &b->arena), "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")) {
         return 0;
     }
     Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext *t = NULL;
@@ -71,11 +99,17 @@ static int ads_tls(const cluster_msg *c, struct bootstrap *b, struct err *err)
                          &e)) {
         return cfg_fail(err, "transport_socket.typed_config", "%.900s", e.msg);
     }
+    if (CFG_KNOWN(t, err, "common_tls_context", "sni", "max_session_keys")) {
+        return cfg_in(err, "transport_socket.typed_config");
+    }
     b->ads.tls = true;
     b->ads.server_name = build_str(&b->arena, t->sni);
-    const Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext *k = t->common_tls_context;
+    const common_tls *k = t->common_tls_context;
     if (!k) {
         return 0;
+    }
+    if (check_ads_tls(k, err)) {
+        return cfg_in(err, "transport_socket.typed_config.common_tls_context");
     }
     if (k->validation_context_type_case == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT &&
         ads_file(k->validation_context->trusted_ca, b, &b->ads.root_file, &b->ads.root_pem, err)) {
@@ -88,11 +122,58 @@ static int ads_tls(const cluster_msg *c, struct bootstrap *b, struct err *err)
     return 0;
 }
 
+// set_node_on_first_message_only: the node is told once in any case. The client's own pace stands in for rate_limit_settings.
+static int check_ads(const Envoy__Config__Core__V3__ApiConfigSource *a, struct err *err)
+{
+    if (CFG_KNOWN(a, err, "api_type", "transport_api_version", "grpc_services", "set_node_on_first_message_only", "rate_limit_settings")) {
+        return err->code;
+    }
+    if (a->api_type == ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__REST ||
+        a->api_type == ENVOY__CONFIG__CORE__V3__API_CONFIG_SOURCE__API_TYPE__DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE) {
+        return cfg_fail(err, "api_type", "one of GRPC, DELTA_GRPC, AGGREGATED_GRPC, AGGREGATED_DELTA_GRPC is needed");
+    }
+    if (a->transport_api_version == ENVOY__CONFIG__CORE__V3__API_VERSION__V2) {
+        return cfg_fail(err, "transport_api_version", "only V3 is spoken");
+    }
+    if (a->n_grpc_services > 1) {
+        return cfg_fail(err, "grpc_services", "more than one is not supported");
+    }
+    if (CFG_KNOWN(a->grpc_services[0], err, "envoy_grpc", "initial_metadata") ||
+        CFG_KNOWN(a->grpc_services[0]->envoy_grpc, err, "cluster_name", "skip_envoy_headers", "max_receive_message_length")) {
+        return cfg_in(err, "grpc_services[0]");
+    }
+    return 0;
+}
+
+// Metadata pairs of the stream.
+static int take_metadata(const Envoy__Config__Core__V3__GrpcService *g, struct bootstrap *b, struct err *err)
+{
+    struct str(*h)[2] = arena_zalloc(&b->arena, sizeof(*h) * (g->n_initial_metadata + 1));
+    for (size_t i = 0; i < g->n_initial_metadata; i++) {
+        const Envoy__Config__Core__V3__HeaderValue *v = g->initial_metadata[i];
+        if (!v->key[0] || v->raw_value.len || strchr(v->value, '%')) {
+            return cfg_fail(err, "grpc_services[0].initial_metadata", "entry %zu: key and value are needed, without raw_value and operators", i);
+        }
+        h[i][0] = build_str(&b->arena, v->key);
+        for (size_t k = 0; k < h[i][0].n; k++) { // gRPC metadata keys are lower case
+            char *c = (char *)h[i][0].p + k;
+            *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
+        }
+        h[i][1] = build_str(&b->arena, v->value);
+    }
+    b->ads.headers = (const struct str(*)[2])h;
+    b->ads.header_count = g->n_initial_metadata;
+    return 0;
+}
+
 static int take_ads(const bootstrap_msg *m, const Envoy__Config__Core__V3__ApiConfigSource *a, struct bootstrap *b, struct err *err)
 {
     if (a->n_grpc_services == 0 ||
         a->grpc_services[0]->target_specifier_case != ENVOY__CONFIG__CORE__V3__GRPC_SERVICE__TARGET_SPECIFIER_ENVOY_GRPC) {
         return cfg_fail(err, "grpc_services", "one entry with envoy_grpc.cluster_name is needed");
+    }
+    if (check_ads(a, err) || take_metadata(a->grpc_services[0], b, err)) {
+        return err->code;
     }
     const char *name = a->grpc_services[0]->envoy_grpc->cluster_name;
     const cluster_msg *c = static_cluster(m, name);
@@ -144,17 +225,57 @@ static int take_source(const bootstrap_msg *m, const source_msg *s, const char *
     }
 }
 
+static int check_runtime(const Envoy__Config__Bootstrap__V3__LayeredRuntime *r, struct err *err)
+{
+    for (size_t i = 0; r && i < r->n_layers; i++) {
+        switch (r->layers[i]->layer_specifier_case) {
+        case ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER_STATIC_LAYER:
+        case ENVOY__CONFIG__BOOTSTRAP__V3__RUNTIME_LAYER__LAYER_SPECIFIER_ADMIN_LAYER: // nothing can be set over the admin port
+            break;
+        default:
+            return cfg_fail(err, "layered_runtime", "layer %zu: only static_layer and admin_layer are supported", i);
+        }
+    }
+    return 0;
+}
+
+// The one limit that sidecars' files have. Others would protect memory that nobody watches.
+static int check_overload(const Envoy__Config__Overload__V3__OverloadManager *o, struct err *err)
+{
+    if (!o) {
+        return 0;
+    }
+    if (CFG_KNOWN(o, err, "refresh_interval", "resource_monitors")) {
+        return cfg_in(err, "overload_manager");
+    }
+    for (size_t i = 0; i < o->n_resource_monitors; i++) {
+        if (strcmp(o->resource_monitors[i]->name, "envoy.resource_monitors.global_downstream_max_connections")) {
+            return cfg_fail(err, "overload_manager.resource_monitors", "\"%s\" is not supported", o->resource_monitors[i]->name);
+        }
+    }
+    return 0;
+}
+
 static int check_known(const bootstrap_msg *m, struct err *err)
 {
     // What is listed beyond node, resources and admin sets up telemetry, memory and watchdogs of Envoy's own process.
     if (CFG_KNOWN(m, err, "node", "static_resources", "dynamic_resources", "cluster_manager", "stats_config", "stats_flush_interval",
                   "stats_flush_on_admin", "stats_eviction_interval", "deferred_stat_options", "watchdog", "watchdogs", "layered_runtime",
-                  "admin", "overload_manager", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config",
-                  "default_config_source", "config_sources", "application_log_config", "tracing", "stats_sinks",
-                  "bootstrap_extensions")) {
+                  "admin", "overload_manager", "application_log_config", "tracing", "stats_sinks", "bootstrap_extensions")) {
         return err->code;
     }
-    return 0;
+    if (m->admin && CFG_KNOWN(m->admin, err, "access_log", "access_log_path", "profile_path", "address", "ignore_global_conn_limit")) {
+        return cfg_in(err, "admin");
+    }
+    if (m->cluster_manager && CFG_KNOWN(m->cluster_manager, err, "local_cluster_name", "outlier_detection", "enable_deferred_cluster_creation")) {
+        return cfg_in(err, "cluster_manager");
+    }
+    for (size_t i = 0; i < m->n_bootstrap_extensions; i++) { // it only registers what listeners may then use, and they are refused
+        if (strcmp(m->bootstrap_extensions[i]->name, "envoy.bootstrap.internal_listener")) {
+            return cfg_fail(err, "bootstrap_extensions", "\"%s\" is not supported", m->bootstrap_extensions[i]->name);
+        }
+    }
+    return check_runtime(m->layered_runtime, err) || check_overload(m->overload_manager, err) ? err->code : 0;
 }
 
 static int take_all(struct bootstrap *b, struct err *err)

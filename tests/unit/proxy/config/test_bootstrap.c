@@ -9,6 +9,9 @@
 #define ADS "dynamic_resources: {ads_config: {api_type: DELTA_GRPC, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}"
 #define XDS_CLUSTER_AT(address) "static_resources: {clusters: [{name: xds, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: " address "}}]}]}"
 
+#define ADS_TLS(rest) ADS "}\n" XDS_CLUSTER_AT("{pipe: {path: /x}}") ", transport_socket: {name: t, typed_config: {" RIG_ANY \
+    "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: istiod, common_tls_context: {" rest "}}}}]}"
+
 static const struct {
     const char *yaml, *says;
 } mistakes[] = {
@@ -16,6 +19,28 @@ static const struct {
     { "admim: {}", "boot.yaml: admim (line 1, column 8): unknown field" },
     { "hds_config: {api_type: GRPC}", "hds_config: not supported yet" },
     { "admin: {address: {socket_address: {address: here, port_value: 1}}}", "admin.address.socket_address.address: \"here\" is not an IP address" },
+    { "admin: {allow_paths: [{exact: /stats}]}", "admin.allow_paths: not supported yet" },
+    { "admin: {socket_options: [{level: 1, name: 1, int_value: 1}]}", "admin.socket_options: not supported yet" },
+    { "cluster_manager: {upstream_bind_config: {}}", "cluster_manager.upstream_bind_config: not supported yet" },
+    { "layered_runtime: {layers: [{name: a, static_layer: {}}, {name: b, rtds_layer: {name: r}}]}", "layered_runtime: layer 1: only static_layer" },
+    { "layered_runtime: {layers: [{name: a, disk_layer: {symlink_root: /x}}]}", "layered_runtime: layer 0: only static_layer" },
+    { "overload_manager: {resource_monitors: [{name: envoy.resource_monitors.fixed_heap}]}", "overload_manager.resource_monitors: \"envoy.resource_monitors.fixed_heap\"" },
+    { "overload_manager: {actions: [{name: x}]}", "overload_manager.actions: not supported yet" },
+    { "bootstrap_extensions: [{name: envoy.bootstrap.wasm}]", "bootstrap_extensions: \"envoy.bootstrap.wasm\" is not supported" },
+    { "use_tcp_for_dns_lookups: true", "use_tcp_for_dns_lookups: not supported yet" },
+    { "default_config_source: {ads: {}}", "default_config_source: not supported yet" },
+    { "dynamic_resources: {ads_config: {api_type: REST, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}}", "ads_config.api_type: one of GRPC" },
+    { "dynamic_resources: {ads_config: {grpc_services: [{envoy_grpc: {cluster_name: xds}}]}}", "ads_config.api_type: one of GRPC" },
+    { "dynamic_resources: {ads_config: {api_type: GRPC, transport_api_version: V2, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}}",
+      "ads_config.transport_api_version: only V3" },
+    { "dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{timeout: 1s, envoy_grpc: {cluster_name: xds}}]}}",
+      "ads_config.grpc_services[0].timeout: not supported yet" },
+    { "dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{initial_metadata: [{key: a, value: '%X%'}], envoy_grpc: {cluster_name: xds}}]}}",
+      "ads_config.grpc_services[0].initial_metadata: entry 0" },
+    { ADS_TLS("validation_context: {trusted_ca: {filename: /ca}, match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: x}}]}"),
+      "clusters[xds].transport_socket.typed_config.common_tls_context.validation_context.match_typed_subject_alt_names: not supported yet" },
+    { ADS_TLS("validation_context_sds_secret_config: {name: x}"), "common_tls_context.validation_context_sds_secret_config: not supported yet" },
+    { ADS_TLS("tls_params: {tls_minimum_protocol_version: TLSv1_3}"), "common_tls_context.tls_params: not supported yet" },
     { ADS "}", "dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name: there is no static cluster \"xds\"" },
     { "dynamic_resources: {ads_config: {api_type: GRPC}}", "dynamic_resources.ads_config.grpc_services: one entry with envoy_grpc.cluster_name" },
     { "dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{google_grpc: {target_uri: x}}]}}", "grpc_services: one entry with envoy_grpc" },
@@ -46,7 +71,9 @@ static void the_stream_is_read_from_its_cluster(void **state)
     (void)state;
     struct bootstrap b;
     struct err err = { 0 };
-    static const char text[] = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}\n" ADS ", cds_config: {ads: {}}}\n"
+    static const char text[] = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}\n"
+        "dynamic_resources: {ads_config: {api_type: DELTA_GRPC, transport_api_version: V3, set_node_on_first_message_only: true,"
+        " grpc_services: [{initial_metadata: [{key: X-Tenant, value: blue}], envoy_grpc: {cluster_name: xds}}]}, cds_config: {ads: {}}}\n"
         XDS_CLUSTER_AT("{socket_address: {address: '::1', port_value: 15010}}") ", transport_socket: {name: t, typed_config: {" RIG_ANY
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: istiod, common_tls_context: {validation_context: {trusted_ca: {filename: /ca}}}}}}]}\n";
     if (bootstrap_parse(str_c(text), "boot.yaml", &b, &err)) {
@@ -55,6 +82,7 @@ static void the_stream_is_read_from_its_cluster(void **state)
     assert_int_equal(b.admin.port, 15000);
     assert_true(b.has_ads && b.cds_ads && !b.lds_ads && b.ads.delta && b.ads.tls);
     assert_true(str_is(b.ads.target, "[::1]:15010"));
+    assert_true(b.ads.header_count == 1 && str_is(b.ads.headers[0][0], "x-tenant") && str_is(b.ads.headers[0][1], "blue"));
     assert_true(str_is(b.ads.server_name, "istiod") && str_is(b.ads.root_file, "/ca"));
     bootstrap_fini(&b);
 }
