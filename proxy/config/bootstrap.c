@@ -6,6 +6,7 @@
 
 #include "envoy/config/core/v3/config_source.pb-c.h"
 #include "envoy/config/core/v3/grpc_service.pb-c.h"
+#include "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.pb-c.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "proto/pb_json.h"
 #include "proto/pb_util.h"
@@ -239,9 +240,33 @@ static int check_runtime(const Envoy__Config__Bootstrap__V3__LayeredRuntime *r, 
     return 0;
 }
 
-// The one limit that sidecars' files have. Others would protect memory that nobody watches.
-static int check_overload(const Envoy__Config__Overload__V3__OverloadManager *o, struct err *err)
+static int take_monitor(const Envoy__Config__Overload__V3__ResourceMonitor *m, struct bootstrap *b, struct err *err)
 {
+    Envoy__Extensions__ResourceMonitors__DownstreamConnections__V3__DownstreamConnectionsConfig *c = NULL;
+    struct err e = { 0 };
+    if (strcmp(m->name, "envoy.resource_monitors.global_downstream_max_connections")) {
+        return cfg_fail(err, "name", "\"%s\" is not supported", m->name);
+    }
+    if (pb_any_unpack_whole_as(Envoy__Extensions__ResourceMonitors__DownstreamConnections__V3__DownstreamConnectionsConfig,
+                               envoy__extensions__resource_monitors__downstream_connections__v3__downstream_connections_config,
+                               m->typed_config, &b->arena, &c, &e)) {
+        return cfg_fail(err, "typed_config", "%.900s", e.msg);
+    }
+    if (c->max_active_downstream_connections <= 0) {
+        return cfg_fail(err, "typed_config.max_active_downstream_connections", "must be greater than 0");
+    }
+    b->max_connections = (uint64_t)c->max_active_downstream_connections;
+    return 0;
+}
+
+// The one limit that sidecars' files have, by a monitor or, as in older ones, by a runtime key. Others would protect memory that nobody watches.
+static int take_overload(struct bootstrap *b, struct err *err)
+{
+    const Envoy__Config__Overload__V3__OverloadManager *o = b->msg->overload_manager;
+    const struct config_ctx ctx = { .runtime = b->msg->layered_runtime };
+    if (runtime_number(&ctx, "overload.global_downstream_max_connections", UINT64_MAX - 1, &b->max_connections) && b->max_connections == 0) {
+        return cfg_fail(err, "layered_runtime", "overload.global_downstream_max_connections must be greater than 0");
+    }
     if (!o) {
         return 0;
     }
@@ -249,8 +274,8 @@ static int check_overload(const Envoy__Config__Overload__V3__OverloadManager *o,
         return cfg_in(err, "overload_manager");
     }
     for (size_t i = 0; i < o->n_resource_monitors; i++) {
-        if (strcmp(o->resource_monitors[i]->name, "envoy.resource_monitors.global_downstream_max_connections")) {
-            return cfg_fail(err, "overload_manager.resource_monitors", "\"%s\" is not supported", o->resource_monitors[i]->name);
+        if (take_monitor(o->resource_monitors[i], b, err)) {
+            return cfg_in(err, "overload_manager.resource_monitors[%zu]", i);
         }
     }
     return 0;
@@ -275,13 +300,13 @@ static int check_known(const bootstrap_msg *m, struct err *err)
             return cfg_fail(err, "bootstrap_extensions", "\"%s\" is not supported", m->bootstrap_extensions[i]->name);
         }
     }
-    return check_runtime(m->layered_runtime, err) || check_overload(m->overload_manager, err) ? err->code : 0;
+    return check_runtime(m->layered_runtime, err);
 }
 
 static int take_all(struct bootstrap *b, struct err *err)
 {
     const bootstrap_msg *m = b->msg;
-    if (check_known(m, err)) {
+    if (check_known(m, err) || take_overload(b, err)) {
         return err->code;
     }
     if (m->admin && m->admin->address && build_address(m->admin->address, &b->arena, &b->admin, err)) {

@@ -13,6 +13,7 @@ struct bootstrap {
     struct arena arena;
     Envoy__Config__Bootstrap__V3__Bootstrap *msg; // in arena
     struct addr admin;          // family 0 = no admin
+    uint64_t max_connections;   // of clients, over all listeners; 0 = no limit
     bool has_ads;
     bool cds_ads, lds_ads;      // clusters, listeners are asked for over it
     struct xds_ads_opts ads;    // views in arena

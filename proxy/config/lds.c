@@ -443,6 +443,7 @@ static int fill(struct config_ctx *ctx, const listener_msg *m, struct listener_c
     l->use_original_dst = pb_bool_or(m->use_original_dst, false);
     l->transparent = pb_bool_or(m->transparent, false);
     l->freebind = pb_bool_or(m->freebind, false);
+    l->ignore_global_limit = m->ignore_global_conn_limit || m->bypass_overload_manager;
     l->reuse_port = true; // one socket per worker always
     l->direction = (enum traffic_direction)m->traffic_direction; // same numbers
     l->max_accept_per_event = pb_u32_or(m->max_connections_to_accept_per_socket_event, 0);

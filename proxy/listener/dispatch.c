@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an accepted socket to the listener that is responsible for it, and the end of a connection.
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -11,6 +13,27 @@
 enum { ARENA_BLOCK_BYTES = 256 }; // server name and ALPN fit; nothing is allocated before something is kept
 
 static const struct conn_ops no_ops;
+
+static struct {
+    uint64_t max;                // before workers start
+    _Atomic uint64_t open;       // all workers; counted only when there is a limit
+} global = { .max = UINT64_MAX };
+
+void listener_set_global_limit(uint64_t max)
+{
+    global.max = max;
+}
+
+// Takes one of the places that all listeners share; *ret_counted: it is to be given back. False: there is none.
+static bool admit(const struct listener_cfg *l, bool *ret_counted)
+{
+    *ret_counted = global.max != UINT64_MAX && !l->ignore_global_limit;
+    if (!*ret_counted || atomic_fetch_add_explicit(&global.open, 1, memory_order_relaxed) < global.max) {
+        return true;
+    }
+    atomic_fetch_sub_explicit(&global.open, 1, memory_order_relaxed);
+    return false;
+}
 
 static struct downstream *downstream_new(struct worker *w, struct listener_cfg *accepted_by, int fd, const struct addr *peer,
                                          const struct addr *local)
@@ -45,10 +68,17 @@ static struct listener_cfg *responsible(struct downstream *d, struct listener_cf
 
 void listener_dispatch(struct worker *w, struct listener_cfg *accepted_by, int fd, const struct addr *peer, const struct addr *local)
 {
+    bool counted;
+    if (!admit(accepted_by, &counted)) {
+        stat_inc(stats_scope_get(w->stats, STAT_LISTENER, accepted_by->stat_name), STAT_ID_LISTENER_GLOBAL_CX_OVERFLOW);
+        close(fd);
+        return;
+    }
     if (local->family != AF_UNIX) {
         socket_nodelay(fd);
     }
     struct downstream *d = downstream_new(w, accepted_by, fd, peer, local);
+    d->limited = counted;
     d->listener = listener_cfg_ref(responsible(d, accepted_by));
     d->stats = stats_scope_get(w->stats, STAT_LISTENER, d->listener->stat_name);
     if (d->listener->buffer_limit) {
@@ -126,6 +156,9 @@ void downstream_close(struct downstream *d)
     conn_free(d->conn); // memory stays until the end of the turn
     list_del(&d->link);
     set->conn_count--;
+    if (d->limited) {
+        atomic_fetch_sub_explicit(&global.open, 1, memory_order_relaxed);
+    }
     // The callers up the stack may still look at d and at its listener's configuration.
     list_add_tail(&set->dead, &d->link);
     loop_defer(d->worker->loop, &set->bury);

@@ -60,6 +60,7 @@ struct downstream {
     bool inbound : 1;            // the listener whose socket accepted it is of that direction
     bool drains : 1;             // on_drain is due once there is a terminal filter
     bool closed : 1;
+    bool limited : 1;            // it counts against the limit on all connections
 };
 
 // The client, and where it wanted to go. Views that live as long as d.

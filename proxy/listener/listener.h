@@ -19,6 +19,9 @@ int listener_check_bind(const struct listener_cfg *l, struct err *err);
 void listener_drain_notify(struct worker *w, bool inbound_only);
 // Stops accepting (who waits in the accept queue is still served) and tells every connection to drain. inbound_only: listeners with direction INBOUND.
 void listener_drain(struct worker *w, bool inbound_only);
+// Most connections that all listeners together hold (overload.v3: global_downstream_max_connections); more are closed when they come, but for
+// those of listeners with ignore_global_limit. UINT64_MAX = no limit. Once, before workers start.
+void listener_set_global_limit(uint64_t max);
 // Connections open on this worker (accepted and not closed).
 size_t listener_connections(const struct worker *w);
 // A new connection from elsewhere (tests, internal listeners later): takes fd.

@@ -50,6 +50,7 @@ struct listener_cfg {
     struct addr *addresses;   // address and additional_addresses
     size_t address_count;
     bool bind_to_port, use_original_dst, transparent, reuse_port, freebind;
+    bool ignore_global_limit;     // ignore_global_conn_limit, bypass_overload_manager
     bool no_server_first;         // runtime key remora.server_first is false: silent clients are only waited for
     bool continue_on_timeout;     // continue_on_listener_filters_timeout
     uint64_t listener_filters_timeout_ms; // 0 = none (wait for ever)

@@ -22,6 +22,7 @@
 #include "proxy/config/bootstrap.h"
 #include "proxy/config/config.h"
 #include "proxy/filters/network/peer_exchange.h"
+#include "proxy/listener/listener.h"
 #include "proxy/server/sidecar.h"
 #include "proxy/server/trim.h"
 #include "proxy/server/workers.h"
@@ -406,6 +407,7 @@ static int server_start(struct server *s, struct err *err)
         return -1;
     }
     bootstrap_set_local(&s->boot);
+    listener_set_global_limit(s->boot.max_connections ? s->boot.max_connections : UINT64_MAX);
     bool validate = s->opts->mode == RUN_VALIDATE;
     s->concurrency = s->opts->concurrency > 0 ? s->opts->concurrency
                      : s->sidecar               ? sidecar_concurrency(s->sidecar)

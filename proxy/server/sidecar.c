@@ -174,6 +174,7 @@ int sidecar_bootstrap(struct sidecar **ret, struct bootstrap *ret_boot, struct e
     int port = s->node.proxy->proxy_admin_port ? s->node.proxy->proxy_admin_port : 15000;
     addr_parse_ip(STR("127.0.0.1"), (uint16_t)port, &b.admin);
     take_ads(s, &b);
+    (void)str_to_u64(env("GLOBAL_DOWNSTREAM_MAX_CONNECTIONS"), UINT64_MAX - 1, &b.max_connections);
     *ret = s;
     *ret_boot = b;
     return 0;

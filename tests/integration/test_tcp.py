@@ -243,3 +243,36 @@ def test_half_a_handshake_does_not_stay_for_ever(proxy, backend, ids):
     assert DOWN_TLS in str(lst)
     data, closed = send_raw(port, b"\x16\x03\x01\x02\x00\x01\x00", 3)
     assert closed and b"HTTP" not in data
+
+
+def test_limit_on_all_connections(proxy, backend):
+    b = backend(echo)
+    one, two, free = free_port(), free_port(), free_port()
+    p = proxy([listener(one, tcp_proxy("a")), listener(two, tcp_proxy("a")), listener(free, tcp_proxy("a"), ignore_global_conn_limit=True)],
+              [cluster("a", [b.port])],
+              overload_manager={"resource_monitors": [{
+                  "name": "envoy.resource_monitors.global_downstream_max_connections",
+                  "typed_config": {"@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                                   "max_active_downstream_connections": 2}}]})
+
+    def served(s):
+        try:
+            s.sendall(b"x")
+            return s.recv(1) == b"x"
+        except ConnectionError:
+            return False
+
+    first, second = connect(one), connect(two)
+    assert served(first) and served(second)
+    with connect(two) as third:
+        assert not served(third)
+    with connect(free) as other:
+        assert served(other)
+    eventually(lambda: p.stat_like("downstream_global_cx_overflow") == 1, 10, "it is counted")
+    first.close()
+
+    def again():
+        with connect(one) as s:
+            return served(s)
+    eventually(again, 10, "a place is free again")
+    second.close()
