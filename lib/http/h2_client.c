@@ -10,13 +10,14 @@ enum { INFORMATIONAL_MAX = 16, STREAMS_BEFORE_SETTINGS = 1, STREAMS_MAX = 1024, 
 
 static void protocol_error(struct h2 *h, struct h2_stream *x)
 {
+    x->broken = true;
     h2_rst(h, x->sid, NGHTTP2_PROTOCOL_ERROR); // on_stream_close says so to the owner
     h2_bad_message(h, 502, "http2.invalid_response");
 }
 
-static void trailers(struct h2 *h, struct h2_stream *x)
+static void trailers(struct h2 *h, struct h2_stream *x, bool end)
 {
-    if (h->block.too_large || h->block.bad || h2_block_trailers(h, x->arena, &x->trailers)) {
+    if (h->block.too_large || !end || h2_breaks_end(h, x) || h2_block_trailers(h, x->arena, &x->trailers)) { // RFC 9113 §8.1
         protocol_error(h, x);
         return;
     }
@@ -41,24 +42,30 @@ static bool switched(struct h2_stream *x, struct http_response *r)
     return true;
 }
 
+// RFC 9110 §6.4.1: whatever length it announces.
+static bool has_no_body(const struct h2_stream *x, const struct http_response *r)
+{
+    return x->head_request || r->status == 204 || r->status == 304;
+}
+
 void h2_client_block(struct h2 *h, const nghttp2_frame *f)
 {
-    struct h2_stream *x = nghttp2_session_get_stream_user_data(h->session, f->hd.stream_id);
-    if (!x || x->told || x->given_up || h->failed) {
-        return;
-    }
-    x->s.bytes_in += f->hd.length + 9;
-    if (x->head_heard) {
-        trailers(h, x);
-        return;
-    }
-    struct http_response r;
-    if (h->block.too_large || h->block.bad || h2_block_response(h, x->arena, &r) ||
-        (r.status < 200 && ++x->informational > INFORMATIONAL_MAX)) {
-        protocol_error(h, x);
+    struct h2_stream *x = h2_find(h, f->hd.stream_id);
+    if (!x || x->broken || x->told || x->given_up || h->failed) {
         return;
     }
     bool end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    x->s.bytes_in += f->hd.length + 9;
+    if (x->head_heard) {
+        trailers(h, x, end);
+        return;
+    }
+    struct http_response r;
+    if (h->block.too_large || h2_block_response(h, x->arena, &r) || (r.status < 200 && (end || ++x->informational > INFORMATIONAL_MAX)) ||
+        (end && r.content_length > 0 && !has_no_body(x, &r))) { // RFC 9113 §8.1, §8.1.1
+        protocol_error(h, x);
+        return;
+    }
     r.end_stream = end || r.status < 200;
     if (r.status >= 200) {
         x->head_heard = true;
@@ -66,6 +73,9 @@ void h2_client_block(struct h2 *h, const nghttp2_frame *f)
     }
     if (x->connect && r.status >= 200 && !switched(x, &r)) {
         x->connect = false; // an ordinary answer
+    }
+    if (r.status >= 200 && !x->tunnel) {
+        x->in_left = has_no_body(x, &r) ? 0 : r.content_length;
     }
     if (r.status >= 200 && !x->tunnel && !end && (r.content_length == 0 || r.status == 204 || r.status == 304)) {
         x->s.remote_done = false;
@@ -212,6 +222,7 @@ static void submit(struct h2 *h, struct h2_stream *x, const struct http_request 
     }
     x->sid = sid;
     x->out_empty = bodiless;
+    x->head_request = str_is(r->method, "HEAD");
     x->out_left = r->end_stream ? -1 : r->content_length;
     h2_head_sent(h, x, bodiless);
 }

@@ -113,7 +113,7 @@ struct h2_stream *h2_stream_new(struct h2 *h, int32_t sid, struct arena *arena)
     x->s.id = sid ? (uint64_t)sid : ++h->opened;
     x->sid = sid;
     x->arena = arena;
-    x->out_left = -1;
+    x->out_left = x->in_left = -1;
     list_init(&x->dirty);
     list_add_tail(&h->streams, &x->link);
     h->n_streams++;
@@ -165,6 +165,7 @@ static void release(struct h2 *h, struct h2_stream *x)
     if (h->careful && h->n_streams == 0) {
         h2_client_careless(h);
     }
+    h->found = h->found == x ? NULL : h->found;
     if (x->closed || x->sid == 0) {
         loop_free_later(h->c.conn->loop, x);
     } else {
@@ -203,8 +204,8 @@ static enum codec_reset reset_kind(const struct h2 *h, const struct h2_stream *x
         *ret_detail = "http2.remote_refuse";
         return CODEC_RESET_REFUSED;
     }
-    if (x->rst_heard ? !h->server && x->close_code == NGHTTP2_PROTOCOL_ERROR
-                     : x->close_code != NGHTTP2_NO_ERROR && x->close_code != NGHTTP2_CANCEL) {
+    if (x->broken || (x->rst_heard ? !h->server && x->close_code == NGHTTP2_PROTOCOL_ERROR
+                     : x->close_code != NGHTTP2_NO_ERROR && x->close_code != NGHTTP2_CANCEL)) {
         *ret_detail = "http2.protocol_error";
         return CODEC_RESET_PROTOCOL;
     }
@@ -633,6 +634,7 @@ static void keep_trailers(struct h2_stream *x, const struct h2_out *o)
     uint8_t *at = (uint8_t *)(x->trailers_out + o->n);
     for (size_t i = 0; i < o->n; i++) {
         nghttp2_nv nv = o->v[i];
+        nv.flags &= (uint8_t)~NGHTTP2_NV_FLAG_NO_COPY_NAME; // the frame may outlive x
         nv.name = memcpy(at, nv.name, nv.namelen);
         at += nv.namelen;
         nv.value = nv.valuelen ? memcpy(at, nv.value, nv.valuelen) : at;
@@ -758,6 +760,7 @@ void h2_destroy(struct codec *c)
     c->freed = true;
     loop_task_cancel(&h->task);
     stop_timers(h);
+    h->found = NULL;
     free_streams(h, &h->streams);
     free_streams(h, &h->zombies);
     list_init(&h->dirty);

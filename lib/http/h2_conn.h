@@ -47,7 +47,7 @@ struct h2_block { // the header block being received
     uint32_t n, cap;
     size_t bytes;
     uint32_t over;      // fields dropped since it is too large
-    bool too_large, bad;
+    bool too_large;
 };
 
 struct h2_stream {
@@ -64,11 +64,13 @@ struct h2_stream {
     nghttp2_nv *trailers_out;    // owned, one block with its bytes
     size_t n_trailers_out;
     int64_t out_left;            // announced content-length still to be sent; -1 = not announced
+    int64_t in_left;             // the same of what the peer sends; 0 also where no body may come
     uint64_t tick_out;
     uint32_t window;             // client: what the server may send; 0 = all that it ever may
     uint32_t close_code;
     uint8_t informational;
     bool head_heard;             // client: the final answer's head
+    bool broken;                 // the peer's message was refused behind its head: nothing more of it counts
     bool head_sent, out_empty, head_request;
     bool in_end, has_trailers;   // the peer's message is complete (but maybe not delivered)
     bool closed;                 // nghttp2 has forgotten it
@@ -101,6 +103,7 @@ struct h2 {
     const struct h1_limits *limits;
     const struct h2_opts *opts; // borrowed
     struct list streams, dirty;
+    struct h2_stream *found;  // the stream that was asked for last (h2_find)
     struct list zombies;      // streams that are over while nghttp2 still points at them; freed with the session
     struct loop_task task;
     struct timer timer;
@@ -148,6 +151,17 @@ struct h2 *h2_new(struct conn *conn, const struct codec_impl *impl, bool server,
 // The owner hears why, once, unless it has given up.
 void h2_tell_reset(struct h2_stream *x, enum codec_reset why, const char *detail);
 struct h2_stream *h2_stream_new(struct h2 *h, int32_t sid, struct arena *arena);
+// The owner's stream, NULL where nghttp2 has closed it or it was never told about.
+struct h2_stream *h2_find(struct h2 *h, int32_t sid);
+// RFC 9113 §8.1.1: whether n more bytes, or the end, do not fit what x's head announced, or come in front of the final head.
+static inline bool h2_breaks_length(const struct h2 *h, const struct h2_stream *x, size_t n)
+{
+    return (x->in_left >= 0 && n > (uint64_t)x->in_left) || (!h->server && !x->head_heard);
+}
+static inline bool h2_breaks_end(const struct h2 *h, const struct h2_stream *x)
+{
+    return x->in_left > 0 || (!h->server && !x->head_heard);
+}
 // Settles x later in this turn, or when the running callback returns.
 void h2_dirty(struct h2 *h, struct h2_stream *x);
 void h2_kick(struct h2 *h);
@@ -206,7 +220,7 @@ nghttp2_session *h2_session_new(struct h2 *h);
 // A source of DATA: source->ptr is a struct h2_stream.
 ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t length, uint32_t *flags,
                      nghttp2_data_source *source, void *user);
-// A header block was refused by nghttp2's rules or ours; counts, tells and may end the connection.
+// A header block was refused; counts, tells and may end the connection.
 void h2_bad_message(struct h2 *h, int status, const char *detail);
 
 // ---- h2_conn.c ----
@@ -248,6 +262,7 @@ struct h2_out { // a head being written
     size_t n, cap;
 };
 void h2_out_begin(struct h2_out *o, size_t n_fields);
+// name is a constant in lower case.
 void h2_out_put(struct h2_out *o, struct str name, struct str value);
 // All fields of list but those which the framing or the connection owns; names in lower case. What had to be changed is in h->scratch.
 void h2_out_fields(struct h2 *h, struct h2_out *o, const struct headers *list);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Header blocks ↔ messages (RFC 9113 §8.2, §8.3). nghttp2 has checked names, values and pseudo-header order before; the rules that
-// matter for what reaches an HTTP/1 upstream are checked here again, whatever the library does (threat class T20).
+// Header blocks ↔ messages (RFC 9113 §8.2, §8.3): every rule for names, values and pseudo-header fields is here; nghttp2 is told to leave
+// them to us. A message that breaks one does not reach an HTTP/1 upstream (threat class T20).
 #include "lib/base/mem.h"
 #include "lib/http/chars.h"
 #include "lib/http/h2_conn.h"
@@ -27,7 +27,7 @@ void h2_block_begin(struct h2 *h)
     drop_fields(&h->block);
     h->block.bytes = 0;
     h->block.over = 0;
-    h->block.too_large = h->block.bad = false;
+    h->block.too_large = false;
 }
 
 void h2_block_fini(struct h2 *h)
@@ -107,7 +107,7 @@ struct head { // what the fields said
     unsigned n_cookies;
     size_t cookie_bytes;
     int64_t length;
-    bool has_host, has_authority, has_path, has_scheme, has_protocol, expect, te_trailers, request;
+    bool has_host, has_authority, has_path, has_scheme, has_protocol, expect, te_trailers, request, allow_connect;
 };
 
 static const char *take_pseudo(struct head *m, struct str name, struct str value)
@@ -126,7 +126,7 @@ static const char *take_pseudo(struct head *m, struct str name, struct str value
         } else if (str_eq(name, STR(":authority"))) {
             to = &m->authority;
             flag = &m->has_authority;
-        } else if (str_eq(name, STR(":protocol"))) { // nghttp2 refuses it where we do not offer it
+        } else if (m->allow_connect && str_eq(name, STR(":protocol"))) { // RFC 8441 §3: only where we offered it
             to = &m->protocol;
             flag = &m->has_protocol;
         }
@@ -278,7 +278,7 @@ static const char *check_target(struct head *m, bool connect)
 {
     struct str name;
     uint16_t port = 0;
-    if (m->has_protocol && (!connect || !all_of(m->protocol, CH_TOKEN))) { // RFC 8441 §4
+    if (m->has_protocol && (!connect || !m->has_authority || !all_of(m->protocol, CH_TOKEN))) { // RFC 8441 §4
         return "http2.invalid_connect";
     }
     if (connect && !m->has_protocol) { // RFC 9113 §8.5
@@ -323,7 +323,7 @@ const char *h2_block_request(struct h2 *h, struct arena *a, struct http_request 
 {
     struct http_request r = { .version = HTTP_2 };
     headers_init(&r.headers, a);
-    struct head m = { .a = a, .list = &r.headers, .length = -1, .request = true };
+    struct head m = { .a = a, .list = &r.headers, .length = -1, .request = true, .allow_connect = h->allow_connect };
     const char *e = read_fields(h, &m);
     if (e) {
         return e;
@@ -362,6 +362,9 @@ const char *h2_block_response(struct h2 *h, struct arena *a, struct http_respons
     if (m.status.n != 3 || !str_to_u64(m.status, 999, &status) || status < 100 || status == 101) {
         return "http2.invalid_status";
     }
+    if ((status < 200 && m.length >= 0) || (status == 204 && m.length > 0)) { // RFC 9110 §8.6
+        return "http2.invalid_content_length";
+    }
     r.status = (uint16_t)status;
     r.content_length = status < 200 || status == 204 ? -1 : m.length;
     *ret = r;
@@ -375,8 +378,8 @@ const char *h2_block_trailers(struct h2 *h, struct arena *a, struct headers *ret
     for (uint32_t i = 0; i < h->block.n; i++) {
         struct str name = view(h->block.v[i].name), value = view(h->block.v[i].value);
         enum hdr_id id = hdr_id_of(name);
-        if (!name_ok(name) || !value_ok(value) || hdr_is_connection_specific(id)) {
-            return "http2.invalid_trailer";
+        if (!name_ok(name) || !value_ok(value) || hdr_is_connection_specific(id) || id == HDR_CONTENT_LENGTH || id == HDR_TE) {
+            return "http2.invalid_trailer"; // a pseudo-header field is no name either
         }
         if (!hdr_is_bad_trailer(id, name)) {
             add_field(&m, id, name, value);
@@ -397,7 +400,8 @@ void h2_out_begin(struct h2_out *o, size_t n_fields)
 void h2_out_put(struct h2_out *o, struct str name, struct str value)
 {
     o->v[o->n++] = (nghttp2_nv){ .name = (uint8_t *)(uintptr_t)name.p, .namelen = name.n,
-                                 .value = (uint8_t *)(uintptr_t)value.p, .valuelen = value.n };
+                                 .value = (uint8_t *)(uintptr_t)value.p, .valuelen = value.n,
+                                 .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME };
 }
 
 // A name in lower case; empty when it is no token.
@@ -489,8 +493,10 @@ void h2_out_fields(struct h2 *h, struct h2_out *o, const struct headers *list)
         struct str name = x->id == HDR_OTHER ? lower_name(x->name, a) : hdr_name_of(x->id);
         if (name.n) {
             h2_out_put(o, name, clean_value(x->value, a));
-            if (x->id != HDR_OTHER) { // the name is a constant
-                o->v[o->n - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | (keep_out_of_table(h, x->id) ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
+            if (x->id == HDR_OTHER) {
+                o->v[o->n - 1].flags = NGHTTP2_NV_FLAG_NONE; // the name is no constant
+            } else if (keep_out_of_table(h, x->id)) {
+                o->v[o->n - 1].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
             }
         }
     }

@@ -27,12 +27,15 @@ static void refuse_large(struct h2 *h, int32_t sid)
 
 static void trailers(struct h2 *h, struct h2_stream *x, const nghttp2_frame *f)
 {
-    const char *bad = h->block.too_large ? "http2.trailers_too_large" : h->block.bad ? "http2.invalid_trailer" : NULL;
-    if (!x || x->told || x->given_up) {
+    if (!x || x->broken || x->told || x->given_up) {
         return;
     }
-    bad = bad ? bad : h2_block_trailers(h, x->arena, &x->trailers);
+    const char *bad = h->block.too_large ? "http2.trailers_too_large" : h2_block_trailers(h, x->arena, &x->trailers);
+    if (!bad && (!(f->hd.flags & NGHTTP2_FLAG_END_STREAM) || h2_breaks_end(h, x))) { // RFC 9113 §8.1, §8.1.1
+        bad = "http2.invalid_trailer";
+    }
     if (bad) {
+        x->broken = true;
         h2_rst(h, f->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
         h2_bad_message(h, 400, bad);
         return;
@@ -46,7 +49,7 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
 {
     int32_t sid = f->hd.stream_id;
     if (f->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        trailers(h, nghttp2_session_get_stream_user_data(h->session, sid), f);
+        trailers(h, h2_find(h, sid), f);
         return;
     }
     if (h->failed) {
@@ -65,7 +68,11 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
         return;
     }
     struct http_request r;
-    const char *bad = h->block.bad ? "http2.invalid_header" : h2_block_request(h, arena, &r);
+    const char *bad = h2_block_request(h, arena, &r);
+    bool connect = !bad && str_is(r.method, "CONNECT"), end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    if (!bad && end && !connect && r.content_length > 0) { // RFC 9113 §8.1.1
+        bad = "http2.invalid_content_length";
+    }
     if (bad) {
         h2_rst(h, sid, NGHTTP2_PROTOCOL_ERROR);
         h2_bad_message(h, 400, bad);
@@ -74,8 +81,10 @@ void h2_server_block(struct h2 *h, const nghttp2_frame *f)
     struct h2_stream *x = h2_stream_new(h, sid, arena);
     h->opened++;
     nghttp2_session_set_stream_user_data(h->session, sid, x);
-    x->in_end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
-    x->connect = str_is(r.method, "CONNECT");
+    h->found = x;
+    x->in_end = end;
+    x->in_left = connect ? -1 : r.content_length;
+    x->connect = connect;
     x->protocol = r.upgrade;
     if (r.upgrade.n) { // RFC 8441 §4: what follows sees the request that HTTP/1.1 would have made
         r.method = STR("GET");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The nghttp2 session: how it is set up, and what it calls back while it reads and writes. Nothing here calls back into it but to submit
+// The nghttp2 session: how it is set up, and what it calls back while it reads and writes. Frames, streams, windows and HPACK are its;
+// what a message may look like (RFC 9113 §8) is ours. Nothing here calls back into it but to submit
 // frames; whatever the owner must hear later is marked on the stream (h2_dirty).
 #include "lib/base/check.h"
 #include "lib/base/recycle.h"
@@ -12,9 +13,13 @@ static struct h2 *h2_user(void *user)
     return user;
 }
 
-static struct h2_stream *find(struct h2 *h, int32_t sid)
+struct h2_stream *h2_find(struct h2 *h, int32_t sid)
 {
-    return nghttp2_session_get_stream_user_data(h->session, sid);
+    struct h2_stream *x = h->found; // frames and their callbacks come in runs
+    if (!x || x->sid != sid || x->closed) {
+        x = h->found = nghttp2_session_get_stream_user_data(h->session, sid);
+    }
+    return x;
 }
 
 static int alive(const struct h2 *h)
@@ -58,17 +63,11 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     return 0;
 }
 
-// nghttp2 would drop the field and go on; RFC 9113 §8.2.1 wants the message refused.
-static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
-                             uint8_t flags, void *user)
+// What is behind the head makes the message malformed (RFC 9113 §8.1.1).
+static void break_message(struct h2 *h, struct h2_stream *x)
 {
-    (void)session;
-    (void)frame;
-    (void)name;
-    (void)value;
-    (void)flags;
-    h2_user(user)->block.bad = true;
-    return 0;
+    x->broken = true;
+    h2_rst(h, x->sid, NGHTTP2_PROTOCOL_ERROR); // on_stream_close says so to the owner
 }
 
 static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t sid, const uint8_t *data, size_t n, void *user)
@@ -76,10 +75,21 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t sid, c
     (void)session;
     (void)flags;
     struct h2 *h = h2_user(user);
-    struct h2_stream *x = find(h, sid);
-    if (!x || x->told || x->given_up || (x->connect && !x->tunnel && h->server && x->head_sent)) { // or a tunnel that was refused
-        nghttp2_session_consume(h->session, sid, n);
+    struct h2_stream *x = h2_find(h, sid);
+    bool breaks = x && !x->broken && !x->told && !x->given_up && h2_breaks_length(h, x, n);
+    if (breaks) {
+        break_message(h, x);
+    }
+    if (!x || x->broken || x->told || x->given_up || (x->connect && !x->tunnel && h->server && x->head_sent)) { // or a tunnel that was refused
+        if (x && x->broken) {
+            nghttp2_session_consume_connection(h->session, n);
+        } else {
+            nghttp2_session_consume(h->session, sid, n);
+        }
         return 0;
+    }
+    if (x->in_left >= 0) {
+        x->in_left -= (int64_t)n;
     }
     x->s.bytes_in += n;
     buf_append(&x->in, data, n);
@@ -92,12 +102,17 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t sid, c
 
 static void on_end_stream(struct h2 *h, int32_t sid)
 {
-    struct h2_stream *x = find(h, sid);
-    if (x) {
-        x->in_end = true;
-        h2_guard_earn(h, 2);
-        h2_dirty(h, x);
+    struct h2_stream *x = h2_find(h, sid);
+    if (!x || x->broken) {
+        return;
     }
+    if (h2_breaks_end(h, x) && !x->told && !x->given_up) {
+        break_message(h, x);
+        return;
+    }
+    x->in_end = true;
+    h2_guard_earn(h, 2);
+    h2_dirty(h, x);
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user)
@@ -122,14 +137,14 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *f, void *user
         }
         break;
     case NGHTTP2_RST_STREAM:
-        x = find(h, f->hd.stream_id);
+        x = h2_find(h, f->hd.stream_id);
         if (x) {
             x->rst_heard = true;
         }
         break;
     case NGHTTP2_WINDOW_UPDATE:
         if (h->n_high) {
-            x = f->hd.stream_id ? find(h, f->hd.stream_id) : NULL;
+            x = f->hd.stream_id ? h2_find(h, f->hd.stream_id) : NULL;
             if (x || !f->hd.stream_id) {
                 h2_window_opened(h, x);
             }
@@ -175,7 +190,7 @@ static int on_stream_close(nghttp2_session *session, int32_t sid, uint32_t code,
 {
     (void)session;
     struct h2 *h = h2_user(user);
-    struct h2_stream *x = find(h, sid);
+    struct h2_stream *x = h2_find(h, sid);
     if (x) {
         x->closed = true;
         x->close_code = code;
@@ -258,7 +273,7 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *f, void 
     if ((f->hd.type != NGHTTP2_HEADERS && f->hd.type != NGHTTP2_DATA) || f->hd.stream_id == 0) {
         return 0;
     }
-    struct h2_stream *x = find(h, f->hd.stream_id);
+    struct h2_stream *x = h2_find(h, f->hd.stream_id);
     if (!x) {
         return 0;
     }
@@ -314,7 +329,6 @@ nghttp2_session *h2_session_new(struct h2 *h)
     CHECK(nghttp2_session_callbacks_new(&cb) == 0 && nghttp2_option_new(&opt) == 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback2(cb, on_header);
-    nghttp2_session_callbacks_set_on_invalid_header_callback2(cb, on_invalid_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data_chunk);
     nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);
@@ -322,6 +336,7 @@ nghttp2_session *h2_session_new(struct h2 *h)
     nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
     nghttp2_option_set_no_auto_window_update(opt, 1);
+    nghttp2_option_set_no_http_messaging(opt, 1); // h2_fields.c, and here what is counted: half the price, and stricter
     // Not no_closed_streams: frames on them would be ignored in place of refused (RFC 9113 §5.1).
     nghttp2_option_set_max_settings(opt, 32);
     nghttp2_option_set_max_outbound_ack(opt, h->opts->max_outbound_control < 500 ? h->opts->max_outbound_control : 500);

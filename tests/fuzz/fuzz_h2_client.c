@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz-modules: lib/http lib/net lib/event lib/base
 // An HTTP/2 client codec on a socket pair with a real loop, against a server that is the input. First byte: what the owner does; then pieces
-// of (length, bytes) from the server. Held: each stream hears on_close once and nothing behind it, one final head before any body, and heads
-// that are clean.
+// of (length, bytes) from the server. Held: each stream hears on_close once and nothing behind it, one final head before any body, heads
+// that are clean (RFC 9113 §8.2), and a body of the length that its head announced.
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,7 +17,8 @@ enum { STREAMS_MAX = 64 };
 struct one {
     struct arena arena;
     struct codec_stream *s;
-    bool head, ended, tunnel, closed, upgrade, connect;
+    int64_t left; // of the announced body; -1: not announced
+    bool head, ended, tunnel, closed, upgrade, connect, ask_head;
 };
 static struct {
     struct loop *loop;
@@ -34,8 +35,10 @@ static void check_clean(const struct headers *h)
         for (size_t i = 0; i < x->name.n + x->value.n; i++) {
             char c = i < x->name.n ? x->name.p[i] : x->value.p[i - x->name.n];
             CHECK(c != '\r' && c != '\n' && c != '\0');
+            CHECK(i >= x->name.n || (c > ' ' && c != ':' && (c < 'A' || c > 'Z')));
         }
-        CHECK(x->id != HDR_HOST && x->id != HDR_CONTENT_LENGTH && x->id != HDR_TRANSFER_ENCODING && x->id != HDR_CONNECTION);
+        CHECK(x->value.n == 0 || str_trim(x->value).n == x->value.n);
+        CHECK(!hdr_is_connection_specific(x->id) && x->id != HDR_HOST && x->id != HDR_CONTENT_LENGTH && x->id != HDR_TE);
     }
 }
 
@@ -50,6 +53,10 @@ static void on_response(struct codec_stream *s, struct http_response *q)
         o->head = true;
         o->ended = q->end_stream;
         o->tunnel = q->status == 101 || (o->connect && q->status < 300);
+        o->left = o->tunnel ? -1 : o->ask_head || q->status == 204 || q->status == 304 ? 0 : q->content_length;
+        CHECK(!q->end_stream || o->left <= 0);
+    } else {
+        CHECK(q->content_length < 0);
     }
     if (o->tunnel) {
         struct buf b = { 0 };
@@ -65,6 +72,9 @@ static void on_data(struct codec_stream *s, struct buf *data, bool end)
 {
     struct one *o = codec_stream_owner(s);
     CHECK(o->s == s && !o->closed && o->head && !o->ended && (end || data->len));
+    CHECK(o->left < 0 || (int64_t)data->len <= o->left);
+    o->left -= o->left < 0 ? 0 : (int64_t)data->len;
+    CHECK(!end || o->left <= 0);
     o->ended = end;
     if (r.plan & 4) {
         codec_stream_pause(s);
@@ -74,7 +84,7 @@ static void on_data(struct codec_stream *s, struct buf *data, bool end)
 static void on_trailers(struct codec_stream *s, struct headers *t)
 {
     struct one *o = codec_stream_owner(s);
-    CHECK(o->s == s && !o->closed && o->head && !o->ended);
+    CHECK(o->s == s && !o->closed && o->head && !o->ended && o->left <= 0);
     o->ended = true;
     check_clean(t);
 }
@@ -106,8 +116,10 @@ static void ask(uint8_t how)
     CHECK(o->s);
     o->connect = how % 5 == 1;
     o->upgrade = how % 5 == 2;
+    o->ask_head = how % 5 == 4;
     bool body = how % 5 == 3;
-    struct http_request q = { .method = o->connect ? STR("CONNECT") : body ? STR("POST") : STR("GET"), .host = STR("h:1"),
+    struct http_request q = { .method = o->connect ? STR("CONNECT") : body ? STR("POST") : o->ask_head ? STR("HEAD") : STR("GET"),
+                              .host = STR("h:1"),
                               .path = o->connect ? STR("") : STR("/"), .version = HTTP_11, .content_length = -1, .end_stream = !body,
                               .upgrade = o->upgrade ? STR("websocket") : STR("") };
     headers_init(&q.headers, &o->arena);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz-modules: lib/http lib/net lib/event lib/base
 // An HTTP/2 server codec on a socket pair with a real loop. First byte: what the owner does; then pieces of (length, bytes) for the
-// connection behind the preface. Held: each stream hears on_close once and nothing behind it; heads that are delivered are clean.
+// connection behind the preface. Held: each stream hears on_close once and nothing behind it; heads that are delivered are clean (RFC 9113
+// §8.2, §8.3), bodies have the length that the head announced.
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@ enum { STREAMS_MAX = 512 };
 struct one {
     struct arena arena;
     struct codec_stream *s;
+    int64_t left; // of the announced body; -1: not announced
     bool begun, ended, closed, upgrade;
 };
 static struct {
@@ -30,6 +32,20 @@ static void check_clean(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         CHECK(s.p[i] != '\r' && s.p[i] != '\n' && s.p[i] != '\0');
+    }
+}
+
+static void check_fields(const struct headers *h)
+{
+    for (struct hdr *x = headers_first(h); x; x = headers_next(h, x)) {
+        check_clean(x->name);
+        check_clean(x->value);
+        for (size_t i = 0; i < x->name.n; i++) {
+            char c = x->name.p[i];
+            CHECK(c > ' ' && c != ':' && (c < 'A' || c > 'Z'));
+        }
+        CHECK(x->name.n && (x->value.n == 0 || str_trim(x->value).n == x->value.n));
+        CHECK(!hdr_is_connection_specific(x->id) && x->id != HDR_HOST && x->id != HDR_CONTENT_LENGTH && x->id != HDR_TE);
     }
 }
 
@@ -54,6 +70,9 @@ static void on_data(struct codec_stream *s, struct buf *data, bool end)
 {
     struct one *o = codec_stream_owner(s);
     CHECK(o->s == s && !o->closed && !o->ended && (end || data->len));
+    CHECK(o->left < 0 || (int64_t)data->len <= o->left);
+    o->left -= o->left < 0 ? 0 : (int64_t)data->len;
+    CHECK(!end || o->left <= 0);
     o->ended = end;
     if (r.plan & 1) {
         codec_stream_pause(s);
@@ -66,12 +85,9 @@ static void on_data(struct codec_stream *s, struct buf *data, bool end)
 static void on_trailers(struct codec_stream *s, struct headers *t)
 {
     struct one *o = codec_stream_owner(s);
-    CHECK(o->s == s && !o->closed && !o->ended);
+    CHECK(o->s == s && !o->closed && !o->ended && o->left <= 0);
     o->ended = true;
-    for (struct hdr *x = headers_first(t); x; x = headers_next(t, x)) {
-        check_clean(x->name);
-        check_clean(x->value);
-    }
+    check_fields(t);
 }
 
 static void on_reset(struct codec_stream *s, enum codec_reset why, const char *detail)
@@ -120,11 +136,12 @@ static void on_request(struct codec *c, struct codec_stream *s, struct http_requ
     check_clean(q->method);
     check_clean(q->path);
     check_clean(q->host);
-    for (struct hdr *x = headers_first(&q->headers); x; x = headers_next(&q->headers, x)) {
-        check_clean(x->name);
-        check_clean(x->value);
-        CHECK(x->id != HDR_HOST && x->id != HDR_CONTENT_LENGTH && x->id != HDR_TRANSFER_ENCODING && x->id != HDR_CONNECTION);
-    }
+    check_fields(&q->headers);
+    bool connect = str_is(q->method, "CONNECT");
+    CHECK(connect ? q->path.n == 0 && q->scheme.n == 0 : q->path.p[0] == '/' || (q->path.p[0] == '*' && str_is(q->method, "OPTIONS")));
+    CHECK(connect || str_is(q->scheme, "http") || str_is(q->scheme, "https"));
+    o->left = connect || o->upgrade ? -1 : q->content_length;
+    CHECK(!q->end_stream || o->left <= 0);
     if (r.plan & 4) {
         answer(o);
     }
