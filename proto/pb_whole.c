@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a decoded message has anything in it that our trimmed definitions do not know: what is not known is not done, and somebody asked for it.
+// And whether its durations are such: none of xDS may be negative, and one that is would pass for one that is not there.
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -50,6 +51,9 @@ static int check_value(const ProtobufCFieldDescriptor *f, const void *v, int64_t
     } else {
         const ProtobufCMessage *m = *(ProtobufCMessage *const *)v;
         r = m ? whole(m, NULL, p) : 0;
+        if (m && m->descriptor == &google__protobuf__duration__descriptor && !pb_duration_valid((const void *)m)) {
+            r = say(p, "must be 0s or more, and well-formed");
+        }
     }
     leave(p, before);
     return r;

@@ -42,6 +42,9 @@ int build_health_checks(struct config_ctx *ctx, const Envoy__Config__Cluster__V3
 int build_resilience(const Envoy__Config__Cluster__V3__Cluster *m, struct cluster_cfg *c, struct err *err);
 int build_address(const Envoy__Config__Core__V3__Address *m, struct arena *a, struct addr *ret, struct err *err);
 int build_cidr(const Envoy__Config__Core__V3__CidrRange *m, struct cidr *ret, struct err *err);
+// RFC 9110 §5.1, §5.5: a token; no control characters but tabs. What is put into messages must not be able to end a line of theirs.
+bool build_header_name_ok(struct str name);
+bool build_header_value_ok(struct str value);
 // inline_string, inline_bytes, filename (read now), environment_variable. NULL m gives the empty view.
 int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct str *ret, struct err *err);
 // http2_protocol_options of either side; 0 = not said.

@@ -5,6 +5,7 @@
 
 #include "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.pb-c.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb-c.h"
+#include "envoy/extensions/upstreams/tcp/v3/tcp_protocol_options.pb-c.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
 #include "xds-client/xds_client.h"
@@ -107,6 +108,9 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
             c->protocol = UPSTREAM_H2;
             return take_http2(o->explicit_http_config->http2_protocol_options, "explicit_http_config.http2_protocol_options", c, err);
         }
+        if (!o->explicit_http_config->http_protocol_options) {
+            return cfg_fail(err, "explicit_http_config", "one of http_protocol_options, http2_protocol_options is needed");
+        }
         return build_h1_options(ctx, o->explicit_http_config->http_protocol_options, &c->h1, &c->h1_names, err)
                    ? cfg_in(err, "explicit_http_config.http_protocol_options")
                    : 0;
@@ -122,6 +126,18 @@ static int build_protocol_options(struct config_ctx *ctx, const Google__Protobuf
     default:
         return cfg_fail(err, "upstream_protocol_options", "missing");
     }
+}
+
+// idle_timeout is about connections that wait in a pool for a client; TCP connections are made when clients come.
+static int check_tcp_options(struct config_ctx *ctx, const Google__Protobuf__Any *any, struct err *err)
+{
+    Envoy__Extensions__Upstreams__Tcp__V3__TcpProtocolOptions *o = NULL;
+    struct err e = { 0 };
+    if (pb_any_unpack_whole_as(Envoy__Extensions__Upstreams__Tcp__V3__TcpProtocolOptions,
+                               envoy__extensions__upstreams__tcp__v3__tcp_protocol_options, any, ctx->scratch, &o, &e)) {
+        return cfg_fail(err, "value", "%.900s", e.msg);
+    }
+    return CFG_KNOWN(o, err, "idle_timeout");
 }
 
 static int build_protocol(struct config_ctx *ctx, const cluster *m, struct cluster_cfg *c, struct err *err)
@@ -149,6 +165,12 @@ static int build_protocol(struct config_ctx *ctx, const cluster *m, struct clust
     }
     for (size_t i = 0; i < m->n_typed_extension_protocol_options; i++) {
         const char *key = m->typed_extension_protocol_options[i]->key;
+        if (!strcmp(key, "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions")) {
+            if (check_tcp_options(ctx, m->typed_extension_protocol_options[i]->value, err)) {
+                return cfg_in(err, "typed_extension_protocol_options[%s]", key);
+            }
+            continue;
+        }
         if (strcmp(key, "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")) {
             return cfg_fail(err, "typed_extension_protocol_options", "\"%s\" is not supported", key);
         }
@@ -214,17 +236,18 @@ static int check_names(const struct cluster_cfg *c, struct err *err)
                                  : 0;
 }
 
+// The first of each family counts.
 static int take_source(const Envoy__Config__Core__V3__SocketAddress *s, struct cluster_cfg *c, struct err *err)
 {
     struct addr a;
+    if (CFG_KNOWN(s, err, "address", "port_value", "ipv4_compat")) {
+        return cfg_in(err, "source_address");
+    }
     if (!addr_parse_ip(str_c(s->address), (uint16_t)(s->port_value > 65535 ? 0 : s->port_value), &a)) {
         return cfg_fail(err, "source_address.address", "\"%s\" is not an IP address", s->address);
     }
-    if (a.family == AF_INET6) {
-        c->source_v6 = a;
-    } else {
-        c->connect.source = a;
-    }
+    struct addr *to = a.family == AF_INET6 ? &c->source_v6 : &c->connect.source;
+    *to = to->family ? *to : a;
     return 0;
 }
 
@@ -240,12 +263,18 @@ static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *er
             return cfg_in(err, "upstream_bind_config");
         }
         for (size_t i = 0; i < b->n_extra_source_addresses; i++) {
+            if (CFG_KNOWN(b->extra_source_addresses[i], err, "address")) {
+                return cfg_in(err, "upstream_bind_config.extra_source_addresses[%zu]", i);
+            }
             if (b->extra_source_addresses[i]->address && take_source(b->extra_source_addresses[i]->address, c, err)) {
                 return cfg_in(err, "upstream_bind_config.extra_source_addresses[%zu]", i);
             }
         }
     }
     const Envoy__Config__Cluster__V3__UpstreamConnectionOptions *o = m->upstream_connection_options;
+    if (o && CFG_KNOWN(o, err, "tcp_keepalive", "happy_eyeballs_config", "set_local_interface_name_on_upstream_connections")) {
+        return cfg_in(err, "upstream_connection_options");
+    }
     if (o && o->tcp_keepalive) {
         c->connect.keepalive_probes = (int)pb_u32_or(o->tcp_keepalive->keepalive_probes, 0);
         c->connect.keepalive_idle_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_time, 7200);

@@ -223,8 +223,14 @@ static int build_common(const hcm_msg *m, struct http_manager_cfg *h, struct err
     return 0;
 }
 
-static void take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h)
+static int take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_manager_cfg *h, struct err *err)
 {
+    if (m->set_current_client_cert_details && CFG_KNOWN(m->set_current_client_cert_details, err, "subject", "cert", "chain", "dns", "uri")) {
+        return cfg_in(err, "set_current_client_cert_details");
+    }
+    if (!build_header_value_ok(str_c(m->server_name)) || !build_header_value_ok(str_c(m->via))) {
+        return cfg_fail(err, build_header_value_ok(str_c(m->via)) ? "server_name" : "via", "must not have line ends or control characters");
+    }
     h->use_remote_address = pb_bool_or(m->use_remote_address, false);
     h->skip_xff_append = m->skip_xff_append;
     h->xff_trusted_hops = m->xff_num_trusted_hops;
@@ -247,6 +253,7 @@ static void take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_
     h->server_header = (enum server_header)m->server_header_transformation; // same numbers
     h->via = build_str(ctx->arena, m->via);
     h->append_x_forwarded_port = m->append_x_forwarded_port;
+    return 0;
 }
 
 static int build_cidrs(size_t n, Envoy__Config__Core__V3__CidrRange *const *m, struct arena *a, struct cidr **ret, size_t *ret_count,
@@ -434,9 +441,8 @@ int build_http_manager(struct config_ctx *ctx, const hcm_msg *m, struct http_man
     h->stat_prefix = build_str(ctx->arena, m->stat_prefix);
     h->proxy_100_continue = m->proxy_100_continue;
     h->stream_error_on_invalid_http = pb_bool_or(m->stream_error_on_invalid_http_message, false);
-    take_identity(ctx, m, h);
     take_times(m, h);
-    if (build_trust(ctx, m, h, err) || take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || build_upgrades(ctx, m, h, err) ||
+    if (take_identity(ctx, m, h, err) || build_trust(ctx, m, h, err) || take_paths(m, h, err) || build_h1(ctx, m, h, err) || build_h2(m, h, err) || build_common(m, h, err) || build_upgrades(ctx, m, h, err) ||
         build_routes(ctx, m, h, err) || build_http_filters(ctx, m->n_http_filters, m->http_filters, "http_filters", &h->chain, err) || build_access_logs(ctx, m, h, err)) {
         return err->code;
     }

@@ -76,7 +76,8 @@ static int take_headers(Envoy__Config__Core__V3__HeaderValueOption **v, size_t n
     c->headers = n ? arena_array(a, struct health_header, n) : NULL;
     for (size_t i = 0; i < n; i++) {
         const Envoy__Config__Core__V3__HeaderValue *h = v[i]->header;
-        if (!h || !h->key[0] || h->key[0] == ':' || !strcasecmp(h->key, "host") || strpbrk(h->key, " \t\r\n:") || strpbrk(h->value, "\r\n")) {
+        if (!h || !h->key[0] || h->key[0] == ':' || !strcasecmp(h->key, "host") || !build_header_name_ok(str_c(h->key)) ||
+            !build_header_value_ok(str_c(h->value)) || h->raw_value.len) {
             return cfg_fail(err, field, "entry %zu: not a header that can be set here", i);
         }
         if (strchr(h->value, '%')) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "lib/base/file.h"
+#include "lib/http/chars.h"
 #include "proto/pb_util.h"
 #include "proxy/config/build.h"
 
@@ -12,6 +13,10 @@ enum { DATA_SOURCE_BYTES_MAX = 16 * 1024 * 1024 };
 static int build_socket_address(const Envoy__Config__Core__V3__SocketAddress *s, struct arena *a, struct addr *ret, struct err *err)
 {
     (void)a;
+    // ipv4_compat: a socket on :: takes IPv4 as well in any case
+    if (CFG_KNOWN(s, err, "protocol", "address", "port_value", "named_port", "ipv4_compat")) {
+        return cfg_in(err, "socket_address");
+    }
     if (s->protocol != ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PROTOCOL__TCP) {
         return cfg_fail(err, "socket_address.protocol", "only TCP is supported");
     }
@@ -69,6 +74,9 @@ int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena
         *ret = str_n(NULL, 0);
         return 0;
     }
+    if (CFG_KNOWN(m, err, "filename", "inline_bytes", "inline_string", "environment_variable")) {
+        return err->code;
+    }
     switch (m->specifier_case) {
     case ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_INLINE_STRING:
         *ret = build_str(a, m->inline_string);
@@ -94,6 +102,26 @@ int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena
     default:
         return cfg_fail(err, "specifier", "one of filename, inline_bytes, inline_string, environment_variable is needed");
     }
+}
+
+bool build_header_name_ok(struct str name)
+{
+    bool ok = name.n > 0;
+    for (size_t i = 0; i < name.n && ok; i++) {
+        ok = ch_is(name.p[i], CH_TOKEN);
+    }
+    return ok;
+}
+
+bool build_header_value_ok(struct str value)
+{
+    for (size_t i = 0; i < value.n; i++) {
+        unsigned char c = (unsigned char)value.p[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void free_regex(void *r)

@@ -29,12 +29,21 @@ static int build_header_add(const header_option *m, struct arena *a, struct head
         return cfg_fail(err, "header.key", "\"%s\" cannot be set this way", m->header->key);
     }
     h->name = build_str(a, m->header->key);
+    if (!build_header_name_ok(h->name)) {
+        return cfg_fail(err, "header.key", "\"%s\" is no name of a field", m->header->key);
+    }
+    if (m->header->raw_value.len && m->header->value[0]) {
+        return cfg_fail(err, "header.value", "only one of value and raw_value can be given");
+    }
     h->value = m->header->raw_value.len ? arena_str(a, pb_bytes(m->header->raw_value)) : build_str(a, m->header->value);
     h->action = (enum header_append)m->append_action;
     if (m->append) {
         h->action = m->append->value ? HA_APPEND_IF_EXISTS_OR_ADD : HA_OVERWRITE_IF_EXISTS_OR_ADD;
     }
     h->keep_empty = m->keep_empty_value;
+    if (!build_header_value_ok(h->value)) {
+        return cfg_fail(err, "header.value", "must not have line ends or control characters");
+    }
     struct err e = { 0 };
     if (str_find(h->value, '%') >= 0 && format_compile(h->value, a, &h->format, &e)) {
         return cfg_fail(err, "header.value", "%.900s", e.msg);
@@ -67,6 +76,9 @@ static int build_header_ops(size_t n_add, header_option *const *add, size_t n_re
     ret->remove = n_remove ? arena_array(a, struct str, n_remove) : NULL;
     for (size_t i = 0; i < n_remove; i++) {
         ret->remove[i] = build_str(a, rm[i]);
+        if (!build_header_name_ok(ret->remove[i])) {
+            return cfg_fail(err, "headers_to_remove", "%s: \"%s\" is no name of a field", field, rm[i]);
+        }
     }
     ret->remove_count = n_remove;
     return 0;

@@ -24,6 +24,10 @@ static int from_stream(struct config_ctx *ctx, int type, struct err *err)
 int build_config_source(struct config_ctx *ctx, const Envoy__Config__Core__V3__ConfigSource *m, int type, bool *ret_remote, struct err *err)
 {
     *ret_remote = true;
+    // initial_fetch_timeout: what is waited for has one limit of its own (config.c)
+    if (m->resource_api_version == ENVOY__CONFIG__CORE__V3__API_VERSION__V2) {
+        return cfg_fail(err, "resource_api_version", "only V3 is spoken");
+    }
     switch (m->config_source_specifier_case) {
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_ADS:
     case ENVOY__CONFIG__CORE__V3__CONFIG_SOURCE__CONFIG_SOURCE_SPECIFIER_SELF:

@@ -264,9 +264,6 @@ static int build_server_policy(const server_tls *m, struct tls_policy *y, struct
     if (m->ocsp_staple_policy == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__OCSP_STAPLE_POLICY__MUST_STAPLE) {
         return cfg_fail(err, "ocsp_staple_policy", "MUST_STAPLE is not supported: OCSP responses are not stapled");
     }
-    if (m->session_timeout && !pb_duration_valid(m->session_timeout)) {
-        return cfg_fail(err, "session_timeout", "must be 0s or more");
-    }
     int64_t s = m->session_timeout ? m->session_timeout->seconds : 0;
     s = s > SESSION_TIMEOUT_MAX_S ? SESSION_TIMEOUT_MAX_S : s; // RFC 8446 §4.6.1 has no longer one
     y->session_s = m->session_timeout && s == 0 && m->session_timeout->nanos ? 1 : (uint32_t)s;

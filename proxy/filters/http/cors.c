@@ -24,7 +24,6 @@ struct cors_state {
 
 static int cors_route_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
-    (void)ctx;
     const Envoy__Extensions__Filters__Http__Cors__V3__CorsPolicy *m = msg;
     struct cors_policy *p = arena_new(arena, struct cors_policy);
     p->origins = arena_array(arena, struct string_matcher, m->n_allow_origin_string_match + 1);
@@ -42,6 +41,11 @@ static int cors_route_parse(struct config_ctx *ctx, const void *msg, struct aren
     p->private_network = m->allow_private_network_access && m->allow_private_network_access->value;
     p->forward_not_matching = !m->forward_not_matching_preflights || m->forward_not_matching_preflights->value;
     p->enabled = m->filter_enabled ? parse_fraction(m->filter_enabled->default_value) : (struct fraction){ 1, 1 };
+    uint64_t share;
+    if (m->filter_enabled && m->filter_enabled->runtime_key[0] && config_runtime_number &&
+        config_runtime_number(ctx, m->filter_enabled->runtime_key, 100, &share)) {
+        p->enabled = (struct fraction){ .numerator = (uint32_t)share, .denominator = 100 };
+    }
     // shadow_enabled only counts what would have happened.
     *ret_cfg = p;
     return 0;

@@ -21,6 +21,9 @@ static int router_config_parse(struct config_ctx *ctx, const void *msg, struct a
         if (m->n_strict_check_headers) {
             return err_set(err, -ENOTSUP, "strict_check_headers: is not supported");
         }
+        if (m->reject_connect_request_early_data) {
+            return err_set(err, -ENOTSUP, "reject_connect_request_early_data: is not supported");
+        }
         c->respect_expected_timeout = m->respect_expected_rq_timeout;
         if (m->n_upstream_log) {
             log_warn(LOGC_CONFIG, 0, "upstream_log_off", "reason=\"upstream access logs are not built in; the listener's logs are\"");

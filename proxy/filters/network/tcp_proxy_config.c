@@ -101,6 +101,9 @@ static int parse_tunnel_header(const Envoy__Config__Core__V3__HeaderValueOption 
             return err_set(err, -EINVAL, "header.key: \"%.*s\" is no name of a field", STR_FMT(name));
         }
     }
+    if (m->header && m->header->raw_value.len) {
+        return err_set(err, -EINVAL, "header.raw_value: not supported yet");
+    }
     enum hdr_id id = hdr_id_of(name);
     if (!name.n || hdr_is_connection_specific(id) || str_eq_nocase(name, STR("host")) || str_eq_nocase(name, STR("content-length"))) {
         return err_set(err, -EINVAL, "header.key: \"%.*s\" cannot be set", STR_FMT(name));

@@ -81,6 +81,23 @@ static void test_enums(void **state)
     assert_int_equal(pb_whole(m, NULL, NULL, &err), 0);
 }
 
+static void test_durations(void **state)
+{
+    (void)state;
+    struct err err = { 0 };
+    ProtobufCMessage *m = read_yaml(&envoy__config__cluster__v3__cluster__descriptor, "{connect_timeout: 0s, outlier_detection: {interval: 1s}}");
+    Envoy__Config__Cluster__V3__Cluster *c = (void *)m;
+    assert_int_equal(pb_whole(m, NULL, NULL, &err), 0);
+    c->outlier_detection->interval->seconds = -1;
+    assert_int_equal(pb_whole(m, NULL, NULL, &err), -EINVAL);
+    assert_string_equal(err.msg, "outlier_detection.interval: must be 0s or more, and well-formed");
+    c->outlier_detection->interval->seconds = 1;
+    c->outlier_detection->interval->nanos = 1000000000;
+    assert_int_equal(pb_whole(m, NULL, NULL, &err), -EINVAL);
+    c->outlier_detection->interval->nanos = 999999999;
+    assert_int_equal(pb_whole(m, NULL, NULL, &err), 0);
+}
+
 static void test_any(void **state)
 {
     (void)state;
@@ -100,6 +117,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_unknown_fields, teardown),
         cmocka_unit_test_teardown(test_enums, teardown),
+        cmocka_unit_test_teardown(test_durations, teardown),
         cmocka_unit_test_teardown(test_any, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,9 @@
 #define ISTIO_ROOTS(rest)                                                                                              \
     "common_tls_context: {combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: a}]}," \
     " validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}}" rest "}"
+#define HTTP_OPTIONS(rest)                                                                                             \
+    "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {" RIG_ANY             \
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions, " rest "}}"
 #define PROXY_OUT(rest)                                                                                                \
     C("transport_socket: {name: t, typed_config: {" RIG_ANY                                                            \
       "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, " rest "}}")
@@ -135,7 +138,7 @@ static const struct {
     { UP_TLS("auto_host_sni: true"), "transport_socket.typed_config.auto_host_sni: not supported yet" },
     { UP_TLS("auto_sni_san_validation: true"), "transport_socket.typed_config.auto_sni_san_validation: not supported yet" },
     { DOWN_TLS("ocsp_staple_policy: MUST_STAPLE, common_tls_context: {}"), "typed_config.ocsp_staple_policy: MUST_STAPLE is not supported" },
-    { DOWN_TLS("session_timeout: -1s, common_tls_context: {}"), "typed_config.session_timeout: must be 0s or more" },
+    { DOWN_TLS("session_timeout: -1s, common_tls_context: {}"), "typed_config: session_timeout: must be 0s or more" },
     { DOWN_TLS("session_ticket_keys: {keys: [{inline_string: x}]}, common_tls_context: {}"), "typed_config.session_ticket_keys: not supported yet" },
     { DOWN_TLS("full_scan_certs_on_sni_mismatch: true, common_tls_context: {}"), "typed_config.full_scan_certs_on_sni_mismatch: not supported yet" },
     { UP_TLS("common_tls_context: {tls_params: {signature_algorithms: [x]}}"), "common_tls_context.tls_params.signature_algorithms: not supported yet" },
@@ -179,6 +182,33 @@ static const struct {
     { C("http_protocol_options: {header_key_format: {stateful_formatter: {name: f, typed_config: {" RIG_ANY
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig, forward_reason_phrase: true}}}}"),
       "http_protocol_options.header_key_format.stateful_formatter.typed_config.forward_reason_phrase: not supported yet" },
+    { C("common_http_protocol_options: {idle_timeout: -1s}"), "common_http_protocol_options.idle_timeout: must be 0s or more" },
+    { C(HTTP_OPTIONS("explicit_http_config: {}")), "HttpProtocolOptions].explicit_http_config: one of http_protocol_options, http2_protocol_options" },
+    { C(HTTP_OPTIONS("auto_config: {}")), "HttpProtocolOptions].auto_config: not supported yet" },
+    { C(HTTP_OPTIONS("common_http_protocol_options: {}")), "HttpProtocolOptions].upstream_protocol_options: missing" },
+    { C(HTTP_OPTIONS("explicit_http_config: {http_protocol_options: {}}, http_filters: [{name: x}]")), "HttpProtocolOptions].http_filters: not supported yet" },
+    { C(HTTP_OPTIONS("explicit_http_config: {http_protocol_options: {ignore_http_11_upgrade: [{exact: h2c}]}}")), "http_protocol_options.ignore_http_11_upgrade: not supported yet" },
+    { C("common_http_protocol_options: {max_connection_duration_jitter: {value: 1}}"), "common_http_protocol_options.max_connection_duration_jitter: not supported yet" },
+    { C("http2_protocol_options: {initial_stream_window_size: 65534}"), "http2_protocol_options.initial_stream_window_size: must be 65535 to 2147483647" },
+    { C("http2_protocol_options: {initial_connection_window_size: 2147483648}"), "http2_protocol_options.initial_connection_window_size: must be 65535 to 2147483647" },
+    { C("http2_protocol_options: {max_concurrent_streams: 0}"), "http2_protocol_options.max_concurrent_streams: must be at least 1" },
+    { C("http2_protocol_options: {custom_settings_parameters: [{identifier: 1, value: 1}]}"), "http2_protocol_options.custom_settings_parameters: not supported yet" },
+    { C("http2_protocol_options: {connection_keepalive: {interval: 1s}}"), "http2_protocol_options.connection_keepalive.timeout: must be there" },
+    { C("http2_protocol_options: {allow_metadata: true}"), "http2_protocol_options.allow_metadata: not supported yet" },
+    { C("typed_extension_protocol_options: {envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions: {" RIG_ANY
+        "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions, idle_timeout: -1s}}"), "TcpProtocolOptions].value: idle_timeout: must be 0s or more" },
+    { C("upstream_bind_config: {source_address: {address: 1.2.3.4, port_value: 0, network_namespace_filepath: /x}}"), "source_address.network_namespace_filepath: not supported yet" },
+    { C("upstream_bind_config: {extra_source_addresses: [{address: {address: 1.2.3.4, port_value: 0}, socket_options: {}}]}"), "extra_source_addresses[0].socket_options: not supported yet" },
+    { XDS_LISTENER, "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1, network_namespace_filepath: /x}}, filter_chains: [{filters: [" RIG_TCP "]}]}",
+      "address.socket_address.network_namespace_filepath: not supported yet" },
+    { HCM(RIG_ROUTES ", set_current_client_cert_details: {issuer: true}, http_filters: [" RIG_ROUTER "]"), FIELD "set_current_client_cert_details.issuer: not supported yet" },
+    { HCM(RIG_ROUTES ", server_name: \"a\\nb\", http_filters: [" RIG_ROUTER "]"), FIELD "server_name: must not have line ends" },
+    { HCM(", rds: {route_config_name: r, config_source: {ads: {}, resource_api_version: V2}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.config_source.resource_api_version: only V3" },
+    { ROUTE("route: {cluster: c}, request_headers_to_add: [{header: {key: 'a b', value: x}}]"), "request_headers_to_add[0].header.key: \"a b\" is no name" },
+    { ROUTE("route: {cluster: c}, response_headers_to_add: [{header: {key: a, value: \"x\\r\\ny: z\"}}]"), "response_headers_to_add[0].header.value: must not have line ends" },
+    { ROUTE("route: {cluster: c}, response_headers_to_add: [{header: {key: a, value: x, raw_value: eA==}}]"), "response_headers_to_add[0].header.value: only one of" },
+    { ROUTE("route: {cluster: c}, request_headers_to_remove: ['']"), "is no name of a field" },
+    { ROUTE("direct_response: {status: 200, body: {filename: /x, watched_directory: {path: /}}}"), "direct_response.body.watched_directory: not supported yet" },
     { C("common_http_protocol_options: {max_response_headers_kb: 0}"), "common_http_protocol_options.max_response_headers_kb: must be 1 to 8192" },
     { C("upstream_http_protocol_options: {auto_san_validation: true}, transport_socket: {name: tls, typed_config: {" RIG_ANY
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {combined_validation_context: {default_validation_context: "
