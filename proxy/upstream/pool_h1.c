@@ -352,7 +352,8 @@ static void conn_ready(struct pool_conn *pc)
 static void client_idle(struct codec *c)
 {
     struct pool_conn *pc = codec_owner(c);
-    if (pc->settling && codec_settled(c)) {
+    bool settled = pc->settling && codec_settled(c);
+    if (settled) {
         pc->settling = false;
         pc->pool->n_settling--;
     }
@@ -364,6 +365,8 @@ static void client_idle(struct codec *c)
         conn_ready(pc);
     } else if (pc->pool->n_waiting > 0 && may_serve(pc)) {
         serve_waiting(pc);
+    } else if (settled) {
+        pool_connect(pc->pool); // it was expected to take more than its server's limit lets it
     }
 }
 

@@ -401,6 +401,32 @@ static void streams_share_a_connection(void **state)
     h2_end(&d);
 }
 
+// Many wait for one connection, and its server then says that it takes one stream only: the first stream may last for hours, so the others get
+// connections of their own at once.
+static void a_limit_that_comes_late_holds_nobody(void **state)
+{
+    (void)state;
+    struct cluster_worker *cw = put(&server_addr, 1, http2_upstream);
+    struct call k[3] = { 0 };
+    struct h2_side d[3];
+    for (int i = 0; i < 3; i++) {
+        call_start(&k[i], cw);
+    }
+    for (int i = 0; i < 3; i++) {
+        h2_accept(&d[i], 1);
+        world_turn_until(&x, d[i].n == 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        h2_answer(&d[i], 0);
+    }
+    world_turn_until(&x, k[0].closes && k[1].closes && k[2].closes);
+    assert_int_equal(stat(STAT_ID_CLUSTER_UPSTREAM_CX_TOTAL), 3);
+    for (int i = 0; i < 3; i++) {
+        call_end(&k[i]);
+        h2_end(&d[i]);
+    }
+}
+
 static void goaway_moves_to_another_connection(void **state)
 {
     (void)state;
@@ -580,6 +606,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(request_and_retry_limits, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_connections_fail_their_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(streams_share_a_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_limit_that_comes_late_holds_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(goaway_moves_to_another_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(no_certificate_no_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(cancelled_requests_hear_nothing, setup, teardown),
