@@ -57,6 +57,7 @@ static struct arena_block *block_new(size_t cap)
 static void *alloc_slow(struct arena *a, size_t n)
 {
     size_t cap = block_cap(a);
+    bool more = a->head && small(cap); // what a short-lived arena still needs is less, as a rule
     if (n > cap / 2 && a->head) {
         // A large piece gets a block of its own behind the head, so that the head's room is not lost.
         struct arena_block *b = block_new(n);
@@ -65,6 +66,7 @@ static void *alloc_slow(struct arena *a, size_t n)
         a->head->next = b;
         return b->data;
     }
+    cap = more ? cap / 2 : cap;
     struct arena_block *b = block_new(n > cap ? n : cap);
     b->next = a->head;
     a->head = b;

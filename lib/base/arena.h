@@ -17,7 +17,7 @@ struct arena_cleanup;
 struct arena {
     struct arena_block *head;      // owned; the block being filled
     struct arena_cleanup *cleanup; // run in reverse order of registration on reset
-    size_t block_bytes;            // size of the next block (0 = 4096)
+    size_t block_bytes;            // size of a block (0 = 4096); where it is at most RECYCLE_PIECE_MAX, those behind the first have half of it
     size_t used_bytes;             // sum of what was handed out
     size_t limit_bytes;            // 0 = none; beyond it arena_alloc returns NULL
 };

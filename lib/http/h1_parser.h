@@ -61,8 +61,10 @@ struct h1_parser {
     enum h1_error error;
     struct h1_limits limits;
     struct arena *arena;   // borrowed: head and trailers of the current message
-    struct http_request req;
-    struct http_response resp;
+    union { // by is_request
+        struct http_request req;
+        struct http_response resp;
+    };
     struct headers trailers;
     enum h1_body body;
     uint64_t body_left;    // of the content-length or of the current chunk

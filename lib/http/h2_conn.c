@@ -559,7 +559,9 @@ static void check_high(struct h2 *h, struct h2_stream *x, bool end)
 
 void h2_begin_closed(struct h2 *h, struct h2_stream *x)
 {
-    if (window_closed(h, x)) {
+    // The stream's own window is what SETTINGS say: nothing about it can have come before.
+    if (nghttp2_session_get_remote_window_size(h->session) <= 0 ||
+        nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE) == 0) {
         x->began_closed = true;
         set_high(h, x);
     }

@@ -17,7 +17,7 @@ enum {
     H2_STREAM_WINDOW = 256 * 1024,
     // Client: an answer's window grows with what its owner shows to take. It must not cost much that some wait for clients which do not read.
     H2_FIRST_WINDOW = 16 * 1024,              // until some of it was taken
-    H2_CAREFUL_WINDOW = 1024,                 // where the owner cannot pass anything on when the request leaves
+    H2_CAREFUL_WINDOW = 256,                  // where the owner cannot pass anything on when the request leaves
     H2_SHARED_WINDOWS = 1024 * 1024,          // then a share of this, at most H2_STREAM_WINDOW
     H2_CONN_WINDOW_SERVER = 1024 * 1024,
     H2_CONN_WINDOW_CLIENT = 16 * 1024 * 1024, // one slow client of ours must not stop the answers for the others

@@ -90,7 +90,7 @@ struct conn {
 };
 
 enum { CONN_HIGH_DEFAULT = 256 * 1024, CONN_READ_BUDGET = 256 * 1024 /* bytes per turn before others get their turn */,
-       CONN_SIP_BYTES = 512 };
+       CONN_SIP_BYTES = 256 };
 
 // Takes fd (accepted, non-blocking). The connection is OPEN and reads at once. peer/local are copied.
 struct conn *conn_accepted(struct loop *l, int fd, const struct addr *peer, const struct addr *local, const struct conn_ops *ops,

@@ -9,7 +9,7 @@
 
 enum {
     STREAM_ARENA_H1_BYTES = 4080, // the same for HTTP/1, where a connection has one stream: a usual request and its answer fit
-    STREAM_ARENA_BYTES = 2032,   // a block of a stream's arena: a small request and its answer fit; the largest that lib/base/recycle keeps
+    STREAM_ARENA_BYTES = 2032,   // first block of a stream's arena: a small request and its answer fit; the largest that lib/base/recycle keeps
     STREAMS_KEPT_MAX = 64,       // free streams a worker keeps: 3 KB each, 5 after HTTP/1
     HTTP_DATE_MAX = 32,
     IDLE_AWAKE_MAX = 128,        // connections of a worker that may wait for a request with all their state: 0.3 KB each
