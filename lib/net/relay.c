@@ -128,7 +128,7 @@ void relay_start(struct relay *r, struct conn *a, struct conn *b, uint64_t idle_
         if (c->in.len) {
             on_data(c);
         }
-        if (c->eof_in) {
+        if (c->eof_in && !r->done) { // else a gate has ended the relay
             on_eof(c); // told to the former owner
         }
         if (r->done) {

@@ -284,6 +284,12 @@ static bool gate(struct relay *r, struct conn *c, bool eof)
     return true;
 }
 
+static void nothing(struct conn *c)
+{
+    (void)c;
+}
+static const struct conn_ops keeps_open = { .on_eof = nothing };
+
 static void start_gated(uint8_t sides)
 {
     gates = 0;
@@ -346,13 +352,29 @@ static void test_gate_ends_the_relay(void **state)
     settle();
 }
 
+// Bytes and the client's end are both there before the relay begins, and the gate does not like the bytes: nobody is asked again.
+static void test_gate_ends_the_relay_before_the_end(void **state)
+{
+    (void)state;
+    a->ops = &keeps_open;
+    say(client, "!");
+    shutdown(client, SHUT_WR);
+    for (int i = 0; i < 1000 && !a->eof_in; i++) {
+        loop_turn(loop, 10);
+    }
+    assert_true(a->eof_in && a->in.len == 1);
+    start_gated(RELAY_A);
+    assert_int_equal(gates, 1);
+    assert_null(relay.a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
         T(test_both_ways), T(test_half_close), T(test_end_before_start), T(test_takes_off_pauses), T(test_reset),
         T(test_back_pressure), T(test_idle), T(test_stop), T(test_gate_takes_its_own), T(test_gate_on_both_sides), T(test_gate_at_the_end),
-        T(test_gate_ends_the_relay),
+        T(test_gate_ends_the_relay), T(test_gate_ends_the_relay_before_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
