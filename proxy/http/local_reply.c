@@ -32,12 +32,13 @@ static void add_all(struct headers *to, const struct headers *from)
     }
 }
 
-// One after the other: a value may name a field that stands before it in the list.
 static void add_fields(struct stream *s, const struct header_add *v, size_t n, const struct format_ctx *ctx, struct http_response *r)
 {
+    struct str *values = n ? arena_array(&s->arena, struct str, n) : NULL;
     for (size_t i = 0; i < n; i++) {
-        header_add_to(&v[i], v[i].format ? format_text(v[i].format, ctx, &s->arena) : v[i].value, &r->headers, NULL);
+        values[i] = v[i].format ? format_text(v[i].format, ctx, &s->arena) : v[i].value;
     }
+    header_adds_take(v, values, n, &r->headers, NULL);
 }
 
 // The route's fields on an answer that some filter or this engine makes. The router and routes that answer by themselves see to theirs.
@@ -49,9 +50,7 @@ static void add_route_fields(struct stream *s, struct http_response *r)
     const struct weighted_cluster *w = rt->weighted_count ? route_pick_weighted(rt, s->random) : NULL; // the same draw as the router's
     size_t n = header_levels_response(s->table, s->vhost, rt, w, levels);
     for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < levels[i]->remove_count; k++) {
-            headers_remove(&r->headers, levels[i]->remove[k]);
-        }
+        header_ops_remove(levels[i], &r->headers);
         add_fields(s, levels[i]->add, levels[i]->add_count, &ctx, r);
     }
 }

@@ -7,11 +7,8 @@ static bool is_host(struct str name)
     return str_eq_nocase(name, STR(":authority")) || str_eq_nocase(name, STR("host"));
 }
 
-void header_add_to(const struct header_add *a, struct str value, struct headers *h, struct http_request *req)
+static void set_one(const struct header_add *a, struct str value, struct headers *h, struct http_request *req)
 {
-    if (!value.n && !a->keep_empty) {
-        return;
-    }
     if (is_host(a->name)) {
         if (req) { // there is exactly one
             req->host = value;
@@ -24,24 +21,42 @@ void header_add_to(const struct header_add *a, struct str value, struct headers 
         }
         return;
     }
-    bool present = headers_get(h, a->name) != NULL;
-    switch (a->action) {
-    case HA_APPEND_IF_EXISTS_OR_ADD:
-        headers_add(h, a->name, value);
-        break;
-    case HA_ADD_IF_ABSENT:
-        if (!present) {
-            headers_add(h, a->name, value);
+    headers_set(h, a->name, value);
+}
+
+static bool sets(const struct header_add *a)
+{
+    return a->action == HA_OVERWRITE_IF_EXISTS_OR_ADD || a->action == HA_OVERWRITE_IF_EXISTS || is_host(a->name) || (a->name.n && a->name.p[0] == ':');
+}
+
+void header_adds_take(const struct header_add *add, struct str *values, size_t n, struct headers *h, struct http_request *req)
+{
+    for (size_t i = 0; i < n; i++) { // all conditions before anything changes
+        const struct header_add *a = &add[i];
+        bool out = !values[i].n && !a->keep_empty;
+        if (!out && (a->action == HA_ADD_IF_ABSENT || a->action == HA_OVERWRITE_IF_EXISTS)) {
+            out = (headers_get(h, a->name) != NULL) == (a->action == HA_ADD_IF_ABSENT);
         }
-        break;
-    case HA_OVERWRITE_IF_EXISTS_OR_ADD:
-        headers_set(h, a->name, value);
-        break;
-    case HA_OVERWRITE_IF_EXISTS:
-        if (present) {
-            headers_set(h, a->name, value);
+        values[i] = out ? str_n(NULL, 0) : values[i].p ? values[i] : STR("");
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (values[i].p && sets(&add[i])) {
+            set_one(&add[i], values[i], h, req);
         }
-        break;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (values[i].p && !sets(&add[i])) {
+            headers_add(h, add[i].name, values[i]);
+        }
+    }
+}
+
+void header_ops_remove(const struct header_ops *ops, struct headers *h)
+{
+    for (size_t i = 0; i < ops->remove_count; i++) {
+        if (!is_host(ops->remove[i])) {
+            headers_remove(h, ops->remove[i]);
+        }
     }
 }
 

@@ -19,15 +19,18 @@ struct header_add {
     struct format *format;  // compiled value when it has operators, NULL = literal (proxy/access_log/format.h)
     bool keep_empty;
 };
-// Adds or sets a's field with this value; an empty one only when a keeps those. req: host and path can be set by ":authority", "host", ":path";
-// NULL for answers.
-void header_add_to(const struct header_add *a, struct str value, struct headers *h, struct http_request *req);
-struct header_ops { // request or response side; removals first? No: Envoy adds first, then removes
+// What add[0..n) of one level make of h, as Envoy does it: values[i], all worked out before anything changes; then what overwrites, then what is
+// added, each in the order of the list. Whether a field exists is asked before, too. An empty value counts only when its entry keeps those. values are
+// used up. req: host and path can be set by ":authority", "host", ":path"; NULL for answers.
+void header_adds_take(const struct header_add *add, struct str *values, size_t n, struct headers *h, struct http_request *req);
+struct header_ops { // request or response side; a level's removals come before its values are worked out
     struct header_add *add;
     size_t add_count;
     struct str *remove;
     size_t remove_count;
 };
+// Takes out what the level removes; the host is never one of these.
+void header_ops_remove(const struct header_ops *ops, struct headers *h);
 
 
 enum retry_on {

@@ -4,11 +4,6 @@
 
 enum { HEADER_OPS_FEW = 32 };
 
-static bool is_host(struct str name)
-{
-    return str_eq_nocase(name, STR(":authority")) || str_eq_nocase(name, STR("host"));
-}
-
 static inline bool any(const struct header_ops *ops)
 {
     return ops->add_count || ops->remove_count;
@@ -20,20 +15,14 @@ void header_ops_apply(const struct header_ops *ops, struct headers *h, struct ht
     if (!any(ops)) {
         return;
     }
-    for (size_t i = 0; i < ops->remove_count; i++) {
-        if (!is_host(ops->remove[i])) {
-            headers_remove(h, ops->remove[i]);
-        }
-    }
+    header_ops_remove(ops, h);
     struct str few[HEADER_OPS_FEW];
     size_t n = ops->add_count;
     struct str *values = n <= HEADER_OPS_FEW ? few : arena_array(r->arena, struct str, n);
     for (size_t i = 0; i < n; i++) {
         values[i] = ops->add[i].format ? r->ops->format(r, ops->add[i].format, resp) : ops->add[i].value;
     }
-    for (size_t i = 0; i < n; i++) {
-        header_add_to(&ops->add[i], values[i], h, req);
-    }
+    header_adds_take(ops->add, values, n, h, req);
 }
 
 static __attribute__((noinline)) void request_levels(struct router *r)
