@@ -2,6 +2,7 @@
 #include "lib/base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@ enum {
     LINE_MAX_BYTES = 4096, // one line, newline included; longer ones are cut
     SITES = 64,            // call sites a thread remembers for the limit
     PER_SECOND = 10,
+    READER_MS = 100,       // how long a full pipe may take to have room again
 };
 
 // Racing readers see the old or the new level, both are fine; the type is fixed by the header, so plain int-sized loads.
@@ -24,6 +26,7 @@ enum log_level log_levels[LOGC_COUNT] = {
     [0 ... LOGC_COUNT - 1] = LOG_INFO,
 };
 static atomic_bool json_lines;
+static atomic_uint lost; // lines since the last one that stderr took
 
 static const char *const component_names[LOGC_COUNT] = {
     [LOGC_MAIN] = "main",         [LOGC_ADMIN] = "admin",   [LOGC_CONFIG] = "config", [LOGC_CONNECTION] = "connection",
@@ -157,6 +160,10 @@ static void compose(struct line *l, enum log_component c, enum log_level lv, uns
     if (left_out) {
         put(l, json ? ",\"left_out\":%u" : " left_out=%u", left_out);
     }
+    unsigned n = atomic_load_explicit(&lost, memory_order_relaxed) ? atomic_exchange_explicit(&lost, 0, memory_order_relaxed) : 0;
+    if (n) {
+        put(l, json ? ",\"lost\":%u" : " lost=%u", n);
+    }
     if (detail[0]) {
         put(l, "%s", json ? ",\"detail\":\"" : " ");
         put_escaped(l, detail, json);
@@ -165,6 +172,14 @@ static void compose(struct line *l, enum log_component c, enum log_level lv, uns
     const char *end = json ? "}\n" : "\n";
     memcpy(l->s + l->n, end, strlen(end)); // put leaves 8 bytes
     l->n += strlen(end);
+}
+
+// A pipe whose reader has stopped must not stop us (poll(2): POLLOUT of a pipe stands for PIPE_BUF bytes, which a line is at most): the first line
+// waits for it a little, those behind it are lost until there is room again.
+static bool may_write(void)
+{
+    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+    return poll(&p, 1, atomic_load_explicit(&lost, memory_order_relaxed) ? 0 : READER_MS) != 0;
 }
 
 void log_write(enum log_component c, enum log_level l, unsigned long id, const char *event, const char *fmt, ...)
@@ -186,6 +201,11 @@ void log_write(enum log_component c, enum log_level l, unsigned long id, const c
     }
     struct line line;
     line.n = 0;
+    if (!may_write()) {
+        atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+        errno = saved;
+        return;
+    }
     compose(&line, c, l, id, event, detail, left_out);
     // One write(2) per line, so that lines of several threads do not mix.
     ssize_t done = write(STDERR_FILENO, line.s, line.n);

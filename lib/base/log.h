@@ -26,7 +26,7 @@ void log_set_level(int c, enum log_level l);
 // JSON lines in place of text.
 void log_set_json(bool on);
 // One line; repeats of the same call site are limited to 10 a second per thread, with a count of what was left out
-// (info and above: who asks for debug or trace wants every line).
+// (info and above: who asks for debug or trace wants every line). A line for which stderr has no room is lost; the next one says how many were.
 // id: connection or stream id, 0 for none. fmt: "key=%s other=%d" in printf form; may be "".
 __attribute__((format(printf, 5, 6))) void log_write(enum log_component c, enum log_level l, unsigned long id, const char *event,
                                                      const char *fmt, ...);

@@ -67,6 +67,40 @@ static void test_names(void **state)
     assert_null(log_level_name(LOG_LEVELS));
 }
 
+// A stderr that nobody reads must not hold the process; who reads again learns how much is missing.
+static void test_full_pipe(void **state)
+{
+    (void)state;
+    static char junk[4096];
+    int old = dup(2), p[2];
+    assert_int_equal(pipe(p), 0);
+    assert_true(fcntl(p[1], F_SETPIPE_SZ, 4 * sizeof(junk)) > 0);
+    assert_int_equal(fcntl(p[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(p[1], junk, sizeof(junk)) > 0) {
+    }
+    assert_int_equal(fcntl(p[1], F_SETFL, 0), 0);
+    assert_int_equal(fcntl(p[0], F_SETFL, O_NONBLOCK), 0);
+    dup2(p[1], 2);
+    alarm(60); // in place of waiting for ever
+    for (int i = 0; i < 5; i++) {
+        log_info(LOGC_POOL, 0, "nobody_reads", "%s", "");
+    }
+    alarm(0);
+    while (read(p[0], junk, sizeof(junk)) > 0) {
+    }
+    log_info(LOGC_POOL, 0, "read_again", "%s", "");
+    log_info(LOGC_POOL, 0, "as_ever", "%s", "");
+    dup2(old, 2);
+    memset(junk, 0, sizeof(junk));
+    assert_true(read(p[0], junk, sizeof(junk) - 1) > 0);
+    assert_int_equal(count(junk, "nobody_reads"), 0);
+    assert_int_equal(count(junk, " read_again lost=5\n"), 1);
+    assert_int_equal(count(junk, " as_ever\n"), 1);
+    close(old);
+    close(p[0]);
+    close(p[1]);
+}
+
 static void test_text_line(void **state)
 {
     (void)state;
@@ -156,7 +190,7 @@ static void test_long_line_is_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),     cmocka_unit_test(test_text_line),           cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_names),     cmocka_unit_test(test_full_pipe), cmocka_unit_test(test_text_line),           cmocka_unit_test(test_levels),
         cmocka_unit_test(test_json_line), cmocka_unit_test(test_repeats_are_limited), cmocka_unit_test(test_long_line_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
