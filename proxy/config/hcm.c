@@ -253,6 +253,10 @@ static int take_identity(struct config_ctx *ctx, const hcm_msg *m, struct http_m
     h->server_header = (enum server_header)m->server_header_transformation; // same numbers
     h->via = build_str(ctx->arena, m->via);
     h->append_x_forwarded_port = m->append_x_forwarded_port;
+    struct str ids = m->request_id_extension ? pb_any_type_name(m->request_id_extension->typed_config, ctx->scratch) : str_n(NULL, 0);
+    if (m->request_id_extension && !str_is(ids, "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig")) {
+        return cfg_fail(err, "request_id_extension.typed_config", "type %.*s is not supported", STR_FMT(ids));
+    }
     return 0;
 }
 

@@ -202,6 +202,8 @@ static const struct {
     { XDS_LISTENER, "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1, network_namespace_filepath: /x}}, filter_chains: [{filters: [" RIG_TCP "]}]}",
       "address.socket_address.network_namespace_filepath: not supported yet" },
     { HCM(RIG_ROUTES ", set_current_client_cert_details: {issuer: true}, http_filters: [" RIG_ROUTER "]"), FIELD "set_current_client_cert_details.issuer: not supported yet" },
+    { HCM(RIG_ROUTES ", request_id_extension: {typed_config: {" RIG_ANY "envoy.extensions.filters.http.router.v3.Router}}, http_filters: [" RIG_ROUTER "]"),
+      FIELD "request_id_extension.typed_config: type envoy.extensions.filters.http.router.v3.Router is not supported" },
     { HCM(RIG_ROUTES ", server_name: \"a\\nb\", http_filters: [" RIG_ROUTER "]"), FIELD "server_name: must not have line ends" },
     { HCM(", rds: {route_config_name: r, config_source: {ads: {}, resource_api_version: V2}}, http_filters: [" RIG_ROUTER "]"), FIELD "rds.config_source.resource_api_version: only V3" },
     { ROUTE("route: {cluster: c}, request_headers_to_add: [{header: {key: 'a b', value: x}}]"), "request_headers_to_add[0].header.key: \"a b\" is no name" },
