@@ -217,6 +217,7 @@ ssize_t h2_read_body(nghttp2_session *session, int32_t sid, uint8_t *buf, size_t
 {
     (void)buf;
     struct h2_stream *x = source->ptr;
+    h2_user(user)->found = x; // on_frame_sent and on_stream_close follow
     size_t n = x->out.len < length ? x->out.len : length, first = buf_front(&x->out).n;
     if (first >= H2_SLICE_FRAME_MIN && first < n && window_ample(h2_user(user), x)) {
         n = first; // the slice as it is
