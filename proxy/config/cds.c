@@ -13,6 +13,7 @@
 typedef Envoy__Config__Cluster__V3__Cluster cluster;
 
 enum { INTERVAL_MAX_MS = 24 * 3600 * 1000, DNS_REFRESH_MIN_MS = 100 };
+enum { KEEPALIVE_PROBES_MAX = 127, KEEPALIVE_S_MAX = 32767 }; // linux/tcp.h: MAX_TCP_KEEPCNT, MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
 
 static int build_type(const cluster *m, struct cluster_cfg *c, struct err *err)
 {
@@ -63,6 +64,10 @@ static int take_names(const Envoy__Config__Core__V3__UpstreamHttpProtocolOptions
     }
     if (CFG_KNOWN(o, err, "auto_sni", "auto_san_validation", "override_auto_sni_header")) {
         return err->code;
+    }
+    const char *name = o->override_auto_sni_header;
+    if (name[0] && !build_header_name_ok(str_c(name + (name[0] == ':')))) {
+        return cfg_fail(err, "override_auto_sni_header", "\"%s\" is no name of a field", name);
     }
     c->auto_sni = o->auto_sni;
     c->auto_san = o->auto_san_validation;
@@ -145,6 +150,9 @@ static int build_protocol(struct config_ctx *ctx, const cluster *m, struct clust
     c->protocol = m->protocol_selection == ENVOY__CONFIG__CLUSTER__V3__CLUSTER__CLUSTER_PROTOCOL_SELECTION__USE_DOWNSTREAM_PROTOCOL
                       ? UPSTREAM_DOWNSTREAM
                       : UPSTREAM_H1;
+    if (m->http_protocol_options && m->http2_protocol_options && c->protocol != UPSTREAM_DOWNSTREAM) {
+        return cfg_fail(err, "http_protocol_options", "stands beside http2_protocol_options; say which with protocol_selection");
+    }
     c->idle_timeout_ms = 3600 * 1000;
     c->h1 = h1_limits_default;
     if (build_h1_options(ctx, m->http_protocol_options, &c->h1, &c->h1_names, err)) {
@@ -276,6 +284,11 @@ static int build_connect(const cluster *m, struct cluster_cfg *c, struct err *er
         return cfg_in(err, "upstream_connection_options");
     }
     if (o && o->tcp_keepalive) {
+        if (pb_u32_or(o->tcp_keepalive->keepalive_probes, 0) > KEEPALIVE_PROBES_MAX || pb_u32_or(o->tcp_keepalive->keepalive_time, 0) > KEEPALIVE_S_MAX ||
+            pb_u32_or(o->tcp_keepalive->keepalive_interval, 0) > KEEPALIVE_S_MAX) {
+            return cfg_fail(err, "upstream_connection_options.tcp_keepalive", "at most %d probes and %d seconds are possible", KEEPALIVE_PROBES_MAX,
+                            KEEPALIVE_S_MAX);
+        }
         c->connect.keepalive_probes = (int)pb_u32_or(o->tcp_keepalive->keepalive_probes, 0);
         c->connect.keepalive_idle_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_time, 7200);
         c->connect.keepalive_interval_s = (int)pb_u32_or(o->tcp_keepalive->keepalive_interval, 0);

@@ -62,8 +62,8 @@ int build_h2_options(const Envoy__Config__Core__V3__Http2ProtocolOptions *o, str
     }
     struct build_h2 b = { .max_streams = pb_u32_or(o->max_concurrent_streams, 0), .allow_connect = o->allow_connect, .opts = h2_opts_default };
     struct h2_opts *h = &b.opts;
-    if (o->max_concurrent_streams && b.max_streams == 0) {
-        return cfg_fail(err, "max_concurrent_streams", "must be at least 1");
+    if (o->max_concurrent_streams && (b.max_streams == 0 || b.max_streams > WINDOW_MAX)) {
+        return cfg_fail(err, "max_concurrent_streams", "must be 1 to %d", WINDOW_MAX);
     }
     if (o->enable_huffman_encoding && !o->enable_huffman_encoding->value) {
         return cfg_fail(err, "enable_huffman_encoding", "false is not supported: header values are always sent in their shorter form");

@@ -346,6 +346,9 @@ static int take_paths(const hcm_msg *m, struct http_manager_cfg *h, struct err *
                                  ENVOY__EXTENSIONS__FILTERS__NETWORK__HTTP_CONNECTION_MANAGER__V3__HTTP_CONNECTION_MANAGER__STRIP_PORT_MODE_STRIP_ANY_HOST_PORT &&
                              m->strip_any_host_port;
     h->strip_matching_host_port = m->strip_matching_host_port;
+    if (h->strip_any_host_port && h->strip_matching_host_port) {
+        return cfg_fail(err, "strip_matching_host_port", "stands beside strip_any_host_port; only one of them can be set");
+    }
     h->strip_trailing_host_dot = m->strip_trailing_host_dot;
     return 0;
 }

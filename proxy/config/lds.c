@@ -78,6 +78,9 @@ static int build_network_filter(struct config_ctx *ctx, const Envoy__Config__Lis
     if (unpack_config(ctx, any, &ops->ext, m->name, &msg, err)) {
         return err->code;
     }
+    if (!msg && !strcmp(ops->ext.name, "envoy.filters.network.http_connection_manager")) {
+        return cfg_fail(err, "typed_config", "missing");
+    }
     if (msg && msg->descriptor ==
                    &envoy__extensions__filters__network__http_connection_manager__v3__http_connection_manager__descriptor) {
         struct http_manager_cfg *h = NULL;
@@ -229,6 +232,9 @@ static int build_criteria(struct config_ctx *ctx, const match_msg *m, struct cha
     }
     struct arena *a = ctx->arena;
     c->destination_port = pb_u32_or(m->destination_port, 0);
+    if (m->destination_port && (c->destination_port == 0 || c->destination_port > 65535)) {
+        return cfg_fail(err, "destination_port", "%u is not 1 to 65535", c->destination_port);
+    }
     if (build_cidrs(a, m->n_prefix_ranges, m->prefix_ranges, &c->destinations, &c->destination_count, err)) {
         return cfg_in(err, "prefix_ranges");
     }
@@ -244,6 +250,9 @@ static int build_criteria(struct config_ctx *ctx, const match_msg *m, struct cha
     uint32_t *ports = arena_array(a, uint32_t, m->n_source_ports + 1);
     for (size_t i = 0; i < m->n_source_ports; i++) {
         ports[i] = m->source_ports[i];
+        if (ports[i] == 0 || ports[i] > 65535) {
+            return cfg_fail(err, "source_ports", "%u is not 1 to 65535", ports[i]);
+        }
     }
     c->source_ports = ports;
     c->source_port_count = m->n_source_ports;

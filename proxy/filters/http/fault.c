@@ -47,7 +47,9 @@ static int parse_delay(const Envoy__Extensions__Filters__Common__Fault__V3__Faul
     switch (m->fault_delay_secifier_case) {
     case ENVOY__EXTENSIONS__FILTERS__COMMON__FAULT__V3__FAULT_DELAY__FAULT_DELAY_SECIFIER_FIXED_DELAY:
         c->delay_ms = (uint64_t)pb_duration_ms(m->fixed_delay, 0);
-        return c->delay_ms <= FAULT_DELAY_MAX_MS ? 0 : err_set(err, -EINVAL, "delay.fixed_delay: more than %d ms", FAULT_DELAY_MAX_MS);
+        return c->delay_ms > 0 && c->delay_ms <= FAULT_DELAY_MAX_MS
+                   ? 0
+                   : err_set(err, -EINVAL, "delay.fixed_delay: must be greater than 0s, and at most %d ms", FAULT_DELAY_MAX_MS);
     case ENVOY__EXTENSIONS__FILTERS__COMMON__FAULT__V3__FAULT_DELAY__FAULT_DELAY_SECIFIER_HEADER_DELAY:
         c->delay_by_header = true;
         return 0;

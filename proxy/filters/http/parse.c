@@ -89,8 +89,13 @@ int parse_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struc
         }
         break;
     }
+    case ENVOY__CONFIG__ROUTE__V3__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_RANGE_MATCH:
+        h.kind = HM_RANGE;
+        h.from = m->range_match->start;
+        h.to = m->range_match->end;
+        break;
     default:
-        return err_set(err, -ENOTSUP, "header_match_specifier: only string_match and present_match are supported here");
+        return err_set(err, -ENOTSUP, "header_match_specifier: only string_match, range_match and present_match are supported here");
     }
     *ret = h;
     return 0;

@@ -12,6 +12,8 @@ struct tls_inspector_cfg {
     bool close_on_error; // close_connection_on_client_hello_parsing_errors
 };
 
+enum { BYTES_MIN = 256, READ_MAX = 65536, HELLO_MAX = 16384 }; // what tls_inspector.v3.TlsInspector allows
+
 static int tls_inspector_config_parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
     (void)ctx;
@@ -20,6 +22,11 @@ static int tls_inspector_config_parse(struct config_ctx *ctx, const void *msg, s
     if (m) {
         if (pb_bool_or(m->enable_ja3_fingerprinting, false) || pb_bool_or(m->enable_ja4_fingerprinting, false)) {
             return err_set(err, -EINVAL, "enable_ja3_fingerprinting: fingerprints are not supported");
+        }
+        uint32_t first = pb_u32_or(m->initial_read_buffer_size, BYTES_MIN), most = pb_u32_or(m->max_client_hello_size, BYTES_MIN);
+        if (first < BYTES_MIN || first > READ_MAX || most < BYTES_MIN || most > HELLO_MAX) {
+            return err_set(err, -EINVAL, "initial_read_buffer_size, max_client_hello_size: must be %d to %d, and %d to %d", BYTES_MIN, READ_MAX, BYTES_MIN,
+                           HELLO_MAX);
         }
         // initial_read_buffer_size is a hint about Envoy's buffers; max_client_hello_size only lowers a limit that already holds.
         c->close_on_error = m->close_connection_on_client_hello_parsing_errors;

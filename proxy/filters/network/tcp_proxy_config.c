@@ -253,6 +253,9 @@ int tcp_proxy_config_parse(struct config_ctx *ctx, const void *msg, struct arena
     c->stat_prefix = arena_str(arena, str_c(m->stat_prefix));
     c->idle_ms = (uint64_t)pb_duration_ms(m->idle_timeout, IDLE_DEFAULT_MS);
     c->max_duration_ms = (uint64_t)pb_duration_ms(m->max_downstream_connection_duration, 0);
+    if (m->max_downstream_connection_duration && c->max_duration_ms == 0) {
+        return err_set(err, -EINVAL, "max_downstream_connection_duration: must be at least 1 ms");
+    }
     if (m->max_downstream_connection_duration_jitter_percentage) {
         double percent = m->max_downstream_connection_duration_jitter_percentage->value;
         if (!(percent >= 0 && percent <= 100)) {
