@@ -145,6 +145,9 @@ static const char *take_pseudo(struct head *m, struct str name, struct str value
 
 static const char *take_cookie(struct head *m, struct str value)
 {
+    if (value.n == 0) {
+        return NULL; // joined as the last one it would leave a value that ends in a space, which §8.2.1 forbids to send on
+    }
     if (m->n_cookies == array_len(m->cookies)) {
         return "http2.too_many_cookies";
     }

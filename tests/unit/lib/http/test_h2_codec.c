@@ -549,6 +549,7 @@ static void strict_heads(void **state)
 #define H(...) ((const char *const[]){ __VA_ARGS__, NULL })
     assert_string_equal(try_head(H(OK_HEAD, "cookie", "a=1", "cookie", "b=2", "te", "trailers"), 5),
                         "0: GET http://h / len=-1 end te cookie=a=1; b=2|");
+    assert_string_equal(try_head(H(OK_HEAD, "cookie", "", "cookie", "a=1", "cookie", ""), 5), "0: GET http://h / len=-1 end cookie=a=1|");
     assert_string_equal(try_head(H(":method", "GET", ":scheme", "HTTP", ":path", "/", "host", "hh"), 5), "0: GET http://hh / len=-1 end|");
     const char *const *const bad[] = {
         H(OK_HEAD, "X-Upper", "1"), H(OK_HEAD, "connection", "close"), H(OK_HEAD, "transfer-encoding", "chunked"),
