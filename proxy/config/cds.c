@@ -193,6 +193,9 @@ static int build_transport_match(struct config_ctx *ctx, const Envoy__Config__Cl
                                  struct transport_cfg *t, struct err *err)
 {
     t->name = build_str(ctx->arena, m->name);
+    if (!m->name[0] || !m->transport_socket) { // without the latter its endpoints would be spoken to in clear text
+        return cfg_fail(err, "transport_socket", "name and transport_socket are both needed");
+    }
     if (build_upstream_socket(ctx, m->transport_socket, t, err)) {
         return err->code;
     }

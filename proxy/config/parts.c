@@ -171,6 +171,10 @@ int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struc
     default:
         return cfg_fail(err, "match_pattern", "one of exact, prefix, suffix, contains, safe_regex is needed");
     }
+    if (s.kind != SM_EXACT && !s.value.n) { // it would match whatever comes
+        static const char *const names[] = { [SM_PREFIX] = "prefix", [SM_SUFFIX] = "suffix", [SM_CONTAINS] = "contains", [SM_REGEX] = "safe_regex.regex" };
+        return cfg_fail(err, names[s.kind], "must not be empty");
+    }
     *ret = s;
     return 0;
 }

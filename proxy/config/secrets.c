@@ -213,6 +213,12 @@ static int secret_from_files(struct secret_store *s, struct str name, struct err
     return rc;
 }
 
+bool secret_known(const struct secret_store *s, struct str name)
+{
+    const struct secret *x = secret_find(s, name);
+    return (x && x->present) || str_starts(name, STR("file-cert:")) || str_starts(name, STR("file-root:"));
+}
+
 // Makes sure that there is a record for the name; a path secret that cannot be read is an error of the resource that names it.
 static int secret_want(struct secret_store *s, struct str name, bool from_xds, struct err *err)
 {

@@ -51,6 +51,8 @@ int secret_slot_get(struct secret_store *s, const struct slot_params *p, bool ce
 // Stores a secret and refills the slots that use it. All or nothing: texts that do not make a context are refused and the old secret stays.
 int secret_put(struct secret_store *s, struct str name, struct str chain, struct str key, struct str ca, struct str crl, struct str version,
                bool is_static, struct err *err);
+// Whether there is a secret of the name, or it names files ("file-cert:", "file-root:").
+bool secret_known(const struct secret_store *s, struct str name);
 void secret_del(struct secret_store *s, struct str name);
 // Names that slots want from xDS, into a heap array (caller frees); borrowed views.
 struct str *secret_wanted(const struct secret_store *s, size_t *ret_n);

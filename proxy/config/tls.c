@@ -14,7 +14,7 @@ typedef Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationConte
 typedef Envoy__Extensions__TransportSockets__Tls__V3__SdsSecretConfig sds_config;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext server_tls;
 
-enum { SANS_MAX = 4096, SNI_MAX = 255, SESSION_TIMEOUT_MAX_S = 7 * 24 * 3600 };
+enum { SANS_MAX = 4096, SNI_MAX = 255, ALPN_NAME_MAX = 255, SESSION_TIMEOUT_MAX_S = 7 * 24 * 3600 };
 
 static struct str join(struct arena *a, char *const *v, size_t n)
 {
@@ -49,17 +49,22 @@ static int build_params(const common_tls *c, struct arena *a, struct slot_params
 
 // The ALPN names that we can speak. "istio-peer-exchange" means a message ahead of the payload: it is kept only where the metadata exchange filter
 // stands beside a TCP proxy. Upstream pools leave out what their protocol is not (pool_h1.c).
-static size_t build_alpn(const common_tls *c, bool peer_exchange, struct arena *a, struct str **ret)
+static int build_alpn(const common_tls *c, bool peer_exchange, struct arena *a, struct str **ret, size_t *ret_count, struct err *err)
 {
     struct str *v = arena_array(a, struct str, c->n_alpn_protocols + 1);
     size_t n = 0;
     for (size_t i = 0; i < c->n_alpn_protocols; i++) {
+        size_t len = strlen(c->alpn_protocols[i]);
+        if (len == 0 || len > ALPN_NAME_MAX) {
+            return cfg_fail(err, "common_tls_context.alpn_protocols", "entry %zu: a name has 1 to %d bytes", i, ALPN_NAME_MAX);
+        }
         if (peer_exchange || strcmp(c->alpn_protocols[i], "istio-peer-exchange")) {
             v[n++] = build_str(a, c->alpn_protocols[i]);
         }
     }
     *ret = v;
-    return n;
+    *ret_count = n;
+    return 0;
 }
 
 static int build_san(const Envoy__Type__Matcher__V3__StringMatcher *m, enum san_type type, struct arena *a, struct san_matcher *ret,
@@ -96,7 +101,8 @@ static int build_sans(const validation *v, struct arena *a, struct tls_cfg *t, s
         if (m->oid[0]) {
             return cfg_fail(err, "match_typed_subject_alt_names", "entry %zu: oid is not supported", i);
         }
-        if ((size_t)m->san_type >= sizeof(types) / sizeof(types[0]) || !m->matcher) {
+        if (m->san_type == ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__SUBJECT_ALT_NAME_MATCHER__SAN_TYPE__SAN_TYPE_UNSPECIFIED ||
+            (size_t)m->san_type >= sizeof(types) / sizeof(types[0]) || !m->matcher) {
             return cfg_fail(err, "match_typed_subject_alt_names", "entry %zu: san_type and matcher are needed, OTHER_NAME is not supported", i);
         }
         if (build_san(m->matcher, types[m->san_type], a, &t->sans[t->san_count++], err)) {
@@ -144,6 +150,9 @@ static int build_sds(struct config_ctx *ctx, const sds_config *s, struct str *re
     }
     *ret_name = build_str(ctx->scratch, s->name);
     *ret_xds = false;
+    if (!s->sds_config && !secret_known(ctx->secrets, *ret_name)) {
+        return cfg_fail(err, "name", "there is no static secret \"%s\", and no sds_config to ask", s->name);
+    }
     return s->sds_config && build_config_source(ctx, s->sds_config, XDS_SECRET, ret_xds, err) ? cfg_in(err, "sds_config") : 0;
 }
 
@@ -226,15 +235,17 @@ static int build_common(struct config_ctx *ctx, const common_tls *c, bool server
 {
     struct slot_params p = { .server = server, .require_peer_cert = server && t->require_client_cert, .policy = policy };
     bool cert_xds = false, ca_xds = false;
-    struct str *alpn;
-    size_t alpn_count;
+    struct str *alpn = NULL;
+    size_t alpn_count = 0;
     if (CFG_KNOWN(c, err, "tls_params", "tls_certificates", "tls_certificate_sds_secret_configs", "validation_context",
                   "validation_context_sds_secret_config", "combined_validation_context", "alpn_protocols") ||
         build_params(c, ctx->scratch, &p, err) || build_certificates(c, ctx, &p, &cert_xds, err) ||
         build_roots(c, ctx, &p, t, &ca_xds, err)) {
         return cfg_in(err, "common_tls_context");
     }
-    alpn_count = build_alpn(c, ctx->peer_exchange, ctx->arena, &alpn);
+    if (build_alpn(c, ctx->peer_exchange, ctx->arena, &alpn, &alpn_count, err)) {
+        return err->code;
+    }
     if (server) {
         p.alpn = alpn;
         p.alpn_count = alpn_count;

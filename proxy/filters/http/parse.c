@@ -52,6 +52,9 @@ int parse_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struc
         return err_set(err, -EINVAL, "match_pattern: is missing or not supported");
     }
     s.value = arena_str(a, str_c(text));
+    if (s.kind != SM_EXACT && s.kind != SM_REGEX && !s.value.n) {
+        return err_set(err, -EINVAL, "match_pattern: prefix, suffix and contains must not be empty");
+    }
     *ret = s;
     return 0;
 }
