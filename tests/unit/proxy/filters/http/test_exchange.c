@@ -377,7 +377,7 @@ static void route_time_out(void **state)
 static void per_try_time_out_tries_again(void **state)
 {
     (void)state;
-    static struct retry_policy p = { .on = RETRY_5XX, .num_retries = 1, .backoff_base_ms = 1, .per_try_timeout_ms = 20 };
+    static struct retry_policy p = { .on = RETRY_5XX, .num_retries = 1, .backoff_base_ms = 1, .per_try_timeout_ms = 200 };
     m.route->retry = &p;
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
@@ -398,7 +398,7 @@ static void per_try_idle_time_out_ends_a_stalled_answer(void **state)
 {
     (void)state;
     mesh_log(&m, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
-    static struct retry_policy p = { .num_retries = 1, .per_try_idle_ms = 25 };
+    static struct retry_policy p = { .num_retries = 1, .per_try_idle_ms = 250 };
     m.route->retry = &p;
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
@@ -419,7 +419,7 @@ static void per_try_idle_time_out_ends_a_stalled_answer(void **state)
 static void stream_idle_time_out(void **state)
 {
     (void)state;
-    m.hcm->stream_idle_ms = 20;
+    m.hcm->stream_idle_ms = 100;
     mesh_log(&m, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
@@ -441,8 +441,8 @@ static void stream_idle_time_out(void **state)
 static void connection_time_outs(void **state)
 {
     (void)state;
-    m.hcm->idle_ms = 20;
-    m.hcm->request_headers_ms = 20;
+    m.hcm->idle_ms = 200;
+    m.hcm->request_headers_ms = 200;
     mesh_go(&m, 1, 0);
     int c = mesh_client(&m);
     assert_true(mesh_closed(&m, c));
@@ -454,6 +454,14 @@ static void connection_time_outs(void **state)
     assert_true(mesh_closed(&m, c));
     close(c);
     assert_int_equal(mesh_http(&m, STAT_ID_HTTP_RQ_HEADER_TIMEOUT), 1);
+}
+
+static void wait_ms(unsigned ms)
+{
+    uint64_t end = loop_now_ms(m.x.w.loop) + ms;
+    while (loop_now_ms(m.x.w.loop) < end) {
+        world_turns(&m.x, 1);
+    }
 }
 
 static void slow_bodies(void **state)
@@ -475,10 +483,7 @@ static void slow_bodies(void **state)
     c = mesh_client(&m);
     world_send(c, "POST /x HTTP/1.1\r\nHost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
     u = world_accept(&m.x, m.listen_fd[0]);
-    uint64_t end = loop_now_ms(m.x.w.loop) + 50;
-    while (loop_now_ms(m.x.w.loop) < end) {
-        world_turns(&m.x, 1);
-    }
+    wait_ms(50);
     world_send(c, "0\r\n\r\n");
     world_turns(&m.x, 3);
     world_send(u, OK_RESPONSE);
@@ -689,7 +694,7 @@ static void body_waits_bounded_for_a_connection(void **state)
 static void drain_says_close_and_ends_idle_connections(void **state)
 {
     (void)state;
-    m.hcm->drain_ms = 30;
+    m.hcm->drain_ms = 300;
     mesh_go(&m, 1, 0);
     int busy = mesh_client(&m), idle = mesh_client(&m), late = mesh_client(&m);
     world_send(busy, "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -875,7 +880,7 @@ static void upgrade_becomes_a_tunnel(void **state)
     static struct http_upgrade ws[] = { { .type = STR_INIT("websocket"), .enabled = true } };
     m.hcm->upgrades = ws;
     m.hcm->upgrade_count = 1;
-    m.route->timeout_ms = 30;
+    m.route->timeout_ms = 300;
     static struct mirror mirrors[1] = { { .cluster = STR_INIT("up"), .fraction = { 100, 100 } } };
     m.route->mirrors = mirrors;
     m.route->mirror_count = 1;
@@ -902,7 +907,7 @@ static void upgrade_becomes_a_tunnel(void **state)
     assert_non_null(strstr(got, "HTTP/1.1 101 "));
     assert_non_null(strcasestr(got, "upgrade: websocket\r\n"));
     mesh_expect(&m, u, "early");
-    world_turns(&m.x, 60); // longer than the route's time-out
+    wait_ms(m.route->timeout_ms + 20u);
     world_send(c, "ping");
     mesh_expect(&m, u, "ping");
     world_send(u, "pong");
