@@ -23,7 +23,8 @@ typedef Envoy__Config__Listener__V3__ListenerFilterChainMatchPredicate predicate
 typedef Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__HttpConnectionManager hcm_msg;
 typedef Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy tcp_msg;
 
-enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16, LISTENER_BLOCK_BYTES = 1024 };
+enum { CHAINS_MAX = 10000, FILTERS_MAX = 64, PREDICATE_DEPTH_MAX = 16, LISTENER_BLOCK_BYTES = 1024,
+       HANDSHAKE_DEFAULT_MS = 15000 /* as istiod writes it; a handshake that stops costs more than a connection */ };
 
 // What an extension's typed_config holds, NULL without one. Whether an HTTP connection manager's is understood, its builder looks.
 static int unpack_config(struct config_ctx *ctx, const Google__Protobuf__Any *any, const struct ext_ops *ops, const char *name,
@@ -170,7 +171,7 @@ static int fill_chain(struct config_ctx *ctx, const chain_msg *m, struct filter_
     }
     c->name = build_str(ctx->arena, m->name);
     c->metadata = build_metadata_bytes(m->metadata, ctx->arena);
-    c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, 0);
+    c->connect_timeout_ms = (uint64_t)pb_duration_ms(m->transport_socket_connect_timeout, HANDSHAKE_DEFAULT_MS);
     if (build_filters(ctx, m, c, err)) {
         return err->code;
     }

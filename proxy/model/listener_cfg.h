@@ -36,7 +36,7 @@ struct filter_chain {
     struct hash128 hash;           // of the message
     struct str name, metadata;     // metadata: see proxy/core/metadata.h
     struct tls_cfg *tls;           // NULL = raw_buffer
-    uint64_t connect_timeout_ms;   // transport_socket_connect_timeout: TLS handshake limit; 0 = none
+    uint64_t connect_timeout_ms;   // transport_socket_connect_timeout: TLS handshake limit, 15 s where nothing is said; 0 = none
     struct ext *filters;           // network filters in order; the last one is terminal; ops are struct network_filter_ops
     size_t filter_count;
 };

@@ -4,11 +4,13 @@
 import os
 import pathlib
 import socket
+import ssl
 import time
 
 import pytest
 
-from harness import ask, cluster, connect, eventually, free_port, hcm, listener, read_answer, read_message, route, send_raw, tcp_proxy, web
+from harness import (ask, cluster, connect, eventually, free_port, hcm, listener, mint, read_answer, read_message, route, send_raw, tcp_proxy,
+                     tls_files, web)
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: h\r\n"
 
@@ -370,3 +372,26 @@ def test_tcp_flood_of_half_open_connections(proxy, backend):
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         s.close()
     eventually(lambda: p.stat("cluster.a.upstream_cx_active") == 0, what="all of them to be gone")
+
+
+def test_handshake_that_stops_is_cut(proxy, backend, tmp_path):
+    """A client that says hello and then nothing costs the memory of a handshake: transport_socket_connect_timeout (15 s by default)."""
+    server = mint(tmp_path / "ca", "server", "spiffe://cluster.local/ns/a/sa/server")
+    port = free_port()
+    b = backend(web())
+    l = listener(port, hcm([route("a")]), tls=tls_files(server))
+    l["filter_chains"][0]["transport_socket_connect_timeout"] = "0.5s"
+    proxy([l], [cluster("a", [b.port])])
+    hello, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(answer, hello).do_handshake()
+    with connect(port, 15) as s:
+        s.sendall(hello.read())
+        while True:  # the server's flight, then the end
+            try:
+                if not s.recv(65536):
+                    break
+            except ConnectionResetError:
+                break

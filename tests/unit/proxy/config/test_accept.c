@@ -347,6 +347,21 @@ static void secrets_over_ads_are_wanted(void **state)
     teardown(&f);
 }
 
+// A client that stops in the middle of a TLS handshake is cut by default.
+static void handshakes_have_a_limit(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct listener_cfg *l = listener(&f, "{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: ["
+        "{name: a, filter_chain_match: {destination_port: 1}, filters: [" RIG_TCP "]},"
+        "{name: b, filter_chain_match: {destination_port: 2}, transport_socket_connect_timeout: 0s, filters: [" RIG_TCP "]}]}");
+    assert_int_equal(l->all_chains[0]->connect_timeout_ms, 15000);
+    assert_int_equal(l->all_chains[1]->connect_timeout_ms, 0);
+    listener_cfg_unref(l);
+    teardown(&f);
+}
+
 static void listener_fields(void **state)
 {
     (void)state;
@@ -514,6 +529,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cluster_defaults),    cmocka_unit_test(cluster_fields),      cmocka_unit_test(secrets_over_ads_are_wanted),
+        cmocka_unit_test(handshakes_have_a_limit),
         cmocka_unit_test(listener_fields),     cmocka_unit_test(http_manager_fields), cmocka_unit_test(inline_routes_name_their_clusters),
         cmocka_unit_test(route_fields),        cmocka_unit_test(tls_policies),
         cmocka_unit_test(balancing_fields),
