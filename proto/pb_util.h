@@ -48,8 +48,8 @@ int pb_unpack(const ProtobufCMessageDescriptor *desc, struct str bytes, struct a
               (ProtobufCMessage **)(1 ? (ret) : (type **)NULL), (err))
 
 // Whether all of m is understood: -EINVAL for a field on the wire that our definitions do not have
-// for an enum's value without a name, and for a negative or malformed duration, at any depth, "path:
-// reason". What an Any holds is looked
+// for an enum's value without a name, for a negative or malformed duration, and for a percentage outside 0 to 100, at any
+// depth, "path: reason". What an Any holds is looked
 // at when it is unpacked. at: where m stands, the beginning of the path; NULL = the top. skip: a
 // field of m itself that is left out; NULL = none.
 int pb_whole(const ProtobufCMessage *m, const char *at, const char *skip, struct err *err);

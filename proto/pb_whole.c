@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a decoded message has anything in it that our trimmed definitions do not know: what is not known is not done, and somebody asked for it.
-// And whether its durations are such: none of xDS may be negative, and one that is would pass for one that is not there.
+// And whether its durations and percentages are such: none of xDS may be negative; a duration that is would pass for one that is not there.
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "envoy/type/v3/percent.pb-c.h"
 #include "proto/pb_util.h"
 
 struct place { // where in the message: "a.b[3]"
@@ -53,6 +54,10 @@ static int check_value(const ProtobufCFieldDescriptor *f, const void *v, int64_t
         r = m ? whole(m, NULL, p) : 0;
         if (m && m->descriptor == &google__protobuf__duration__descriptor && !pb_duration_valid((const void *)m)) {
             r = say(p, "must be 0s or more, and well-formed");
+        }
+        if (m && m->descriptor == &envoy__type__v3__percent__descriptor) {
+            double value = ((const Envoy__Type__V3__Percent *)(const void *)m)->value;
+            r = value >= 0 && value <= 100 ? r : say(p, "must be 0 to 100");
         }
     }
     leave(p, before);

@@ -85,6 +85,20 @@ int cfg_known(const ProtobufCMessage *m, const char *const *known, size_t n, str
     return 0;
 }
 
+int cfg_one_line(const ProtobufCMessage *m, struct err *err)
+{
+    for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
+        if (f->type != PROTOBUF_C_TYPE_STRING || f->label == PROTOBUF_C_LABEL_REPEATED || !field_is_set(m, f)) {
+            continue;
+        }
+        if (strpbrk(*(char *const *)(const void *)((const char *)m + f->offset), "\r\n")) { // pb_check has seen to NUL
+            return cfg_fail(err, f->name, "must not have line ends");
+        }
+    }
+    return 0;
+}
+
 static void grow(struct arena *a, void **v, size_t *cap, size_t count, size_t size)
 {
     if (count < *cap) {

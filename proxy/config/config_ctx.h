@@ -53,6 +53,9 @@ int cfg_known(const ProtobufCMessage *m, const char *const *known, size_t n, str
     cfg_known(&(m)->base, (const char *const[]){ __VA_ARGS__ },                                                        \
               sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *), (err))
 
+// Refuses texts of m itself (not of what is within) that have line ends or NUL: they become parts of heads. "field: reason".
+int cfg_one_line(const ProtobufCMessage *m, struct err *err);
+
 // Remember a slot / RDS name the object needs (duplicates are dropped).
 void config_ctx_add_slot(struct config_ctx *ctx, struct tls_slot *slot);
 void config_ctx_add_rds(struct config_ctx *ctx, struct str name);

@@ -132,6 +132,9 @@ static void free_regex(void *r)
 int build_regex(const Envoy__Type__Matcher__V3__RegexMatcher *m, struct arena *a, struct regex **ret, struct err *err)
 {
     struct err e = { 0 };
+    if (!m->regex[0]) {
+        return cfg_fail(err, "regex", "missing");
+    }
     struct regex *re = regex_new(str_c(m->regex), &e);
     if (!re) {
         return cfg_fail(err, "regex", "%s", e.msg);
@@ -171,8 +174,8 @@ int build_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struc
     default:
         return cfg_fail(err, "match_pattern", "one of exact, prefix, suffix, contains, safe_regex is needed");
     }
-    if (s.kind != SM_EXACT && !s.value.n) { // it would match whatever comes
-        static const char *const names[] = { [SM_PREFIX] = "prefix", [SM_SUFFIX] = "suffix", [SM_CONTAINS] = "contains", [SM_REGEX] = "safe_regex.regex" };
+    if (s.kind != SM_EXACT && s.kind != SM_REGEX && !s.value.n) { // it would match whatever comes
+        static const char *const names[] = { [SM_PREFIX] = "prefix", [SM_SUFFIX] = "suffix", [SM_CONTAINS] = "contains" };
         return cfg_fail(err, names[s.kind], "must not be empty");
     }
     *ret = s;

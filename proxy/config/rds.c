@@ -132,6 +132,9 @@ static int build_path(struct config_ctx *ctx, const Envoy__Config__Route__V3__Ro
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PATH_SEPARATED_PREFIX:
         r->path_kind = PATH_SEPARATED_PREFIX;
         r->path = build_str(a, m->path_separated_prefix);
+        if (r->path.n < 2 || r->path.p[r->path.n - 1] == '/' || strpbrk(m->path_separated_prefix, "?#")) {
+            return cfg_fail(err, "path_separated_prefix", "\"%s\" must have two bytes or more, no ? or #, and no / at its end", m->path_separated_prefix);
+        }
         return 0;
     case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_SAFE_REGEX:
         r->path_kind = PATH_REGEX;
@@ -150,6 +153,9 @@ static int build_path(struct config_ctx *ctx, const Envoy__Config__Route__V3__Ro
 static int build_query(const Envoy__Config__Route__V3__QueryParameterMatcher *m, struct arena *a, struct query_matcher *q, struct err *err)
 {
     q->name = build_str(a, m->name);
+    if (!q->name.n) {
+        return cfg_fail(err, "name", "missing");
+    }
     if (m->query_parameter_match_specifier_case ==
         ENVOY__CONFIG__ROUTE__V3__QUERY_PARAMETER_MATCHER__QUERY_PARAMETER_MATCH_SPECIFIER_STRING_MATCH) {
         return build_string_matcher(m->string_match, a, &q->string, err);
@@ -232,6 +238,9 @@ static int build_match(struct config_ctx *ctx, const Envoy__Config__Route__V3__R
             return cfg_in(err, "match.query_parameters[%zu]", i);
         }
     }
+    if (m->runtime_fraction && !m->runtime_fraction->default_value) {
+        return cfg_fail(err, "match.runtime_fraction.default_value", "missing");
+    }
     r->has_fraction = m->runtime_fraction != NULL;
     r->fraction = m->runtime_fraction ? build_runtime_fraction(ctx, m->runtime_fraction) : build_fraction(NULL);
     r->grpc_only = m->grpc != NULL;
@@ -295,7 +304,7 @@ static int build_weighted(struct config_ctx *ctx, const Envoy__Config__Route__V3
     for (size_t i = 0; i < m->n_clusters; i++) {
         const Envoy__Config__Route__V3__WeightedCluster__ClusterWeight *w = m->clusters[i];
         struct weighted_cluster *c = &r->weighted[i];
-        if (CFG_KNOWN(w, err, "name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add",
+        if (cfg_one_line(&w->base, err) || CFG_KNOWN(w, err, "name", "weight", "request_headers_to_add", "request_headers_to_remove", "response_headers_to_add",
                       "response_headers_to_remove", "host_rewrite_literal", "cluster_header", "typed_per_filter_config", "metadata_match") ||
             BUILD_HEADER_OPS(w, ctx->arena, &c->request_ops, &c->response_ops, err) ||
             build_per_filter(ctx, w->n_typed_per_filter_config, (ProtobufCMessage *const *)w->typed_per_filter_config, &c->per_filter,
@@ -331,7 +340,7 @@ static int build_mirrors(struct config_ctx *ctx, const route_action *m, struct r
     r->mirrors = m->n_request_mirror_policies ? arena_array(a, struct mirror, m->n_request_mirror_policies) : NULL;
     for (size_t i = 0; i < m->n_request_mirror_policies; i++) {
         const Envoy__Config__Route__V3__RouteAction__RequestMirrorPolicy *p = m->request_mirror_policies[i];
-        if (CFG_KNOWN(p, err, "cluster", "cluster_header", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append",
+        if (cfg_one_line(&p->base, err) || CFG_KNOWN(p, err, "cluster", "cluster_header", "runtime_fraction", "trace_sampled", "disable_shadow_host_suffix_append",
                       "host_rewrite_literal")) {
             return cfg_in(err, "request_mirror_policies[%zu]", i);
         }
@@ -355,6 +364,9 @@ static int build_substitution(const Envoy__Type__Matcher__V3__RegexMatchAndSubst
 {
     if (!m->pattern) {
         return cfg_fail(err, "pattern", "missing");
+    }
+    if (cfg_one_line(&m->base, err)) {
+        return err->code;
     }
     if (build_regex(m->pattern, a, ret, err)) {
         return cfg_in(err, "pattern");
@@ -381,20 +393,30 @@ static int build_hash(const route_action *m, struct arena *a, struct route *r, s
                 return cfg_in(err, "hash_policy[%zu].header.regex_rewrite", i);
             }
             h->kind = HASH_HEADER;
+            if (!p->header->header_name[0]) {
+                return cfg_fail(err, "hash_policy", "entry %zu: header.header_name is missing", i);
+            }
             h->name = build_str(a, p->header->header_name);
             break;
         case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_COOKIE:
             h->kind = HASH_COOKIE;
+            if (!build_header_name_ok(str_c(p->cookie->name)) || cfg_one_line(&p->cookie->base, err)) {
+                return cfg_fail(err, "hash_policy", "entry %zu: a cookie has a name without blanks, and no line ends", i);
+            }
             h->name = build_str(a, p->cookie->name);
             h->cookie_path = build_str(a, p->cookie->path);
             h->cookie_ttl_s = p->cookie->ttl ? p->cookie->ttl->seconds : -1;
             for (size_t k = 0; k < p->cookie->n_attributes; k++) {
                 const Envoy__Config__Route__V3__RouteAction__HashPolicy__CookieAttribute *at = p->cookie->attributes[k];
+                if (!at->name[0] || cfg_one_line(&at->base, err)) {
+                    return cfg_fail(err, "hash_policy", "entry %zu: attributes %zu: a name is needed, and no line ends", i, k);
+                }
                 h->cookie_attributes = arena_printf(a, "%.*s; %s%s%s", STR_FMT(h->cookie_attributes), at->name, at->value[0] ? "=" : "", at->value);
             }
             break;
         case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_CONNECTION_PROPERTIES:
             h->kind = HASH_SOURCE_IP;
+            r->hash_count -= !p->connection_properties->source_ip; // says nothing then
             break;
         case ENVOY__CONFIG__ROUTE__V3__ROUTE_ACTION__HASH_POLICY__POLICY_SPECIFIER_QUERY_PARAMETER:
             h->kind = HASH_QUERY;
@@ -528,7 +550,7 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, const En
                          const struct virtual_host *vh, struct route *r, struct err *err)
 {
     static const int not_found[] = { 503, 404, 500 };
-    if (CFG_KNOWN(m, err, "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
+    if (cfg_one_line(&m->base, err) || CFG_KNOWN(m, err, "cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code", "prefix_rewrite",
                   "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "append_x_forwarded_host",
                   "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority", "hash_policy", "max_grpc_timeout",
                   "grpc_timeout_offset", "upgrade_configs", "max_stream_duration", "path_rewrite_policy", "host_rewrite_path_regex",
@@ -563,7 +585,7 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, const En
 static int build_redirect(const Envoy__Config__Route__V3__RedirectAction *m, struct arena *a, struct route *r, struct err *err)
 {
     static const int codes[] = { 301, 302, 303, 307, 308 };
-    if (CFG_KNOWN(m, err, "https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
+    if (cfg_one_line(&m->base, err) || CFG_KNOWN(m, err, "https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
                   "regex_rewrite", "path_rewrite", "response_code", "strip_query")) {
         return cfg_in(err, "redirect");
     }

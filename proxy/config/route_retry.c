@@ -73,6 +73,10 @@ static int fill(struct config_ctx *ctx, const retry_msg *m, struct retry_policy 
     r->num_retries = pb_u32_or(m->num_retries, 1);
     r->per_try_timeout_ms = (uint64_t)pb_duration_ms(m->per_try_timeout, 0);
     r->per_try_idle_ms = (uint64_t)pb_duration_ms(m->per_try_idle_timeout, 0);
+    if (m->retry_back_off && (!m->retry_back_off->base_interval || pb_duration_ms(m->retry_back_off->base_interval, 0) == 0 ||
+                              pb_duration_ms(m->retry_back_off->max_interval, INT64_MAX) < pb_duration_ms(m->retry_back_off->base_interval, 0))) {
+        return cfg_fail(err, "retry_policy.retry_back_off", "base_interval must be greater than 0s, and max_interval not less");
+    }
     r->backoff_base_ms = (uint64_t)pb_duration_ms(m->retry_back_off ? m->retry_back_off->base_interval : NULL, 25);
     r->backoff_base_ms = r->backoff_base_ms ? r->backoff_base_ms : 1;
     r->backoff_max_ms = (uint64_t)pb_duration_ms(m->retry_back_off ? m->retry_back_off->max_interval : NULL, (int64_t)r->backoff_base_ms * 10);

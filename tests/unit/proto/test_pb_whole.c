@@ -96,6 +96,9 @@ static void test_durations(void **state)
     assert_int_equal(pb_whole(m, NULL, NULL, &err), -EINVAL);
     c->outlier_detection->interval->nanos = 999999999;
     assert_int_equal(pb_whole(m, NULL, NULL, &err), 0);
+    m = read_yaml(&envoy__config__cluster__v3__cluster__descriptor, "{common_lb_config: {healthy_panic_threshold: {value: 100.5}}}");
+    assert_int_equal(pb_whole(m, NULL, NULL, &err), -EINVAL);
+    assert_string_equal(err.msg, "common_lb_config.healthy_panic_threshold: must be 0 to 100");
 }
 
 static void test_any(void **state)
