@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Redirects that the proxy follows itself (route.v3.InternalRedirectPolicy): the request starts over with another target, through all
 // filters, as if the client had sent it.
+#include "lib/http/chars.h"
+#include "lib/http/url.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/http/internal.h"
 
@@ -135,6 +137,25 @@ static void retarget(struct stream *s, const struct http_response *resp, bool fr
     s->req.path = path;
 }
 
+// What the upstream wrote becomes a request target, which is read as strictly and spelled the same way as a client's: policies look at it.
+static bool take_target(struct stream *s, struct str host, struct str path)
+{
+    struct str name;
+    uint16_t port;
+    for (size_t i = 0; i < path.n; i++) {
+        if (!ch_is(path.p[i], CH_PATH)) {
+            return false;
+        }
+    }
+    if (!url_split_authority(host, &name, &port)) {
+        return false;
+    }
+    s->req.host = host;
+    s->req.path = path;
+    request_host_prepare(&s->req, s->cfg, s->info.downstream_local.port);
+    return request_path_prepare(&s->req, s->cfg) != PATH_REFUSED;
+}
+
 bool stream_follow(struct stream *s, const struct http_response *resp, struct buf *body)
 {
     const struct route *from = s->route;
@@ -147,8 +168,13 @@ bool stream_follow(struct stream *s, const struct http_response *resp, struct bu
         (to_https != from_https && !p->cross_scheme)) {
         return false;
     }
-    s->req.host = host;
-    s->req.path = path;
+    if (!take_target(s, host, path)) {
+        s->req.host = old_host;
+        s->req.path = old_path;
+        return false;
+    }
+    host = s->req.host;
+    path = s->req.path;
     const struct stream_info info = s->info;
     const struct virtual_host *vhost = s->vhost;
     uint64_t idle = s->idle_limit_ms, max = s->max_limit_ms;

@@ -4,6 +4,8 @@
 import socket
 import threading
 
+import pytest
+
 import harness
 from harness import ask, cluster, connect, eventually, hcm, listener, read_message
 
@@ -71,6 +73,21 @@ def test_client_leaves_while_a_redirect_is_followed(proxy, backend):
     assert ask(port, method="POST", body=b"body").body == b"ok"
     assert [m[0].split()[1] for m in seen] == ["/", "/again", "/", "/again"]
     assert [m[2] for m in seen] == [b"body"] * 4
+
+
+@pytest.mark.parametrize("location, target", [
+    ("http://h/x/../secret", "/secret"), ("http://h/./x", "/x"), ("http://other:81/x", "/x"), ("http://h/../x", None), ("http://h/a%2Fb", None),
+    ("http://h/x y", None), ("http://h/x HTTP/1.1", None), ("http://h\tx/x", None), ("http://h x/x", None), ("http://h:99999/x", None)])
+def test_redirect_target_is_a_request_target(proxy, backend, location, target):
+    """What an upstream says in Location is read and spelled as a client's target is, before policies see it and before it goes anywhere."""
+    b = backend(harness.web("b", lambda first, headers, body: f"HTTP/1.1 302 X\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n".encode()
+                            if " /from " in first else None))
+    port = harness.free_port()
+    proxy([listener(port, hcm([harness.route("b", internal_redirect_policy={"max_internal_redirects": 1})], normalize_path=True,
+                              path_with_escaped_slashes_action="REJECT_REQUEST"))], [cluster("b", [b.port])])
+    a = ask(port, "/from")
+    assert a.status == (200 if target else 302)
+    assert [m[0].split()[1] for m in b.seen] == ["/from"] + ([target] if target else [])
 
 
 def test_long_body_is_not_kept_and_a_reused_connection_is_safe(proxy, backend):
