@@ -213,6 +213,54 @@ def test_old_tls_is_refused(proxy, backend, ids):
         tls_client(port, ids["a"], maximum_version=ssl.TLSVersion.TLSv1_1).close()
 
 
+def second_resumes(port, version):
+    """Whether a client's second connection goes on with the session of its first."""
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+    ctx.minimum_version = ctx.maximum_version = version
+    session = None
+    for _ in range(2):
+        with ctx.wrap_socket(connect(port), session=session) as s:
+            s.sendall(b"x")
+            assert s.recv(1) == b"x"  # tickets of TLS 1.3 come with the first bytes
+            session = s.session
+            reused = s.session_reused
+    return reused
+
+
+@pytest.mark.parametrize("fields, over_12, over_13", [
+    ({}, True, True),
+    ({"session_timeout": "60s"}, True, True),
+    ({"disable_stateless_session_resumption": True}, True, False),
+    ({"disable_stateful_session_resumption": True}, False, True),
+    ({"disable_stateless_session_resumption": True, "disable_stateful_session_resumption": True}, False, False),
+])
+def test_resumption_as_configured(proxy, backend, ids, fields, over_12, over_13):
+    b = backend(echo)
+    port = free_port()
+    tls = tls_files(ids["b"])
+    del tls["common_tls_context"]["validation_context"]  # nobody is asked for a certificate
+    proxy([listener(port, tcp_proxy("app"), {**tls, **fields})], [cluster("app", [b.port])])
+    assert second_resumes(port, ssl.TLSVersion.TLSv1_2) == over_12
+    assert second_resumes(port, ssl.TLSVersion.TLSv1_3) == over_13
+
+
+@pytest.mark.parametrize("fields, cipher", [({}, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+                                            ({"prefer_client_ciphers": True}, "ECDHE-ECDSA-AES256-GCM-SHA384")])
+def test_whose_ciphers_are_preferred(proxy, backend, ids, fields, cipher):
+    b = backend(echo)
+    port = free_port()
+    tls = tls_files(ids["b"])
+    tls["common_tls_context"]["tls_params"] = {"cipher_suites": ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"]}
+    proxy([listener(port, tcp_proxy("app"), {**tls, **fields})], [cluster("app", [b.port])])
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+    ctx.maximum_version = ssl.TLSVersion.TLSv1_2
+    ctx.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256")
+    with ctx.wrap_socket(connect(port)) as s:
+        assert s.cipher()[0] == cipher
+
+
 def test_missing_certificate_fails_closed(tmp_path, proxy, backend, ids):
     """Files that are not there: the proxy says so and serves nothing in plaintext."""
     from harness import Proxy
