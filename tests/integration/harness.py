@@ -26,6 +26,7 @@ TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.T
 ROUTER = {"name": "envoy.filters.http.router",
           "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
 DOWN_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 UP_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _held, _held_lock = [], threading.Lock()
 
@@ -61,6 +62,14 @@ def cluster(name, ports, tls=None, **more):
     if tls:
         c["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": {"@type": UP_TLS, **tls}}
     return {**c, **more}
+
+
+def http2_upstream(common=None, **options):
+    """For cluster(): HTTP/2 with these Http2ProtocolOptions, and what HTTP/1.1 has, too."""
+    o = {"@type": f"type.googleapis.com/{HTTP_OPTIONS}", "explicit_http_config": {"http2_protocol_options": options}}
+    if common:
+        o["common_http_protocol_options"] = common
+    return {"typed_extension_protocol_options": {HTTP_OPTIONS: o}}
 
 
 def route(cluster_name, prefix="/", match=None, **action):
@@ -302,6 +311,18 @@ def web(name="a", answer=None):
                 raw = f"HTTP/1.1 200 OK\r\nContent-Length: {len(name)}\r\nX-Name: {name}\r\n\r\n{name}".encode()
             c.sendall(raw)
     return fn
+
+
+def in_front_of(proxy, backend, answer, upstream):
+    """(port, proxy) in front of answer(first, headers, body); no limit on connections and requests. upstream: "HTTP/1.1" or "HTTP/2"."""
+    most = {"circuit_breakers": {"thresholds": [{"max_connections": 9999, "max_pending_requests": 9999, "max_requests": 9999}]}}
+    port, b = free_port(), backend(web(answer=answer))
+    to, kw = b.port, dict(most)
+    if upstream == "HTTP/2":  # a second proxy, whose flow control is a real one's
+        to = free_port()
+        proxy([listener(to, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port], **most)])
+        kw.update(http2_upstream())
+    return port, proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [to], **kw)])
 
 
 def echo(c, backend):

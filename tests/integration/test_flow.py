@@ -9,13 +9,12 @@ import time
 
 import pytest
 
-from harness import ask, cluster, connect, eventually, free_port, hcm, listener, read_message, route
+from harness import ask, cluster, connect, eventually, free_port, hcm, http2_upstream, listener, read_message, route
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import DATA, dial, next_request, request, server  # noqa: E402
 
-EXT = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-H2 = {"typed_extension_protocol_options": {EXT: {"@type": f"type.googleapis.com/{EXT}", "explicit_http_config": {"http2_protocol_options": {}}}}}
+H2 = http2_upstream()
 GIB = 1 << 30
 LIMIT_KIB = 2048
 WAIT = 15

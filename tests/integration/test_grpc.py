@@ -9,13 +9,11 @@ import time
 
 import pytest
 
-from harness import ROUTER, ask, cluster, eventually, free_port, hcm, listener, mint, read_message, route, tls_files, web
+from harness import ROUTER, ask, cluster, eventually, free_port, hcm, http2_upstream, listener, mint, read_message, route, tls_files, web
 
 grpc = pytest.importorskip("grpc")
 
-H2_OPTIONS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-    "explicit_http_config": {"http2_protocol_options": {}}}}}
+H2_OPTIONS = http2_upstream()
 GRPC_WEB = {"name": "envoy.filters.http.grpc_web",
             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"}}
 WAIT = 20  # generous: a loaded machine is slow

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import cluster, eventually, free_port, hcm, listener, route, web
+from harness import cluster, eventually, free_port, hcm, in_front_of, listener, route, web
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import (CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,  # noqa: E402
@@ -176,9 +176,6 @@ PATIENT = {
     "zero window, short answers": (((4, 0),), "GET", "/2000"),
     "zero window, long answers": (((4, 0),), "GET", "/1048576"),
 }
-H2_UPSTREAM = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-    "explicit_http_config": {"http2_protocol_options": {}}}}}
 
 
 def sized(first, headers, body):
@@ -187,23 +184,11 @@ def sized(first, headers, body):
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % n + b"x" * n
 
 
-def start(proxy, backend, upstream):
-    """(port, proxy) in front of answers of any size."""
-    most = {"circuit_breakers": {"thresholds": [{"max_connections": 9999, "max_pending_requests": 9999, "max_requests": 9999}]}}
-    port, b = free_port(), backend(web(answer=sized))
-    to, kw = b.port, dict(most)
-    if upstream == "HTTP/2":  # a second proxy, whose flow control is a real one's
-        to = free_port()
-        proxy([listener(to, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port], **most)])
-        kw.update(H2_UPSTREAM)
-    return port, proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [to], **kw)])
-
-
 @pytest.mark.parametrize("upstream", ["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("what", PATIENT)
 def test_streams_that_wait_hold_little(proxy, backend, what, upstream):
     own, method, path = PATIENT[what]
-    port, p = start(proxy, backend, upstream)
+    port, p = in_front_of(proxy, backend, sized, upstream)
     with dial(port) as other:
         assert other.get(1, path="/2000")[0] == 200
         before, wires = anon_kib(p.p.pid), []
@@ -235,7 +220,7 @@ def test_streams_that_wait_hold_little(proxy, backend, what, upstream):
 @pytest.mark.parametrize("how", ["late", "bit by bit"])
 def test_answers_come_whole_through_windows_that_open(proxy, backend, how, upstream):
     rnd = random.Random(7)
-    port, _ = start(proxy, backend, upstream)
+    port, _ = in_front_of(proxy, backend, sized, upstream)
     with dial(port, ((4, 0),)) as w:
         w.auto = False
         w.until(lambda: w.peer, 10)

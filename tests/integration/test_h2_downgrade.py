@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import ROOT, cluster, connect, free_port, hcm, listener, route
+from harness import ROOT, cluster, connect, free_port, hcm, http2_upstream, listener, route
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import DATA, END_HEADERS, END_STREAM, HEADERS, block, dial, frame, next_request, server  # noqa: E402
@@ -21,7 +21,6 @@ _spec = importlib.util.spec_from_file_location("h2_corpus", ROOT / "tests/confor
 corpus = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(corpus)
 WAIT = 15
-EXT = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 class Origin:
@@ -173,8 +172,7 @@ def test_responses_have_one_reading(proxy, backend):
                 send_case(w, current[-1], n)
     b = backend(server(play))
     port = free_port()
-    options = {"typed_extension_protocol_options": {EXT: {"@type": f"type.googleapis.com/{EXT}", "explicit_http_config": {"http2_protocol_options": {}}}}}
-    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port], **options)])
+    p = proxy([listener(port, hcm([route("a")]))], [cluster("a", [b.port], **http2_upstream())])
     bad = [f"{c}: {e}" for c in cases if (e := judge_response(c, port, current))]
     assert not bad, "\n".join(bad)
     assert p.p.poll() is None and len(cases) >= 50

@@ -10,21 +10,13 @@ import time
 
 import pytest
 
-from harness import MeshError, ask, cluster, eventually, free_port, hcm, listener, route, web
+from harness import HTTP_OPTIONS, MeshError, ask, cluster, eventually, free_port, hcm, http2_upstream, listener, route, web
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, NO_ERROR, PING, PRIORITY,  # noqa: E402
                     PROTOCOL_ERROR, Reset, SETTINGS, WINDOW_UPDATE, block, dial, frame, next_request, request, server)
 
-EXT = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 WAIT = 15
-
-
-def upstream_h2(common=None, **options):
-    o = {"@type": f"type.googleapis.com/{EXT}", "explicit_http_config": {"http2_protocol_options": options}}
-    if common:
-        o["common_http_protocol_options"] = common
-    return {"typed_extension_protocol_options": {EXT: o}}
 
 
 def answering(w, backend):
@@ -76,7 +68,7 @@ def test_upstream_keepalive(proxy, backend):
         else:
             answering(w, b)
     keep = {"connection_keepalive": {"interval": "0.2s", "timeout": "0.4s"}}
-    port, p, b = start(proxy, backend, server(mute), cluster_more=upstream_h2(**keep))
+    port, p, b = start(proxy, backend, server(mute), cluster_more=http2_upstream(**keep))
     a = ask(port, "/x")
     assert a.status == 503 and quiet.wait(WAIT)
     assert ask(port, "/y").body == b"/y"
@@ -89,7 +81,7 @@ def test_upstream_ping_before_a_stream_behind_silence(proxy, backend):
             b.seen.append(len(w.pings))
             w.headers(n, [(":status", "200")])
     port, _, b = start(proxy, backend, server(run),
-                       cluster_more=upstream_h2(connection_keepalive={"connection_idle_interval": "0.5s", "timeout": "10s"}))
+                       cluster_more=http2_upstream(connection_keepalive={"connection_idle_interval": "0.5s", "timeout": "10s"}))
     assert ask(port).status == 200 and ask(port).status == 200
     time.sleep(1)
     assert ask(port).status == 200
@@ -108,7 +100,7 @@ def test_options_that_are_refused(proxy, backend, bad):
 # --- numbers ---
 
 def test_hpack_table_size(proxy, backend):
-    port, _, _ = start(proxy, backend, server(answering), h2={"hpack_table_size": 8192}, cluster_more=upstream_h2(hpack_table_size=16384))
+    port, _, _ = start(proxy, backend, server(answering), h2={"hpack_table_size": 8192}, cluster_more=http2_upstream(hpack_table_size=16384))
     with dial(port) as w:
         assert w.get(1, "/a")[2] == b"/a"
         assert w.peer.get(1) == 8192  # SETTINGS_HEADER_TABLE_SIZE
@@ -117,7 +109,7 @@ def test_hpack_table_size(proxy, backend):
         assert w.get(1)[0] == 200 and 1 not in w.peer
     inner, _, _ = start(proxy, backend, h2={"hpack_table_size": 0})  # smaller than usual: both encoders have to follow
     outer = free_port()
-    proxy([listener(outer, hcm([route("a")]))], [cluster("a", [inner], **upstream_h2(hpack_table_size=100))])
+    proxy([listener(outer, hcm([route("a")]))], [cluster("a", [inner], **http2_upstream(hpack_table_size=100))])
     for _ in range(5):
         assert ask(outer, "/again", headers={"X-Long": "y" * 300}).status == 200
 
@@ -219,7 +211,7 @@ def test_upstream_idle_timeout(proxy, backend):
     def run(w, b):
         answering(w, b)
         ended.set()
-    port, _, b = start(proxy, backend, server(run), cluster_more=upstream_h2({"idle_timeout": "0.5s"}))
+    port, _, b = start(proxy, backend, server(run), cluster_more=http2_upstream({"idle_timeout": "0.5s"}))
     assert ask(port, "/a").body == b"/a"
     assert ended.wait(WAIT)
     assert ask(port, "/b").body == b"/b" and b.connections == 2
@@ -260,7 +252,7 @@ def test_request_between_the_two_goaways_is_served(proxy, backend):
 
 
 def test_upstream_max_requests(proxy, backend):
-    port, p, b = start(proxy, backend, server(answering), cluster_more=upstream_h2({"max_requests_per_connection": 2}))
+    port, p, b = start(proxy, backend, server(answering), cluster_more=http2_upstream({"max_requests_per_connection": 2}))
     for i in range(6):
         assert ask(port, f"/{i}").body == f"/{i}".encode()
     assert b.connections == 3
@@ -283,7 +275,7 @@ def test_upstream_goaway_loses_nothing(proxy, backend):
             w.headers(n, [(":status", "200")], end=False)
             w.data(n, head[":path"].encode(), True)
         w.until(lambda: False, WAIT)
-    port, p, b = start(proxy, backend, server(run), cluster_more=upstream_h2())
+    port, p, b = start(proxy, backend, server(run), cluster_more=http2_upstream())
     assert ask(port, "/first").status == 200
     with dial(port) as w:
         for n in (1, 3, 5, 7):
@@ -301,11 +293,11 @@ def test_ends_under_load_lose_nothing(proxy, backend, where):
     if where == "pair":  # the inner proxy says GOAWAY to the outer one
         inner, _, _ = start(proxy, backend, common=few)
         port = free_port()
-        proxy([listener(port, hcm([route("i")]))], [cluster("i", [inner], **upstream_h2())])
+        proxy([listener(port, hcm([route("i")]))], [cluster("i", [inner], **http2_upstream())])
     else:
         b_fn = server(answering) if where == "upstream" else None
         port, _, _ = start(proxy, backend, b_fn, common=few if where == "downstream" else None,
-                           cluster_more=upstream_h2(few) if where == "upstream" else None)
+                           cluster_more=http2_upstream(few) if where == "upstream" else None)
     if where == "downstream":  # h2load does not come back after GOAWAY: one connection for each batch
         for _ in range(10):
             r = subprocess.run(["nghttp", "-n", "-m", "20", "-v", f"http://127.0.0.1:{port}/x"], capture_output=True, text=True, timeout=30)
@@ -368,8 +360,8 @@ def test_use_downstream_protocol(proxy, backend):
         first = c.recv(4, socket.MSG_PEEK | socket.MSG_WAITALL)
         b.seen.append(first)
         (server(answering) if first == b"PRI " else web("a"))(c, b)
-    options = {"typed_extension_protocol_options": {EXT: {
-        "@type": f"type.googleapis.com/{EXT}", "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}}}
+    options = {"typed_extension_protocol_options": {HTTP_OPTIONS: {
+        "@type": f"type.googleapis.com/{HTTP_OPTIONS}", "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}}}
     port, _, b = start(proxy, backend, either, cluster_more=options)
     assert ask(port, "/").body == b"a"
     with dial(port) as w:

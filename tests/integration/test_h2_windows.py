@@ -7,16 +7,13 @@ import struct
 
 import pytest
 
-from harness import cluster, free_port, hcm, listener, route, web
+from harness import in_front_of
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import ACK, DATA, RST_STREAM, SETTINGS, WINDOW_UPDATE, dial, request, settings  # noqa: E402
 
 INITIAL_WINDOW_SIZE = 4
 SEEDS = int(os.environ.get("REMORA_WINDOW_SEEDS", "4"))  # more of them look for stalls, e.g. 200
-H2_UPSTREAM = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-    "explicit_http_config": {"http2_protocol_options": {}}}}}
 SIZES = (0, 1, 100, 512, 2000, 16_384, 70_000, 300_000)
 LARGE = 1 << 20
 
@@ -101,14 +98,7 @@ class Client:
 
 @pytest.mark.parametrize("upstream", ["HTTP/1.1", "HTTP/2"])
 def test_windows_in_any_order(proxy, backend, upstream):
-    most = {"circuit_breakers": {"thresholds": [{"max_connections": 9999, "max_pending_requests": 9999, "max_requests": 9999}]}}
-    port, b = free_port(), backend(web(answer=sized))
-    to, kw = b.port, dict(most)
-    if upstream == "HTTP/2":
-        to = free_port()
-        proxy([listener(to, hcm([route("a", timeout="0s")]))], [cluster("a", [b.port], **most)])
-        kw.update(H2_UPSTREAM)
-    p = proxy([listener(port, hcm([route("a", timeout="0s")]))], [cluster("a", [to], **kw)])
+    port, p = in_front_of(proxy, backend, sized, upstream)
     for seed in range(SEEDS):
         rnd = random.Random(seed)
         clients = [Client(port, rnd) for _ in range(2)]

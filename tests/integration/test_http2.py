@@ -7,16 +7,14 @@ import time
 
 import pytest
 
-from harness import ask, cluster, eventually, free_port, hcm, listener, mint, route, tls_files, web
+from harness import HTTP_OPTIONS, ask, cluster, eventually, free_port, hcm, http2_upstream, listener, mint, route, tls_files, web
 
 pytestmark = pytest.mark.skipif(not all(map(shutil.which, ("curl", "nghttp", "nghttpd", "h2load"))),
                                 reason="curl and nghttp2's programs are needed")
 
-H2_OPTIONS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-    "explicit_http_config": {"http2_protocol_options": {}}}}}
-SAME_OPTIONS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+H2_OPTIONS = http2_upstream()
+SAME_OPTIONS = {"typed_extension_protocol_options": {HTTP_OPTIONS: {
+    "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
     "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}}}
 BIG = 3 * 1024 * 1024 + 17
 

@@ -10,15 +10,13 @@ import time
 
 import pytest
 
-from harness import (Backend, ask, cluster, connect, echo, eventually, flood_until, free_port, hcm, listener, read_answer, read_message,
-                     route, web)
+from harness import (Backend, ask, cluster, connect, echo, eventually, flood_until, free_port, hcm, http2_upstream, listener, read_answer,
+                     read_message, route, web)
 
 h2wire = pytest.importorskip("h2wire", reason="python3-h2's hpack is needed")
 from h2wire import DATA, END_STREAM, RST_STREAM, Reset, dial, frame, next_request, request, server  # noqa: E402
 
-H2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-H2_OPTIONS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": H2, "explicit_http_config": {"http2_protocol_options": {"allow_connect": True}}}}}
+H2_OPTIONS = http2_upstream(allow_connect=True)
 WEBSOCKET = {"upgrade_configs": [{"upgrade_type": "websocket"}], "http2_protocol_options": {"allow_connect": True}}
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 WAIT = 15
