@@ -10,6 +10,7 @@
 #include "control-plane/load_int.h"
 #include "control-plane/validate_int.h"
 #include "lib/base/check.h"
+#include "lib/http/chars.h"
 #include "lib/net/addr.h"
 #include "lib/net/cidr.h"
 
@@ -133,12 +134,7 @@ bool va_is_subnet(struct str s)
 
 bool va_is_header(struct str s)
 {
-    for (size_t i = 0; i < s.n; i++) {
-        if (!is_alnum(s.p[i]) && str_find(STR("!#$%&'*+-.^_`|~"), s.p[i]) < 0) {
-            return false;
-        }
-    }
-    return s.n > 0;
+    return ch_all(s, CH_TOKEN);
 }
 
 bool va_hosts_meet(struct str a, struct str b)

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/base/str.h"
+
 enum {
     CH_TOKEN = 1, // tchar, RFC 9110 §5.6.2
     CH_PATH = 2,  // what we take in a request target: VCHAR without '#' (Envoy takes the same set and cuts the fragment)
@@ -19,6 +21,17 @@ extern const uint8_t http_chars[256];
 static inline bool ch_is(char c, int classes)
 {
     return http_chars[(unsigned char)c] & classes;
+}
+
+// Whether s has bytes, and only of these classes.
+static inline bool ch_all(struct str s, int classes)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!ch_is(s.p[i], classes)) {
+            return false;
+        }
+    }
+    return s.n > 0;
 }
 
 // Value of a hexadecimal digit; only for bytes of class CH_HEX.

@@ -279,7 +279,6 @@ static bool complete(const struct h2 *h, const struct h2_stream *x)
     return x->s.remote_done && (x->tunnel ? x->closed : !h->server);
 }
 
-
 // Acts on the marks of one stream.
 static void service(struct h2 *h, struct h2_stream *x)
 {

@@ -89,16 +89,6 @@ static bool value_ok(struct str s)
     return !bad && (s.n == 0 || (s.p[0] != ' ' && s.p[0] != '\t' && s.p[s.n - 1] != ' ' && s.p[s.n - 1] != '\t'));
 }
 
-static bool all_of(struct str s, int class_)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (!ch_is(s.p[i], class_)) {
-            return false;
-        }
-    }
-    return s.n > 0;
-}
-
 struct head { // what the fields said
     struct arena *a;
     struct headers *list;
@@ -281,7 +271,7 @@ static const char *check_target(struct head *m, bool connect)
 {
     struct str name;
     uint16_t port = 0;
-    if (m->has_protocol && (!connect || !m->has_authority || !all_of(m->protocol, CH_TOKEN))) { // RFC 8441 §4
+    if (m->has_protocol && (!connect || !m->has_authority || !ch_all(m->protocol, CH_TOKEN))) { // RFC 8441 §4
         return "http2.invalid_connect";
     }
     if (connect && !m->has_protocol) { // RFC 9113 §8.5
@@ -292,7 +282,7 @@ static const char *check_target(struct head *m, bool connect)
         return "http2.missing_pseudo_header";
     }
     bool star = m->path.n == 1 && m->path.p[0] == '*' && str_is(m->method, "OPTIONS");
-    if (!star && (m->path.n == 0 || m->path.p[0] != '/' || !all_of(m->path, CH_PATH))) {
+    if (!star && (m->path.n == 0 || m->path.p[0] != '/' || !ch_all(m->path, CH_PATH))) {
         return "http2.invalid_path";
     }
     if (str_eq_nocase(m->scheme, STR("http"))) {
@@ -331,7 +321,7 @@ const char *h2_block_request(struct h2 *h, struct arena *a, struct http_request 
     if (e) {
         return e;
     }
-    if (!all_of(m.method, CH_TOKEN)) {
+    if (!ch_all(m.method, CH_TOKEN)) {
         return "http2.invalid_method";
     }
     bool connect = str_is(m.method, "CONNECT");

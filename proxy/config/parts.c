@@ -106,11 +106,7 @@ int build_data_source(const Envoy__Config__Core__V3__DataSource *m, struct arena
 
 bool build_header_name_ok(struct str name)
 {
-    bool ok = name.n > 0;
-    for (size_t i = 0; i < name.n && ok; i++) {
-        ok = ch_is(name.p[i], CH_TOKEN);
-    }
-    return ok;
+    return ch_all(name, CH_TOKEN);
 }
 
 bool build_header_value_ok(struct str value)

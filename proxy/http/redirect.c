@@ -142,12 +142,7 @@ static bool take_target(struct stream *s, struct str host, struct str path)
 {
     struct str name;
     uint16_t port;
-    for (size_t i = 0; i < path.n; i++) {
-        if (!ch_is(path.p[i], CH_PATH)) {
-            return false;
-        }
-    }
-    if (!url_split_authority(host, &name, &port)) {
+    if ((path.n && !ch_all(path, CH_PATH)) || !url_split_authority(host, &name, &port)) {
         return false;
     }
     s->req.host = host;

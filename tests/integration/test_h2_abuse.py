@@ -235,8 +235,8 @@ def test_answers_come_whole_through_windows_that_open(proxy, backend, how, upstr
             w.raw(settings({4: 1 << 20}))
         end = time.monotonic() + 30
         while not all(w.stream(n)["end"] for n in sizes) and time.monotonic() < end:
-            todo = [n for n in sizes if not w.stream(n)["end"]]
-            for n in rnd.sample(todo, min(len(todo), 8)) if how != "late" else ():
+            unended = [n for n in sizes if not w.stream(n)["end"]]
+            for n in rnd.sample(unended, min(len(unended), 8)) if how != "late" else ():
                 w.send(WINDOW_UPDATE, 0, n, struct.pack(">I", rnd.choice((600, 5000, 30_000))))
             w.drain(0.005, 1)
         assert {n: (len(w.stream(n)["data"]), w.stream(n)["end"]) for n in sizes} == {n: (size, True) for n, size in sizes.items()}

@@ -96,10 +96,8 @@ static int parse_access_logs(const tcp_proxy_msg *m, struct arena *a, struct tcp
 static int parse_tunnel_header(const Envoy__Config__Core__V3__HeaderValueOption *m, struct arena *a, struct tcp_tunnel_header *ret, struct err *err)
 {
     struct str name = str_c(m->header ? m->header->key : NULL);
-    for (size_t i = 0; i < name.n; i++) {
-        if (!ch_is(name.p[i], CH_TOKEN)) {
-            return err_set(err, -EINVAL, "header.key: \"%.*s\" is no name of a field", STR_FMT(name));
-        }
+    if (name.n && !ch_all(name, CH_TOKEN)) {
+        return err_set(err, -EINVAL, "header.key: \"%.*s\" is no name of a field", STR_FMT(name));
     }
     if (m->header && m->header->raw_value.len) {
         return err_set(err, -EINVAL, "header.raw_value: not supported yet");
