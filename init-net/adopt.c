@@ -96,7 +96,7 @@ static int list_sockets(struct connections *list, struct err *err)
         if (r && r != -EINTR) {
             return err_set(err, r, "cannot list open connections: %s", strerror(-r));
         }
-        r = 0; // a dump that was disturbed has nearly all; what is missing was just made
+        r = 0; // a dump that was disturbed lacks at most what was just made
     }
     return r;
 }

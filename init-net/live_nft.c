@@ -620,7 +620,12 @@ static int fill_lookup(struct nl *nl, struct plan *p, const struct lookup *x, st
     struct elements l = { .a = p->a };
     struct match *m = &p->rules[x->rule].m[x->match];
     bool interval = false;
-    int code = read_elements(nl, x->family, x->set, &l);
+    uint64_t until_ms = 0;
+    int code;
+    do {
+        l.n = 0;
+        code = read_elements(nl, x->family, x->set, &l);
+    } while (nl_again(code, &until_ms));
     if (code || l.n == 0) {
         return err_set(err, code ? code : -EINVAL, "cannot read the list of rule '%s': %s", p->rules[x->rule].comment,
                        code ? nft_hint(code) : "it is empty");
@@ -639,9 +644,8 @@ static int fill_lookup(struct nl *nl, struct plan *p, const struct lookup *x, st
     return 0;
 }
 
-int live_read_nft(struct nl *nl, const struct nft_state *s, struct plan *p, struct err *err)
+static int read_rules(struct nl *nl, const struct nft_state *s, struct decoder *d)
 {
-    struct decoder d = { .p = p, .err = err };
     const struct {
         bool there;
         uint8_t family;
@@ -651,9 +655,23 @@ int live_read_nft(struct nl *nl, const struct nft_state *s, struct plan *p, stru
         char buf[256];
         struct nlmsghdr *msg = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETRULE, own[i].family, NLM_F_DUMP, 0);
         mnl_attr_put_strz(msg, NFTA_RULE_TABLE, PLAN_TABLE);
-        d.family = own[i].family;
-        code = own[i].there ? nl_request(nl, msg, on_rule, &d) : 0;
+        d->family = own[i].family;
+        code = own[i].there ? nl_request(nl, msg, on_rule, d) : 0;
     }
+    return code;
+}
+
+int live_read_nft(struct nl *nl, const struct nft_state *s, struct plan *p, struct err *err)
+{
+    const struct plan before = *p;
+    struct decoder d;
+    uint64_t until_ms = 0;
+    int code;
+    do {
+        *p = before;
+        d = (struct decoder){ .p = p, .err = err };
+        code = read_rules(nl, s, &d);
+    } while (nl_again(code, &until_ms));
     if (code) {
         return err_set(err, code, "cannot read the kernel's rules: %s", nft_hint(code));
     }

@@ -246,9 +246,9 @@ static int read_once(struct nl *nl, struct reading *r)
 
 int nft_state_read(struct nl *nl, struct arena *a, struct nft_state *ret, struct err *err)
 {
-    enum { ATTEMPTS = 20 };
-    int code = 0;
-    for (int i = 0; i < ATTEMPTS; i++) {
+    uint64_t until_ms = 0;
+    int code;
+    do {
         struct nft_state s = { .comment = "" };
         struct reading r = { .a = a, .s = &s };
         code = read_once(nl, &r);
@@ -256,10 +256,7 @@ int nft_state_read(struct nl *nl, struct arena *a, struct nft_state *ret, struct
             *ret = s;
             return 0;
         }
-        if (code != -EINTR) {
-            break;
-        }
-    }
+    } while (nl_again(code, &until_ms));
     return err_set(err, code, "cannot read the kernel's rules: %s", nft_hint(code));
 }
 
@@ -476,7 +473,12 @@ int nft_state_removals(const struct nft_state *s, struct nl *nl, const struct pl
         for (size_t k = 0; k < i; k++) {
             seen = seen || (s->xt[k].family == c->family && strcmp(s->xt[k].table, c->table) == 0);
         }
-        code = seen ? 0 : dump(nl, NFT_MSG_GETRULE, c->family, c->table, on_xt_rule, &h);
+        const size_t before = rm->n;
+        uint64_t until_ms = 0;
+        do {
+            rm->n = before;
+            code = seen ? 0 : dump(nl, NFT_MSG_GETRULE, c->family, c->table, on_xt_rule, &h);
+        } while (nl_again(code, &until_ms));
     }
     if (code) {
         return err_set(err, code, "cannot read the kernel's rules: %s", nft_hint(code));

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/base/scope.h"
 
@@ -36,6 +38,20 @@ void nl_close(struct nl *nl)
     }
 }
 
+// Marks of a dump that changed under the reader are taken off, so that the whole of it is read: what an abandoned dump
+// leaves in the socket would stand before the answer to the next request, which the kernel refuses as long as it is not
+// over (netlink(7), NLM_F_DUMP_INTR). Returns whether there was one.
+static bool take_disturbed(char *buf, size_t n)
+{
+    bool disturbed = false;
+    int left = (int)n;
+    for (struct nlmsghdr *m = (void *)buf; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+        disturbed = disturbed || (m->nlmsg_flags & NLM_F_DUMP_INTR);
+        m->nlmsg_flags &= (uint16_t)~NLM_F_DUMP_INTR;
+    }
+    return disturbed;
+}
+
 int nl_request(struct nl *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
 {
     unsigned port = mnl_socket_get_portid(nl->s);
@@ -45,17 +61,31 @@ int nl_request(struct nl *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg)
         return -errno;
     }
     scope_free char *buf = mem_alloc(NL_MSG_MAX);
+    bool disturbed = false;
     for (;;) {
         ssize_t n = mnl_socket_recvfrom(nl->s, buf, NL_MSG_MAX);
         if (n < 0) {
             return -errno;
         }
+        disturbed = take_disturbed(buf, (size_t)n) || disturbed;
         int r = mnl_cb_run(buf, (size_t)n, seq, port, cb, arg);
         if (r < 0) {
             return -errno;
         }
         if (r == MNL_CB_STOP) {
-            return 0;
+            return disturbed ? -EINTR : 0;
         }
     }
+}
+
+bool nl_again(int code, uint64_t *until_ms)
+{
+    enum { PATIENCE_MS = 5000, WAIT_NS = 1000000 };
+    uint64_t now = clock_mono_ms();
+    *until_ms = *until_ms ? *until_ms : now + PATIENCE_MS;
+    if (code != -EINTR || now >= *until_ms) {
+        return false;
+    }
+    nanosleep(&(struct timespec){ .tv_nsec = WAIT_NS }, NULL);
+    return true;
 }

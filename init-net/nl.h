@@ -25,7 +25,12 @@ static inline void scope_nl_(struct nl *nl)
 #define scope_nl __attribute__((cleanup(scope_nl_)))
 
 // Sends msg (its sequence number is set here) and feeds every answer to cb until the acknowledgement or the end of a
-// dump. Returns 0 or the kernel's negative errno; -EINTR when a dump was disturbed and must be repeated. cb may be NULL.
+// dump. Returns 0 or the kernel's negative errno; -EINTR when a dump was disturbed and must be repeated: cb has seen all of
+// it then, but not of one moment. cb may be NULL.
 int nl_request(struct nl *nl, struct nlmsghdr *msg, mnl_cb_t cb, void *arg);
+
+// Whether what ended with code was a disturbed dump that should be asked for again; waits a moment before it says yes.
+// *until_ms: 0 at first; the monotonic time at which it gives up, five seconds after the first call.
+bool nl_again(int code, uint64_t *until_ms);
 
 #endif

@@ -86,17 +86,17 @@ static int on_rule(const struct nlmsghdr *msg, void *arg)
 static int dump(struct nl *nl, uint16_t type, uint8_t family, size_t header, mnl_cb_t cb, struct routing *s)
 {
     char buf[REQ_BYTES];
+    const struct routing before = *s;
+    uint64_t until_ms = 0;
     int code;
-    for (int i = 0; i < 20; i++) {
+    do {
+        *s = before;
         struct nlmsghdr *msg = mnl_nlmsg_put_header(buf);
         msg->nlmsg_type = type;
         msg->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
         *(uint8_t *)mnl_nlmsg_put_extra_header(msg, header) = family;
         code = nl_request(nl, msg, cb, s);
-        if (code != -EINTR) {
-            break;
-        }
-    }
+    } while (nl_again(code, &until_ms));
     return code;
 }
 

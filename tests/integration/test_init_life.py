@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import pathlib
 import select
@@ -413,18 +414,41 @@ def test_a_signal_finds_nothing_or_all(backend, calls, step):
     assert result(flags)["result"] == "unchanged"
 
 
-def test_another_writer_does_not_disturb():
-    """Somebody else changes the rules all the time: the kernel may ask for the transaction again."""
-    writer = subprocess.Popen(["ip", "netns", "exec", POD, "sh", "-c", """
-while :; do echo 'add table inet busy; add chain inet busy c; delete table inet busy' | nft -f - || exit 1; done"""])
+def change_all_the_time(ready):
+    """Makes and deletes a table, one transaction after the other, some thousand times a second. Does not return."""
+    def message(kind, family, group, attributes=b""):
+        return struct.pack("=IHHIIBBH", 20 + len(attributes), kind, 1, 0, 0, family, 0, socket.htons(group)) + attributes
+    begin, end, new_table, delete_table, netfilter_tables = 16, 17, 10 << 8 | 0, 10 << 8 | 2, 10
+    name = struct.pack("=HH8s", 9, 1, b"busy")
+    batch = b"".join([message(begin, 0, netfilter_tables), message(new_table, 1, 0, name),
+                      message(delete_table, 1, 0, name), message(end, 0, netfilter_tables)])
+    enter(POD)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as s:
+        s.bind((0, 0))
+        ready.set()
+        while True:
+            s.send(batch)
+
+
+@pytest.mark.parametrize("tables", [0, 300])
+def test_another_writer_does_not_disturb(tables):
+    """Somebody else changes the rules all the time: the kernel may ask for the transaction again, and says of lists that
+    they changed while they were read; with many tables, in the middle of one."""
+    def all_tables(verb):
+        subprocess.run(["ip", "netns", "exec", POD, "nft", "-f", "-"], check=True, text=True,
+                       input="".join(f"{verb} table inet other{i}\n" for i in range(tables)))
+    all_tables("add")
+    ready = multiprocessing.Event()
+    writer = multiprocessing.Process(target=change_all_the_time, args=(ready,))
+    writer.start()
     try:
+        assert ready.wait(10)
         for i in range(20):
             assert result([*BASE, "-d", str(1000 + i)])["result"] == "applied"
     finally:
         writer.kill()
-        writer.wait()
-        subprocess.run(["ip", "netns", "exec", POD, "nft", "delete", "table", "inet", "busy"], capture_output=True,
-                       check=False)
+        writer.join()
+        all_tables("delete")
 
 
 def test_several_at_once_leave_the_rules_of_one():
