@@ -13,6 +13,8 @@
 #include "proxy/core/facts.h"
 #include "proxy/core/peer.h"
 
+enum { METADATA_PATH_MAX = 16 }; // keys in an operator
+
 #define OP(name)                                                                                                       \
     static void tok_##name(const struct format_op *op __attribute__((unused)),                                         \
                            const struct format_ctx *c __attribute__((unused)),                                         \
@@ -92,19 +94,36 @@ static void put_peer(struct format_value *v, const struct peer_info *p)
     put_text(v, str_n(v->scratch, n));
 }
 
-// (NAMESPACE:KEY) of what listener filters found on the connection.
-OP(dynamic_metadata)
+// Values that are not text print as JSON.
+static void put_metadata(struct format_value *v, const struct metadata_value *m)
 {
-    struct str key = op->text, space = str_split(&key, ':');
-    for (const struct connection_fact *f = c->info->facts; f; f = f->next) {
-        if (str_eq(f->space, space) && str_eq(f->key, key)) {
-            put_text(v, f->value);
-            return;
-        }
+    if (m->kind == MV_TEXT) {
+        v->kind = VALUE_TEXT; // also when it is empty
+        v->text = m->bytes;
+    } else if (m->kind != MV_NONE && m->kind != MV_NULL) {
+        metadata_json(m, &v->owned);
+        v->kind = VALUE_JSON;
+        v->text = buf_pullup(&v->owned, v->owned.len);
     }
 }
 
-// (NAMESPACE) or (NAMESPACE:KEY:…) of what was configured. Values that are not text print as JSON.
+// (NAMESPACE) or (NAMESPACE:KEY:…) of what filters found out about the request or the connection.
+OP(dynamic_metadata)
+{
+    struct str rest = op->text, space = str_split(&rest, ':'), path[METADATA_PATH_MAX];
+    size_t n = 0;
+    struct str whole = rest;
+    while (rest.n && n < METADATA_PATH_MAX) {
+        path[n++] = str_split(&rest, ':');
+    }
+    struct metadata_value m = stream_info_metadata_find(c->info, space, path, n);
+    if (m.kind == MV_NONE && n > 1) { // a name with a colon in it
+        m = stream_info_metadata_find(c->info, space, &whole, 1);
+    }
+    put_metadata(v, &m);
+}
+
+// The same of what was configured.
 OP(metadata)
 {
     struct str path = op->text, space = str_split(&path, ':');
@@ -114,14 +133,7 @@ OP(metadata)
     }
     const struct str *md = c->info->metadata[op->metadata];
     const struct metadata_value m = md && md->n ? metadata_find(*md, space, path) : (struct metadata_value){ .kind = MV_NONE };
-    if (m.kind == MV_TEXT) {
-        v->kind = VALUE_TEXT; // also when it is empty
-        v->text = m.bytes;
-    } else if (m.kind != MV_NONE && m.kind != MV_NULL) {
-        metadata_json(&m, &v->owned);
-        v->kind = VALUE_JSON;
-        v->text = buf_pullup(&v->owned, v->owned.len);
-    }
+    put_metadata(v, &m);
 }
 
 OP(filter_state)

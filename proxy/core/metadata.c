@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/base/arena.h"
 #include "lib/base/json.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5, VALUE_DEPTH_MAX = 40 };
@@ -151,6 +152,126 @@ struct metadata_value metadata_find(struct str md, struct str space, struct str 
         v = value_of(bytes);
     }
     return v;
+}
+
+struct metadata_value metadata_struct_find(struct str st, const struct str *path, size_t n_path)
+{
+    struct metadata_value v = { .kind = MV_STRUCT, .bytes = st };
+    for (size_t i = 0; i < n_path; i++) {
+        struct str bytes;
+        if (v.kind != MV_STRUCT || !map_entry(v.bytes, path[i], &bytes)) {
+            return (struct metadata_value){ .kind = MV_NONE };
+        }
+        v = value_of(bytes);
+    }
+    return v;
+}
+
+bool metadata_list_next(struct str *list, struct metadata_value *ret)
+{
+    struct wire_field f;
+    while (take_field(list, &f)) {
+        if (f.number == 1 && f.type == WIRE_BYTES) {
+            *ret = value_of(f.bytes);
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t put_varint(char *out, uint64_t v)
+{
+    size_t n = 0;
+    for (; v >= 0x80; v >>= 7) {
+        out[n++] = (char)(v | 0x80);
+    }
+    out[n++] = (char)v;
+    return n;
+}
+
+// Tag and length of a field of bytes.
+static size_t put_head(char *out, unsigned number, size_t length)
+{
+    out[0] = (char)(number << 3 | WIRE_BYTES);
+    return 1 + put_varint(out + 1, length);
+}
+
+enum { HEAD_MAX = 11 };
+
+static struct str join(struct arena *a, const struct str *parts, size_t n)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += parts[i].n;
+    }
+    char *p = arena_alloc(a, total), *at = p;
+    if (!p) {
+        return str_n(NULL, 0);
+    }
+    for (size_t i = 0; i < n; at += parts[i].n, i++) {
+        if (parts[i].n) {
+            memcpy(at, parts[i].p, parts[i].n);
+        }
+    }
+    return str_n(p, total);
+}
+
+struct str metadata_struct_of(struct str key, const struct metadata_value *v, struct arena *a)
+{
+    char head[HEAD_MAX + 9], key_head[HEAD_MAX], value_head[HEAD_MAX], entry_head[HEAD_MAX];
+    size_t n = 0;
+    struct str body = STR("");
+    switch (v->kind) {
+    case MV_NUMBER:
+        head[0] = 2 << 3 | WIRE_64;
+        memcpy(head + 1, &v->number, 8); // little-endian, as we are
+        n = 9;
+        break;
+    case MV_BOOL:
+        head[0] = 4 << 3 | WIRE_VARINT;
+        head[1] = v->boolean;
+        n = 2;
+        break;
+    case MV_TEXT:
+    case MV_STRUCT:
+    case MV_LIST:
+        n = put_head(head, v->kind == MV_TEXT ? 3 : v->kind == MV_STRUCT ? 5 : 6, v->bytes.n);
+        body = v->bytes;
+        break;
+    default: // null
+        head[0] = 1 << 3 | WIRE_VARINT;
+        head[1] = 0;
+        n = 2;
+        break;
+    }
+    size_t kn = put_head(key_head, 1, key.n), vn = put_head(value_head, 2, n + body.n);
+    size_t en = put_head(entry_head, 1, kn + key.n + vn + n + body.n);
+    const struct str parts[] = { str_n(entry_head, en), str_n(key_head, kn), key, str_n(value_head, vn), str_n(head, n), body };
+    return join(a, parts, sizeof(parts) / sizeof(parts[0]));
+}
+
+// The fields of st that `unless` does not name; returns the end of what was written.
+static char *put_fields(char *out, struct str st, struct str unless)
+{
+    struct wire_field f;
+    for (const char *from = st.p; take_field(&st, &f); from = st.p) {
+        struct str key, value, other;
+        if (f.number != 1 || f.type != WIRE_BYTES) {
+            continue;
+        }
+        entry_split(f.bytes, &key, &value);
+        if (!unless.n || !map_entry(unless, key, &other)) {
+            memcpy(out, from, (size_t)(st.p - from));
+            out += st.p - from;
+        }
+    }
+    return out;
+}
+
+struct str metadata_struct_merge(struct str st, struct str later, struct arena *a)
+{
+    char *p = arena_alloc(a, st.n + later.n);
+    return p ? str_n(p, (size_t)(put_fields(put_fields(p, st, later), later, STR("")) - p)) : str_n(NULL, 0);
 }
 
 // As std::to_chars does, which Envoy uses: the shortest text, plain or with an exponent, plain when both are as long.

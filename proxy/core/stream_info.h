@@ -17,6 +17,12 @@ enum response_flag {
 
 struct peer_info;
 struct connection_fact;
+struct arena;
+
+struct dynamic_metadata { // in the exchange's or the connection's arena; one entry a namespace
+    struct str space, bytes; // bytes: a google.protobuf.Struct; of fields of one name the last one counts
+    struct dynamic_metadata *next; // NULL = last
+};
 
 struct stream_info {
     // times: monotonic ns, 0 = did not happen; start also as wall clock
@@ -45,8 +51,22 @@ struct stream_info {
     const struct peer_info *downstream_peer, *upstream_peer; // by metadata exchange; NULL = unknown
     struct str route_name;      // borrowed from the route table
     struct str virtual_host, virtual_cluster;
+    struct dynamic_metadata *dynamic; // what filters found out on the way, by namespace; NULL = nothing
     const struct str *metadata[METADATA_COUNT]; // of what was configured, see metadata.h; borrowed or in the arena; NULL = none
 };
+
+// Adds the fields of a google.protobuf.Struct (its bytes, copied) to the dynamic metadata of a namespace; those of the same name are replaced
+// (StreamInfo.setDynamicMetadata of Envoy). a: where the exchange lives, or the connection's (downstream_found.dynamic holds that list). Beyond
+// limits it does nothing.
+enum { DYNAMIC_METADATA_BYTES_MAX = 1024 * 1024, DYNAMIC_METADATA_SPACES_MAX = 64 }; // a namespace; namespaces
+void dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes);
+void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes);
+// One field: text or truth.
+void stream_info_metadata_text(struct stream_info *info, struct arena *a, struct str space, struct str key, struct str value);
+void stream_info_metadata_bool(struct stream_info *info, struct arena *a, struct str space, struct str key, bool value);
+// The value at a path of keys within a namespace (the whole namespace when n_path is 0), then among the connection's facts. Views live as long as
+// the metadata is not written to.
+struct metadata_value stream_info_metadata_find(const struct stream_info *info, struct str space, const struct str *path, size_t n_path);
 
 // "UF,URX" or "-" into out (at least 96 bytes).
 enum { RF_TEXT_MAX = 160 };

@@ -130,6 +130,7 @@ void downstream_info(const struct downstream *d, struct stream_info *ret)
         .downstream_local = *downstream_local(d),
         .requested_server_name = downstream_server_name(d),
         .facts = downstream_facts(d),
+        .dynamic = d->found ? d->found->dynamic : NULL,
         .downstream_tls = downstream_tls(d),
         .connection_termination = str_c(d->found ? d->found->termination : NULL),
         .metadata = { [METADATA_LISTENER] = &d->listener->metadata, [METADATA_FILTER_CHAIN] = d->chain ? &d->chain->metadata : NULL },

@@ -20,7 +20,8 @@ struct downstream_found {
     struct addr remote;          // the client, as a PROXY header says; family 0 = conn->peer
     struct str server_name;      // arena
     const struct upstream_hints *hints; // arena; what filters want of upstream connections, NULL = nothing
-    const struct connection_fact *facts; // dynamic metadata; arena
+    const struct connection_fact *facts; // dynamic metadata of listener filters; arena
+    struct dynamic_metadata *dynamic; // that of network filters; arena
     const char *termination;     // why a network filter closed it, for logs; static or in arena
 };
 

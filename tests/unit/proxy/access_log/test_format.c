@@ -181,6 +181,13 @@ static void metadata(void **state)
     assert_string_equal(run("%METADATA(ROUTE:ns:k)% %METADATA(ROUTE:ns:o)% %METADATA(ROUTE:ns)% %METADATA(ROUTE:ns):6% %METADATA(ROUTE:ns:x)%"),
                         "v true {\"k\":\"v\",\"o\":true} {\"k\":\" -");
     assert_string_equal(run("%UPSTREAM_METADATA(ns:k)% %METADATA(UPSTREAM_HOST:ns:k)% %CLUSTER_METADATA(ns:k)% %METADATA(DYNAMIC:ns:k)%"), "v v - -");
+    struct arena a = { 0 };
+    stream_info_metadata_merge(&info, &a, STR("ns"), metadata_find(some_metadata, STR("ns"), STR("")).bytes);
+    stream_info_metadata_text(&info, &a, STR("ns"), STR("urn:x"), STR("colons"));
+    assert_string_equal(run("%DYNAMIC_METADATA(ns:k)% %METADATA(DYNAMIC:ns:o)% %DYNAMIC_METADATA(ns:urn:x)% %DYNAMIC_METADATA(ns)% %DYNAMIC_METADATA(no)%"),
+                        "v true colons {\"k\":\"v\",\"o\":true,\"urn:x\":\"colons\"} -");
+    info.dynamic = NULL;
+    arena_fini(&a);
     assert_string_equal(run_json("{\"a\":\"%METADATA(ROUTE:ns):3%\",\"b\":\"%METADATA(ROUTE:ns:o)%\",\"c\":\"%METADATA(ROUTE:no)%\",\"d\":\"<%METADATA(ROUTE:ns)%>\"}", false),
                         "{\"a\":{\"k\":\"v\",\"o\":true},\"b\":true,\"c\":null,\"d\":\"<{\\\"k\\\":\\\"v\\\",\\\"o\\\":true}>\"}\n");
     assert_true(metadata_wanted(METADATA_UPSTREAM_HOST) && metadata_wanted(METADATA_CLUSTER) && !metadata_wanted(METADATA_LISTENER));
