@@ -279,69 +279,73 @@ static bool complete(const struct h2 *h, const struct h2_stream *x)
     return x->s.remote_done && (x->tunnel ? x->closed : !h->server);
 }
 
-// Acts on the marks of one stream.
-static void service(struct h2 *h, struct h2_stream *x)
+static void tell_and_finish(struct h2 *h, struct h2_stream *x, enum codec_reset why, const char *detail)
 {
+    h2_tell_reset(x, why, detail);
+    if (!h->c.freed) {
+        finish(h, x);
+    }
+}
+
+// The connection has failed, or the peer closed the stream, before the exchange was whole.
+static void broken(struct h2 *h, struct h2_stream *x)
+{
+    if (h->failed) {
+        bool unheard = !h->server && h->fail_why != CODEC_RESET_PROTOCOL && h->opened > 1 && !x->head_heard && !x->informational;
+        tell_and_finish(h, x, unheard ? CODEC_RESET_BEFORE_REQUEST : h->fail_why, h->fail_detail);
+        return;
+    }
+    if (!h->server && !x->empty && x->in.len) { // what came before the reset was sent to be read
+        deliver(h, x);
+    }
+    if (!h->c.freed) {
+        const char *detail;
+        enum codec_reset why = reset_kind(h, x, &detail);
+        tell_and_finish(h, x, why, detail);
+    }
+}
+
+// What a stream needs that goes no further; false: it does.
+static bool over(struct h2 *h, struct h2_stream *x)
+{
+    bool clean = x->closed && x->close_code == NGHTTP2_NO_ERROR;
     if (x->told || x->given_up) {
         finish(h, x);
-        return;
-    }
-    if (x->unsayable) {
-        h2_tell_reset(x, CODEC_RESET_PROTOCOL, "http2.upgrade_with_body");
-        if (!h->c.freed) {
-            finish(h, x);
-        }
-        return;
-    }
-    bool clean = x->closed && x->close_code == NGHTTP2_NO_ERROR;
-    if (h->server && clean && x->end_sent && (!h2_each_ends(x) || x->s.remote_done)) {
+    } else if (x->unsayable) {
+        tell_and_finish(h, x, CODEC_RESET_PROTOCOL, "http2.upgrade_with_body");
+    } else if (h->server && clean && x->end_sent && (!h2_each_ends(x) || x->s.remote_done)) {
         finish(h, x);
-        return;
-    }
-    if (h->failed && !whole(h, x, clean)) {
-        enum codec_reset why = h->fail_why;
-        bool unheard = !h->server && why != CODEC_RESET_PROTOCOL && h->opened > 1 && !x->head_heard && !x->informational;
-        h2_tell_reset(x, unheard ? CODEC_RESET_BEFORE_REQUEST : why, h->fail_detail);
-        if (!h->c.freed) {
-            finish(h, x);
-        }
-        return;
-    }
-    if (x->closed && !whole(h, x, clean)) {
-        const char *detail;
-        if (!h->server && !x->empty && x->in.len) { // what came before the reset was sent to be read
-            deliver(h, x);
-            if (h->c.freed) {
-                return;
-            }
-        }
-        enum codec_reset why = reset_kind(h, x, &detail);
-        h2_tell_reset(x, why, detail);
-        if (!h->c.freed) {
-            finish(h, x);
-        }
-        return;
-    }
-    if (x->empty && x->in.len && !x->given_up) {
+    } else if ((h->failed || x->closed) && !whole(h, x, clean)) {
+        broken(h, x);
+    } else if (x->empty && x->in.len) {
         h2_tell_reset(x, CODEC_RESET_PROTOCOL, "http2.invalid_response");
         if (!h->c.freed) {
             h2_stream_reset(&x->s, CODEC_RESET_PROTOCOL);
         }
-        return;
+    } else {
+        return false;
     }
+    return true;
+}
+
+static void pass_on(struct h2 *h, struct h2_stream *x)
+{
     if (x->empty && x->in_end) {
         h2_client_empty(x);
-        if (h->c.freed) {
-            return;
-        }
     }
-    if (!x->empty) {
+    if (!h->c.freed && !x->empty) {
         deliver(h, x);
     }
-    if (h->c.freed) {
+}
+
+// Acts on the marks of one stream.
+static void service(struct h2 *h, struct h2_stream *x)
+{
+    if (over(h, x)) {
         return;
     }
-    if (x->above_high && h2_may_take_more(h, x) && !x->told && !x->given_up) {
+    pass_on(h, x);
+    if (!h->c.freed && x->above_high && h2_may_take_more(h, x) && !x->told && !x->given_up) {
         x->above_high = x->began_closed = false;
         h->n_high--;
         if (x->s.ops->on_low) {
