@@ -89,4 +89,9 @@ void mirror_trailers(struct router *r, const struct headers *trailers);
 // The request ended before it was complete.
 void mirror_abandon(struct router *r);
 
+// ---- side_call.c ----
+struct side_call;
+// n bytes, zeroed, that live as long as the call and become its owner.
+void *side_call_own(struct side_call *c, size_t n);
+
 #endif

@@ -11,6 +11,7 @@
 #include "proxy/http/manager.h"
 #include "proxy/listener/listener.h"
 #include "proxy/router/router.h"
+#include "proxy/router/side_call.h"
 #include "proxy/server/trim.h"
 #include "proxy/upstream/cluster.h"
 
@@ -94,6 +95,7 @@ static void *worker_main(void *arg)
     access_log_worker_init(w);
     http_worker_init(w);
     upstream_worker_init(w);
+    side_call_worker_init();
     listener_worker_init(w);
     listener_on_snapshot(w, NULL);
     struct trim_worker trim;
@@ -103,6 +105,7 @@ static void *worker_main(void *arg)
     t->ended = true;
     listener_worker_fini(w);
     mirror_worker_fini();
+    side_call_worker_fini();
     upstream_worker_fini(w);
     http_worker_fini(w);
     access_log_worker_fini(w);
