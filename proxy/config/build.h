@@ -81,6 +81,7 @@ struct fraction build_runtime_fraction(const struct config_ctx *ctx, const Envoy
 // False, *ret left alone: the runtime does not have the key, or it is no number. Clipped to max.
 int runtime_bool(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err); // fails when the value is no bool
 bool runtime_number(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+bool runtime_fraction(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator);
 // The filter_metadata of m as bytes (proxy/core/metadata.h), in the arena; empty when there is none. m may be NULL.
 struct str build_metadata_bytes(const Envoy__Config__Core__V3__Metadata *m, struct arena *a);
 // Canonical text of a string, number or bool of metadata, in the arena, for comparing; p NULL for other values.

@@ -76,15 +76,28 @@ static bool fraction_of(const Google__Protobuf__Struct *s, struct fraction *ret)
     return true;
 }
 
+bool runtime_fraction(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator)
+{
+    const Google__Protobuf__Value *v = lookup(ctx, key);
+    struct fraction f = { .denominator = 100 };
+    uint64_t n;
+    if (v && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE) {
+        if (!fraction_of(v->struct_value, &f)) {
+            return false;
+        }
+    } else if (number(v, 100, &n)) { // a plain number is a percentage
+        f.numerator = (uint32_t)n;
+    } else {
+        return false;
+    }
+    *ret_numerator = f.numerator;
+    *ret_denominator = f.denominator;
+    return true;
+}
+
 struct fraction build_runtime_fraction(const struct config_ctx *ctx, const Envoy__Config__Core__V3__RuntimeFractionalPercent *m)
 {
     struct fraction f = build_fraction(m->default_value);
-    const Google__Protobuf__Value *v = lookup(ctx, m->runtime_key);
-    uint64_t n;
-    if (v && v->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE) {
-        (void)fraction_of(v->struct_value, &f);
-    } else if (number(v, 100, &n)) { // a plain number is a percentage
-        f = (struct fraction){ .numerator = (uint32_t)n, .denominator = 100 };
-    }
+    (void)runtime_fraction(ctx, m->runtime_key, &f.numerator, &f.denominator);
     return f;
 }

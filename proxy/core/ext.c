@@ -2,3 +2,5 @@
 #include "proxy/core/ext.h"
 
 bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+bool (*config_runtime_fraction)(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator);
+const char *(*config_node_cluster)(const struct config_ctx *ctx);

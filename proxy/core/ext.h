@@ -11,6 +11,10 @@ struct config_ctx; // proxy/config's build context, opaque here: passed through 
 
 // Value of a runtime key, at most max, for parsers of extensions. False: not there, or no number. Set by proxy/config; NULL = there is no runtime.
 extern bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
+// The same for fractions: {"numerator", "denominator"}, or a number as a percentage.
+extern bool (*config_runtime_fraction)(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator);
+// node.cluster of the bootstrap, "" = none; lives as long as the process. Set and NULL as above.
+extern const char *(*config_node_cluster)(const struct config_ctx *ctx);
 
 // What every extension has. Ops structs embed it as their first member.
 struct ext_ops {
