@@ -81,6 +81,18 @@ static struct str first_uri(const struct tls_peer *p)
     return str_n(NULL, 0);
 }
 
+static size_t names_of(struct tls_peer *p, enum san_type type, struct str **ret)
+{
+    size_t n = 0;
+    *ret = arena_array(&p->arena, struct str, p->name_count + 1);
+    for (size_t i = 0; i < p->name_count; i++) {
+        if (p->names[i].type == type) {
+            (*ret)[n++] = p->names[i].value;
+        }
+    }
+    return n;
+}
+
 static struct str dns_text(struct tls_peer *p)
 {
     char text[DNS_TEXT_MAX];
@@ -110,6 +122,8 @@ static struct tls_peer *peer_new(X509 *c, const unsigned char *sha)
     p->not_after_s = ossl_time_s(X509_get0_notAfter(c));
     p->names_ok = ossl_names(c, &p->arena, &p->names, &p->name_count);
     p->uri = first_uri(p);
+    p->uri_count = names_of(p, SAN_URI, &p->uris);
+    p->dns_count = names_of(p, SAN_DNS, &p->dns_names);
     p->dns = dns_text(p);
     p->subject = ossl_name_text(X509_get_subject_name(c), &p->arena);
     p->sha_hex = hex_encode(&p->arena, str_n(sha, sizeof(p->sha)));

@@ -31,6 +31,8 @@ struct tls_peer {
     struct san *names;
     size_t name_count;
     struct str uri, dns, subject, sha_hex;
+    struct str *uris, *dns_names; // those of names; arena
+    size_t uri_count, dns_count;
     struct arena arena;
 };
 

@@ -401,6 +401,10 @@ static struct tls_info *info_new(struct tls_conn *t)
         i->peer_uri = t->peer->uri;
         i->peer_subject = t->peer->subject;
         i->peer_dns = t->peer->dns;
+        i->peer_uris = t->peer->uris;
+        i->peer_uri_count = t->peer->uri_count;
+        i->peer_dns_names = t->peer->dns_names;
+        i->peer_dns_count = t->peer->dns_count;
         i->peer_sha256 = t->peer->sha_hex;
     }
     return i;

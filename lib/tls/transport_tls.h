@@ -38,6 +38,8 @@ struct tls_info {
     struct str peer_uri;     // first URI SAN (SPIFFE id), may be empty
     struct str peer_subject; // RFC 2253
     struct str peer_dns;     // DNS SANs, comma-separated
+    const struct str *peer_uris, *peer_dns_names; // all URI and all DNS SANs, in the certificate's order
+    size_t peer_uri_count, peer_dns_count;
     struct str local_uri;    // first URI SAN of our own certificate
     struct str peer_sha256;  // hex of the certificate's SHA-256
 };

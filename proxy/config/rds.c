@@ -10,7 +10,7 @@
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
-#include "proxy/config/uri_template.h"
+#include "proxy/model/uri_template.h"
 
 typedef Envoy__Config__Route__V3__RouteConfiguration route_config;
 typedef Envoy__Config__Route__V3__Route route_msg;

@@ -103,6 +103,20 @@ bool header_matcher_match(const struct header_matcher *m, const struct match_req
     return hit != m->invert;
 }
 
+bool header_any_value(const struct header_matcher *m, const struct match_request *r, bool (*fn)(const void *arg, struct str value), const void *arg)
+{
+    if (is_apart(m)) {
+        struct str v = apart_value(m, r);
+        return v.n > 0 && fn(arg, v);
+    }
+    for (struct hdr *x = headers_first(r->headers); x; x = headers_next(r->headers, x)) {
+        if (is_field(m, x) && fn(arg, x->value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // The first parameter of that name, as written: Envoy does not decode either.
 bool query_matcher_match(const struct query_matcher *m, struct str query, struct arena *scratch)
 {

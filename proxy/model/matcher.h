@@ -48,6 +48,8 @@ struct match_request {
     struct arena *arena; // scratch
 };
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r);
+// Whether fn(arg, value) is true for some value of the header that m names; what m asks of it is not looked at.
+bool header_any_value(const struct header_matcher *m, const struct match_request *r, bool (*fn)(const void *arg, struct str value), const void *arg);
 bool query_matcher_match(const struct query_matcher *m, struct str query, struct arena *scratch);
 
 // type.v3.FractionalPercent

@@ -3,15 +3,9 @@
 #ifndef PROXY_FILTERS_HTTP_PARSE_H
 #define PROXY_FILTERS_HTTP_PARSE_H
 
-#include "envoy/config/route/v3/route_components.pb-c.h"
-#include "envoy/type/matcher/v3/string.pb-c.h"
 #include "envoy/type/v3/percent.pb-c.h"
-#include "lib/base/err.h"
-#include "proxy/model/matcher.h"
+#include "proxy/authz/match_parse.h"
 
-// 0, or negative with "field: reason".
-int parse_string_matcher(const Envoy__Type__Matcher__V3__StringMatcher *m, struct arena *a, struct string_matcher *ret, struct err *err);
-int parse_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struct arena *a, struct header_matcher *ret, struct err *err);
 // NULL: 0 % (type.v3.FractionalPercent unset).
 struct fraction parse_fraction(const Envoy__Type__V3__FractionalPercent *m);
 

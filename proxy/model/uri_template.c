@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "proxy/config/uri_template.h"
+#include "proxy/model/uri_template.h"
 
 #include <errno.h>
 

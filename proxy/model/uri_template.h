@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Path templates of routes: "/a/{name}/*/**" (path.match.uri_template, path.rewrite.uri_template). Compiled into a regular expression with
+// Path templates of routes and permissions: "/a/{name}/*/**" (path.match.uri_template, path.rewrite.uri_template). Compiled into a regular expression with
 // a group for each variable, and a substitution for it.
-#ifndef PROXY_CONFIG_URI_TEMPLATE_H
-#define PROXY_CONFIG_URI_TEMPLATE_H
+#ifndef PROXY_MODEL_URI_TEMPLATE_H
+#define PROXY_MODEL_URI_TEMPLATE_H
 
 #include "lib/base/arena.h"
 #include "lib/base/err.h"

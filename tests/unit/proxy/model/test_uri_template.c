@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "lib/regex/regex.h"
-#include "proxy/config/uri_template.h"
+#include "proxy/model/uri_template.h"
 
 static struct arena arena;
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of proxy/authz: the tree of conditions.
+#ifndef PROXY_AUTHZ_AUTHZ_INT_H
+#define PROXY_AUTHZ_AUTHZ_INT_H
+
+#include "lib/net/cidr.h"
+#include "proxy/authz/authz.h"
+#include "proxy/authz/value_match.h"
+#include "proxy/model/matcher.h"
+
+enum node_kind {
+    NODE_ANY, NODE_AND, NODE_OR, NODE_NOT,
+    NODE_STRING,     // one string matcher on a text
+    NODE_SET,        // texts that are equal to one of many
+    NODE_HEADER, NODE_HEADER_SET,
+    NODE_CIDR, NODE_CIDR_SET, NODE_PORTS,
+    NODE_TLS,        // authenticated without a name
+    NODE_TEMPLATE, NODE_METADATA,
+};
+
+// What a condition looks at.
+enum node_input { IN_NONE, IN_PATH, IN_SERVER_NAME, IN_PRINCIPAL, IN_LOCAL, IN_DIRECT_REMOTE, IN_SOURCE, IN_REMOTE };
+
+// Texts in an open table whose size is a power of two; an empty view with NULL is a free place.
+struct text_set {
+    struct str *v;
+    size_t mask;
+    bool ignore_case;
+};
+
+struct node {
+    uint8_t kind, input; // enum node_kind, enum node_input
+    uint32_t count;      // of children
+    union {
+        struct node *children; // AND, OR, NOT (one); arena
+        struct string_matcher *string;
+        struct text_set *set;
+        struct header_matcher *header;
+        struct header_set {
+            struct header_matcher name; // only which header
+            struct text_set texts;
+        } *header_set;
+        struct cidr *cidr;
+        struct cidr_trie *cidrs;
+        struct { uint32_t from, to; } ports; // [from, to)
+        struct regex *path;                  // TEMPLATE
+        struct metadata_match *metadata;
+    };
+};
+
+struct metadata_match { // type.matcher.v3.MetadataMatcher
+    struct str space;
+    struct str *path;
+    size_t path_count;
+    struct value_match value;
+    bool invert, of_route;
+};
+
+struct authz_policy {
+    struct str name;
+    struct node permissions, principals; // both OR
+};
+
+struct authz {
+    enum authz_action action;
+    struct authz_policy *policies; // sorted by name
+    size_t count;
+};
+
+// Makes the alternatives of an OR node cheap to try: what is alike becomes a set. The meaning stays. n->children may be written to.
+void authz_fold(struct node *n, struct arena *a);
+bool text_set_has(const struct text_set *t, struct str s);
+
+#endif
