@@ -13,10 +13,13 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_CLUSTER_LB] = "envoy_cluster_name",
     [STAT_CLUSTER_OUTLIER] = "envoy_cluster_name",
     [STAT_CLUSTER_HEALTH] = "envoy_cluster_name",
+    [STAT_CLUSTER_LIMIT] = "envoy_cluster_name",
     [STAT_CLUSTER_GRPC] = "envoy_cluster_name",
     [STAT_TCP] = "envoy_tcp_prefix",
     [STAT_VCLUSTER] = "envoy_virtual_cluster",
     [STAT_ROUTE] = "envoy_route",
+    [STAT_HTTP_LIMIT] = "envoy_local_http_ratelimit_prefix",
+    [STAT_TCP_LIMIT] = "envoy_local_network_ratelimit_prefix",
 };
 
 // Envoy's default buckets, in the histogram's unit (ms).
@@ -105,14 +108,14 @@ static const char *scope_words(enum stat_scope scope)
 
 static void put_type(struct prom *p, enum stat_scope scope, const char *metric, const char *kind)
 {
-    buf_printf(p->out, "# TYPE envoy_%s_", scope_words(scope));
+    buf_printf(p->out, "# TYPE envoy_%s%s", scope_words(scope), scope_words(scope)[0] ? "_" : "");
     put_metric(p->out, metric);
     buf_printf(p->out, " %s\n", kind);
 }
 
 static void put_name(struct prom *p, enum stat_scope scope, const char *metric)
 {
-    buf_printf(p->out, "envoy_%s_", scope_words(scope));
+    buf_printf(p->out, "envoy_%s%s", scope_words(scope), scope_words(scope)[0] ? "_" : "");
     put_metric(p->out, metric);
 }
 

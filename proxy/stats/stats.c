@@ -16,7 +16,11 @@ const struct stat_meta stat_metas[STAT_ANY_COUNT] = {
 #undef STAT
 };
 
-const char *const stat_scope_names[STAT_SCOPE_COUNT] = { "listener", "http", "cluster", "cluster", "cluster", "cluster", "cluster", "tcp", "vhost", "vhost" };
+const char *const stat_scope_names[STAT_SCOPE_COUNT] = {
+    [STAT_LISTENER] = "listener", [STAT_HTTP] = "http", [STAT_CLUSTER] = "cluster", [STAT_CLUSTER_LB] = "cluster", [STAT_CLUSTER_OUTLIER] = "cluster",
+    [STAT_CLUSTER_HEALTH] = "cluster", [STAT_CLUSTER_LIMIT] = "cluster", [STAT_CLUSTER_GRPC] = "cluster", [STAT_TCP] = "tcp", [STAT_VCLUSTER] = "vhost",
+    [STAT_ROUTE] = "vhost", [STAT_HTTP_LIMIT] = "", [STAT_TCP_LIMIT] = "local_rate_limit",
+};
 
 unsigned stat_scope_first(enum stat_scope scope)
 {
@@ -331,10 +335,16 @@ void stats_reset_counters(struct stats_store *s)
 
 // ---- view ----
 
+// Of the full name; blocks of a scope without a name of its own begin with theirs.
+static struct str first_word(const struct stat_block *b)
+{
+    return stat_scope_names[b->scope][0] ? str_c(stat_scope_names[b->scope]) : b->name;
+}
+
 static int by_scope_and_name(const void *x, const void *y)
 {
     const struct stat_block *a = *(struct stat_block *const *)x, *b = *(struct stat_block *const *)y;
-    int order = strcmp(stat_scope_names[a->scope], stat_scope_names[b->scope]); // several scopes are called "cluster"
+    int order = str_cmp(first_word(a), first_word(b)); // several scopes are called "cluster"
     order = order ? order : str_cmp(a->name, b->name);
     return order ? order : (int)a->scope - (int)b->scope;
 }
@@ -475,7 +485,8 @@ size_t stats_group_codes(const struct stats_group *g, unsigned *codes, uint64_t 
 struct str stats_full_name(const struct stats_group *g, const char *metric, struct buf *out)
 {
     buf_clear(out);
-    buf_printf(out, "%s.%.*s.%s", stat_scope_names[g->scope], STR_FMT(g->name), metric);
+    const char *scope = stat_scope_names[g->scope];
+    buf_printf(out, "%s%s%.*s.%s", scope, scope[0] ? "." : "", STR_FMT(g->name), metric);
     struct str s = buf_pullup(out, out->len);
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == ':') {

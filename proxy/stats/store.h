@@ -14,7 +14,7 @@ struct stat_meta { // one line of catalog.def
     const char *name, *help;
 };
 extern const struct stat_meta stat_metas[STAT_ANY_COUNT];
-// "cluster", "http", … as the names begin.
+// "cluster", "http", … as the names begin; "" = they begin with the block's name.
 extern const char *const stat_scope_names[STAT_SCOPE_COUNT];
 // Ids [first, end) of a scope.
 unsigned stat_scope_first(enum stat_scope scope);
