@@ -211,7 +211,7 @@ struct limiter *limiter_copy(const struct limiter *l, struct arena *a)
     c->exact = arena_array(a, struct exact, l->exact_count + 1);
     for (; c->exact_count < l->exact_count; c->exact_count++) {
         struct exact *x = &c->exact[c->exact_count];
-        x->key = l->exact[c->exact_count].key; // borrowed from l, which lives longer
+        x->key = arena_str(a, l->exact[c->exact_count].key);
         x->cfg = l->exact[c->exact_count].cfg;
         bucket_fill(&x->bucket, &x->cfg);
         map_put(&c->by_key, x->key, x);
@@ -220,7 +220,11 @@ struct limiter *limiter_copy(const struct limiter *l, struct arena *a)
     for (; c->wild_count < l->wild_count; c->wild_count++) {
         struct wildcard *w = &c->wild[c->wild_count];
         const struct wildcard *from = &l->wild[c->wild_count];
-        *w = (struct wildcard){ .entries = from->entries, .count = from->count, .cfg = from->cfg, .kept_max = from->kept_max };
+        struct rate_limit_entry *e = arena_array(a, struct rate_limit_entry, from->count);
+        for (size_t i = 0; i < from->count; i++) {
+            e[i] = (struct rate_limit_entry){ arena_str(a, from->entries[i].key), arena_str(a, from->entries[i].value) };
+        }
+        *w = (struct wildcard){ .entries = e, .count = from->count, .cfg = from->cfg, .kept_max = from->kept_max };
         wildcard_init(w, a);
     }
     return c;
@@ -292,7 +296,7 @@ static void describe(const struct token_bucket *b, const struct bucket_cfg *cfg,
     ret->has_bucket = true;
     ret->limit = cfg->max;
     ret->remaining = token_bucket_left(b, now_ns);
-    ret->reset_s = token_bucket_wait_ms(b, now_ns) / 1000;
+    ret->reset_s = (token_bucket_wait_ms(b, now_ns) + 999) / 1000;
 }
 
 static bool draw_from(struct token_bucket *b, const struct match *m, uint64_t now_ns, struct limiter_answer *state)

@@ -48,7 +48,7 @@ struct limiter_answer {
     bool allowed;
     bool has_bucket;           // the rest is about a bucket
     uint64_t limit, remaining; // tokens
-    uint64_t reset_s;          // until there is a token, rounded down as Envoy does
+    uint64_t reset_s;          // until there is a token, rounded up
     enum rate_limit_headers headers; // what the descriptor says about x-ratelimit- fields
 };
 // Takes tokens for a request with these descriptors. Of the buckets that match, the slowest comes first, and the default bucket last; one that has

@@ -10,6 +10,8 @@
 #include "proto/pb_util.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/config/build.h"
+#include "proxy/filters/http/parse_fields.h"
+#include "proxy/filters/http/rate_actions.h"
 #include "proxy/model/uri_template.h"
 
 typedef Envoy__Config__Route__V3__RouteConfiguration route_config;
@@ -20,49 +22,10 @@ typedef Envoy__Config__Core__V3__HeaderValueOption header_option;
 
 enum { ROUTES_MAX = 100000, DIRECT_BODY_MAX = 1024 * 1024 };
 
-static int build_header_add(const header_option *m, struct arena *a, struct header_add *h, struct err *err)
-{
-    if (!m->header || !m->header->key[0]) {
-        return cfg_fail(err, "header.key", "missing");
-    }
-    if (m->header->key[0] == ':' || !strcasecmp(m->header->key, "host")) {
-        return cfg_fail(err, "header.key", "\"%s\" cannot be set this way", m->header->key);
-    }
-    h->name = build_str(a, m->header->key);
-    if (!build_header_name_ok(h->name)) {
-        return cfg_fail(err, "header.key", "\"%s\" is no name of a field", m->header->key);
-    }
-    if (m->header->raw_value.len && m->header->value[0]) {
-        return cfg_fail(err, "header.value", "only one of value and raw_value can be given");
-    }
-    h->value = m->header->raw_value.len ? arena_str(a, pb_bytes(m->header->raw_value)) : build_str(a, m->header->value);
-    h->action = (enum header_append)m->append_action;
-    if (m->append) {
-        h->action = m->append->value ? HA_APPEND_IF_EXISTS_OR_ADD : HA_OVERWRITE_IF_EXISTS_OR_ADD;
-    }
-    h->keep_empty = m->keep_empty_value;
-    if (!build_header_value_ok(h->value)) {
-        return cfg_fail(err, "header.value", "must not have line ends or control characters");
-    }
-    struct err e = { 0 };
-    if (str_find(h->value, '%') >= 0 && format_compile(h->value, a, &h->format, &e)) {
-        return cfg_fail(err, "header.value", "%.900s", e.msg);
-    }
-    return 0;
-}
-
 int build_header_adds(size_t n, header_option *const *v, const char *field, struct arena *a, struct header_add **ret, size_t *ret_count,
                       struct err *err)
 {
-    struct header_add *adds = n ? arena_array(a, struct header_add, n) : NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (build_header_add(v[i], a, &adds[i], err)) {
-            return cfg_in(err, "%s[%zu]", field, i);
-        }
-    }
-    *ret = adds;
-    *ret_count = n;
-    return 0;
+    return parse_header_adds(n, v, field, a, ret, ret_count, err);
 }
 
 static int build_header_ops(size_t n_add, header_option *const *add, size_t n_remove, char *const *rm, const char *field, struct arena *a,
@@ -554,13 +517,16 @@ static int build_forward(struct config_ctx *ctx, const route_action *m, const En
                   "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "append_x_forwarded_host",
                   "timeout", "idle_timeout", "retry_policy", "request_mirror_policies", "priority", "hash_policy", "max_grpc_timeout",
                   "grpc_timeout_offset", "upgrade_configs", "max_stream_duration", "path_rewrite_policy", "host_rewrite_path_regex",
-                  "internal_redirect_policy", "internal_redirect_action", "max_internal_redirects", "hedge_policy", "metadata_match") ||
+                  "internal_redirect_policy", "internal_redirect_action", "max_internal_redirects", "hedge_policy", "metadata_match", "rate_limits",
+                  "include_vh_rate_limits") ||
+        rate_limits_parse(ctx, m->n_rate_limits, m->rate_limits, RATE_LIMITS_ROUTE, ctx->arena, &r->rate_limits, err) ||
         build_subset(m->metadata_match, NULL, ctx->arena, &r->subset, &r->subset_count, err) ||
         build_action_target(ctx, m, r, err) || build_rewrites(m, ctx->arena, r, err) || build_retry_policy(ctx, m->retry_policy, &r->retry, err) ||
         build_mirrors(ctx, m, r, err) || build_hash(m, ctx->arena, r, err) || build_upgrades(m, ctx->arena, r, err)) {
         return cfg_in(err, "route");
     }
     r->kind = ROUTE_FORWARD;
+    r->include_vh_rate_limits = pb_bool_or(m->include_vh_rate_limits, false);
     r->cluster_not_found_status = (unsigned)m->cluster_not_found_response_code < 3 ? not_found[m->cluster_not_found_response_code] : 503;
     r->timeout_ms = pb_duration_ms(m->timeout, -1);
     r->idle_timeout_ms = pb_duration_ms(m->idle_timeout, -1);
@@ -737,7 +703,8 @@ static int build_vhost(struct config_ctx *ctx, const vhost_msg *m, struct virtua
     if (CFG_KNOWN(m, err, "name", "domains", "routes", "require_tls", "request_headers_to_add", "request_headers_to_remove",
                   "response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config", "include_request_attempt_count",
                   "include_attempt_count_in_response", "include_is_timeout_retry_header", "retry_policy", "hedge_policy", "metadata",
-                  "virtual_clusters", "per_request_buffer_limit_bytes", "request_body_buffer_limit") ||
+                  "virtual_clusters", "per_request_buffer_limit_bytes", "request_body_buffer_limit", "rate_limits") ||
+        rate_limits_parse(ctx, m->n_rate_limits, m->rate_limits, RATE_LIMITS_ROUTE, ctx->arena, &vh->rate_limits, err) ||
         BUILD_HEADER_OPS(m, ctx->arena, &vh->request_ops, &vh->response_ops, err) ||
         build_retry_policy(ctx, m->retry_policy, &vh->retry, err) || build_hedge(m->hedge_policy, &vh->hedge, err) ||
         build_per_filter(ctx, m->n_typed_per_filter_config, (ProtobufCMessage *const *)m->typed_per_filter_config, &vh->per_filter,

@@ -14,6 +14,8 @@
 
 enum { DOWNSTREAM_ALPN_MAX = 16 };
 
+struct limiter; // proxy/authz/rate_limit.h
+
 // What few connections have: made on first use, dies with the connection.
 struct downstream_found {
     struct arena arena;
@@ -22,6 +24,7 @@ struct downstream_found {
     const struct upstream_hints *hints; // arena; what filters want of upstream connections, NULL = nothing
     const struct connection_fact *facts; // dynamic metadata of listener filters; arena
     struct dynamic_metadata *dynamic; // that of network filters; arena
+    struct limiter *limiter;     // local_rate_limit_per_downstream_connection; arena, NULL = not asked yet
     const char *termination;     // why a network filter closed it, for logs; static or in arena
 };
 

@@ -115,6 +115,8 @@ struct subset_key {
     struct str key, value; // value in canonical text: strings as they are, numbers and bools as JSON
 };
 
+struct rate_limits; // proxy/filters/http/rate_actions.h
+
 enum route_kind { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT };
 
 struct route {
@@ -204,6 +206,8 @@ struct route {
     struct str decorator;   // operation
     struct str metadata;    // see proxy/core/metadata.h
     struct str stat_name;   // "VIRTUAL HOST.route.STAT_PREFIX"; empty = not counted by itself
+    const struct rate_limits *rate_limits; // of the action; NULL = none
+    bool include_vh_rate_limits;           // the virtual host's apply as well
 };
 
 struct virtual_cluster { // route.v3.VirtualCluster: requests that are counted together
@@ -231,6 +235,7 @@ struct virtual_host {
     uint32_t direct_max;         // max_direct_response_body_size_bytes of the table
     struct ext *per_filter;
     size_t per_filter_count;
+    const struct rate_limits *rate_limits; // NULL = none
 };
 
 struct domain_index; // built by route_table_seal
