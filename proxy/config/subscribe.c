@@ -165,6 +165,7 @@ struct config_ctx config_build_ctx(struct config *c, struct arena *scratch)
 {
     config_runtime_number = runtime_number;
     config_runtime_fraction = runtime_fraction;
+    config_runtime_bool = runtime_bool;
     config_node_cluster = node_cluster;
     return (struct config_ctx){ .scratch = scratch, .secrets = &c->secrets, .ipv6 = c->o.ipv6, .runtime = c->o.runtime,
                                 .node_id = c->o.node_id, .node_cluster = c->o.node_cluster, .add_source = add_source, .add_source_arg = c };

@@ -13,6 +13,8 @@ struct config_ctx; // proxy/config's build context, opaque here: passed through 
 extern bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uint64_t max, uint64_t *ret);
 // The same for fractions: {"numerator", "denominator"}, or a number as a percentage.
 extern bool (*config_runtime_fraction)(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator);
+// The same for flags: *ret is left alone when the key is not there; fails ("layered_runtime: reason") when its value is no bool.
+extern int (*config_runtime_bool)(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err);
 // node.cluster of the bootstrap, "" = none; lives as long as the process. Set and NULL as above.
 extern const char *(*config_node_cluster)(const struct config_ctx *ctx);
 
