@@ -40,15 +40,33 @@ static void start_filters(struct downstream *d)
             }
             return;
         }
-        if (ops->on_connection && ops->on_connection(d, chain->filters[i].cfg) == FILTER_CLOSE) {
+        enum filter_verdict v = ops->on_connection ? ops->on_connection(d, chain->filters[i].cfg) : FILTER_CONTINUE;
+        if (v == FILTER_HELD) {
+            return;
+        }
+        if (v == FILTER_CLOSE) {
             break;
         }
     }
+    chain_refuse(d); // or (proxy/config prevents it) no terminal filter
+}
+
+void chain_refuse(struct downstream *d)
+{
+    if (!d->chain->filter_count) {
+        downstream_close(d);
+        return;
+    }
+    const struct ext *last = &d->chain->filters[d->chain->filter_count - 1];
+    const struct network_filter_ops *ops = (const struct network_filter_ops *)last->ops;
     if (d->probe) {
-        ((const struct network_filter_ops *)chain->filters[chain->filter_count - 1].ops)->probe_cancel(d->probe);
+        ops->probe_cancel(d->probe);
         d->probe = NULL;
     }
-    downstream_close(d); // refused, or (proxy/config prevents it) no terminal filter
+    if (ops->refused && !d->closed) {
+        ops->refused(d, last->cfg);
+    }
+    downstream_close(d);
 }
 
 // ---- TLS ----

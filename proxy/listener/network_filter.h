@@ -7,7 +7,11 @@
 #include "proxy/core/ext.h"
 #include "proxy/listener/downstream.h"
 
-enum filter_verdict { FILTER_CONTINUE, FILTER_CLOSE };
+enum filter_verdict {
+    FILTER_CONTINUE,
+    FILTER_CLOSE,
+    FILTER_HELD, // the filter has taken d->conn over (its ops; d->timer is free for it) and ends with chain_refuse(d)
+};
 
 // What becomes of a connection that a terminal filter makes on behalf of a silent client, see docs/internals/server-first.md.
 enum probe_event {
@@ -19,7 +23,7 @@ enum probe_event {
 struct network_filter_ops {
     struct ext_ops ext; // first
     bool terminal;
-    // Non-terminal: FILTER_CLOSE ends the connection (set termination in downstream_found). Unset = continue.
+    // Non-terminal: FILTER_CLOSE ends the connection (set termination in downstream_found), as chain_refuse does. Unset = continue.
     enum filter_verdict (*on_connection)(struct downstream *d, const void *cfg);
     // Non-terminal, for probes: what on_connection would say of a connection without TLS, without an effect of any kind. Unset: a chain with
     // this filter is not probed, unless `observes`.
@@ -32,6 +36,11 @@ struct network_filter_ops {
     void *(*probe)(struct downstream *d, const void *cfg, void (*on_event)(struct downstream *d, enum probe_event e, struct str words));
     // Gives up a probe that is not gone yet; safe inside on_event.
     void (*probe_cancel)(void *probe);
+    // Terminal, optional: a filter before it has refused the connection, which never comes to start. For access logs.
+    void (*refused)(struct downstream *d, const void *cfg);
 };
+
+// Ends a connection that a filter held and refuses. Safe inside callbacks.
+void chain_refuse(struct downstream *d);
 
 #endif

@@ -74,8 +74,40 @@ static void split_vhost(const struct stats_group *g, struct str *ret_host, struc
     *ret_name = at < 0 ? str_n(NULL, 0) : str_skip(rest, (size_t)at + mark.n);
 }
 
+static bool is_rbac(enum stat_scope scope)
+{
+    return scope >= STAT_HTTP_RBAC && scope <= STAT_TCP_RBAC_POLICY_SHADOW;
+}
+
+// "PREFIX.rbac[.RULES PREFIX][.policy.NAME]": its parts as labels.
+static void put_rbac_labels(struct prom *p, const struct stats_group *g)
+{
+    struct str mark = STR(".rbac"), policy = STR(".policy."), prefix = g->name, rest = STR("");
+    ptrdiff_t at = str_find_str(g->name, mark);
+    if (at >= 0) {
+        prefix.n = (size_t)at;
+        rest = str_skip(g->name, (size_t)at + mark.n);
+    }
+    at = str_find_str(rest, policy);
+    if (at >= 0) {
+        put_label(p->out, "envoy_rbac_policy_name", str_skip(rest, (size_t)at + policy.n));
+        buf_append(p->out, ",", 1);
+        rest.n = (size_t)at;
+    }
+    if (rest.n > 1) {
+        put_label(p->out, "envoy_rbac_http_prefix", str_skip(rest, 1));
+        buf_append(p->out, ",", 1);
+    }
+    prefix.n -= prefix.n && prefix.p[prefix.n - 1] == ';';
+    put_label(p->out, g->scope >= STAT_TCP_RBAC ? "envoy_rbac_prefix" : "envoy_http_conn_manager_prefix", prefix);
+}
+
 static void put_scope_label(struct prom *p, const struct stats_group *g)
 {
+    if (is_rbac(g->scope)) {
+        put_rbac_labels(p, g);
+        return;
+    }
     struct str v = g->name;
     if (g->scope == STAT_VCLUSTER || g->scope == STAT_ROUTE) {
         struct str host;
@@ -103,6 +135,10 @@ static int response_class(const char *name, char *family, size_t cap)
 
 static const char *scope_words(enum stat_scope scope)
 {
+    if (is_rbac(scope)) {
+        static const char *const words[] = { "http_rbac", "http_rbac", "http_rbac_policy", "http_rbac_policy", "rbac", "rbac", "rbac_policy", "rbac_policy" };
+        return words[scope - STAT_HTTP_RBAC];
+    }
     return scope == STAT_VCLUSTER ? "vhost_vcluster" : scope == STAT_ROUTE ? "vhost_route" : stat_scope_names[scope];
 }
 

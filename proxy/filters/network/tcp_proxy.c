@@ -716,6 +716,18 @@ static void start(struct downstream *d, const void *cfg)
     }
 }
 
+static void refused(struct downstream *d, const void *cfg)
+{
+    const struct tcp_proxy_cfg *c = cfg;
+    struct stream_info i;
+    downstream_info(d, &i);
+    i.bytes_received = d->conn->bytes_in;
+    i.bytes_sent = d->conn->bytes_out;
+    i.end_ns = loop_now_ns(d->worker->loop);
+    struct format_ctx ctx = { .info = &i };
+    access_log_write(d->worker, c->access_logs, c->access_log_count, &ctx);
+}
+
 const struct network_filter_ops network_filter_tcp_proxy = {
     .ext = { .name = "envoy.filters.network.tcp_proxy",
              .type_url = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -724,4 +736,5 @@ const struct network_filter_ops network_filter_tcp_proxy = {
     .start = start,
     .probe = probe,
     .probe_cancel = probe_cancel,
+    .refused = refused,
 };

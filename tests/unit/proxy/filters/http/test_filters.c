@@ -2,7 +2,6 @@
 // The chain's stopping and going on, and each filter with its configuration parsed from JSON.
 #include "envoy/extensions/filters/http/cors/v3/cors.pb-c.h"
 #include "envoy/extensions/filters/http/fault/v3/fault.pb-c.h"
-#include "envoy/extensions/filters/http/rbac/v3/rbac.pb-c.h"
 #include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 #include "io/istio/http/peer_metadata/config.pb-c.h"
 #include "istio/envoy/config/filter/http/alpn/v2alpha1/config.pb-c.h"
@@ -302,10 +301,6 @@ static void what_would_not_be_enforced_is_refused(void **state)
 {
     (void)state;
     void *p;
-    const ProtobufCMessageDescriptor *rbac = &envoy__extensions__filters__http__rbac__v3__rbac__descriptor;
-    assert_int_equal(parse(http_filter_rbac.ext.config_parse, rbac, "{}", &p), 0);
-    assert_true(parse(http_filter_rbac.ext.config_parse, rbac, "{\"rules\":{}}", &p) < 0); // empty rules deny everything
-    assert_true(parse(http_filter_rbac.ext.config_parse, rbac, "{\"shadow_rules\":{}}", &p) < 0);
     const ProtobufCMessageDescriptor *router = &envoy__extensions__filters__http__router__v3__router__descriptor;
     assert_int_equal(parse(http_filter_router.ext.config_parse, router, "{\"suppress_envoy_headers\":true}", &p), 0);
     assert_true(((struct router_cfg *)p)->suppress_envoy_headers);

@@ -165,14 +165,21 @@ static void tunnels_and_times(void **state)
 }
 
 // rules absent = nothing enforced; rules {} = deny all, which must never turn into "let everything pass".
-static void rbac_rules_are_refused(void **state)
+static void rbac_rules(void **state)
 {
     (void)state;
     const ProtobufCMessageDescriptor *d = &envoy__extensions__filters__network__rbac__v3__rbac__descriptor;
     void *cfg = NULL;
     assert_int_equal(parse("envoy.filters.network.rbac", d, "{\"stat_prefix\":\"t\"}", &cfg), 0);
-    assert_int_not_equal(parse("envoy.filters.network.rbac", d, "{\"stat_prefix\":\"t\",\"rules\":{}}", &cfg), 0);
-    assert_string_equal(err.msg, "rules: authorization of connections is not supported yet");
+    assert_int_equal(parse("envoy.filters.network.rbac", d, "{\"stat_prefix\":\"t\",\"rules\":{},\"delay_deny\":\"1s\"}", &cfg), 0);
+    assert_int_not_equal(parse("envoy.filters.network.rbac", d, "{}", &cfg), 0);
+    assert_string_equal(err.msg, "stat_prefix: is missing");
+    assert_int_not_equal(parse("envoy.filters.network.rbac", d, "{\"stat_prefix\":\"t\",\"matcher\":\"\"}", &cfg), 0);
+    assert_string_equal(err.msg, "matcher: match trees are not supported; give rules");
+    assert_int_not_equal(parse("envoy.filters.network.rbac", d,
+                               "{\"stat_prefix\":\"t\",\"shadow_rules\":{\"policies\":{\"p\":{\"permissions\":[{\"header\":{\"name\":\"x\"}}],"
+                               "\"principals\":[{\"any\":true}]}}}}", &cfg), 0);
+    assert_string_equal(err.msg, "shadow_rules: policies[p]: permissions: [0]: header: \"x\": a connection has no header fields");
 }
 
 static void mongo_delay_is_refused(void **state)
@@ -193,7 +200,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_target_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(unsupported_fields_are_named, setup, teardown),
         cmocka_unit_test_setup_teardown(tunnels_and_times, setup, teardown),
-        cmocka_unit_test_setup_teardown(rbac_rules_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(rbac_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(mongo_delay_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
