@@ -42,7 +42,7 @@ struct exact {
 };
 
 struct limiter {
-    struct bucket_cfg cfg; // max 0: everything that gets to it is refused; fill_ms 0: there is none
+    struct bucket_cfg cfg; // of the default bucket; fill_ms 0: there is none
     struct token_bucket bucket;
     bool always_default;
     struct exact *exact;
@@ -77,18 +77,15 @@ static struct str key_of(const struct rate_limit_entry *e, size_t n, struct aren
     return p ? str_n(p, total) : str_n(NULL, 0);
 }
 
-static int parse_bucket(const Envoy__Type__V3__TokenBucket *m, const char *what, struct bucket_cfg *ret, struct err *err)
+static int parse_bucket(const Envoy__Type__V3__TokenBucket *m, struct bucket_cfg *ret, struct err *err)
 {
     *ret = (struct bucket_cfg){ .max = m->max_tokens, .per_fill = pb_u32_or(m->tokens_per_fill, 1) };
     int64_t ms = pb_duration_ms(m->fill_interval, 0);
-    if (m->max_tokens == 0) {
-        return err_set(err, -EINVAL, "%stoken_bucket.max_tokens: must be greater than 0", what);
-    }
     if (ret->per_fill == 0) {
-        return err_set(err, -EINVAL, "%stoken_bucket.tokens_per_fill: must be greater than 0", what);
+        return err_set(err, -EINVAL, "token_bucket.tokens_per_fill: must be greater than 0");
     }
-    if (ms < RATE_LIMIT_FILL_MIN_MS) {
-        return err_set(err, -EINVAL, "%stoken_bucket.fill_interval: must be %d ms or more", what, RATE_LIMIT_FILL_MIN_MS);
+    if (ms <= 0 || (m->max_tokens && ms < RATE_LIMIT_FILL_MIN_MS)) {
+        return err_set(err, -EINVAL, "token_bucket.fill_interval: must be %d ms or more", RATE_LIMIT_FILL_MIN_MS);
     }
     ret->fill_ms = (uint64_t)ms;
     return 0;
@@ -141,7 +138,7 @@ static int parse_descriptor(const descriptor_msg *m, uint32_t dynamic_max, struc
     if (!m->token_bucket) {
         return err_set(err, -EINVAL, "token_bucket: missing");
     }
-    if (parse_bucket(m->token_bucket, "", &cfg, err)) {
+    if (parse_bucket(m->token_bucket, &cfg, err)) {
         return err->code;
     }
     cfg.shadow = m->shadow_mode;
@@ -179,8 +176,8 @@ int limiter_parse(const struct limiter_msg *m, struct arena *a, struct limiter *
     struct limiter *l = arena_new(a, struct limiter);
     l->always_default = m->always_default;
     arena_on_free(a, map_free, &l->by_key);
-    if (m->bucket && pb_duration_ms(m->bucket->fill_interval, 0) > 0) { // Envoy passes over a bucket that is never filled
-        if (parse_bucket(m->bucket, "", &l->cfg, err)) {
+    if (m->bucket) {
+        if (parse_bucket(m->bucket, &l->cfg, err)) {
             return err->code;
         }
         bucket_fill(&l->bucket, &l->cfg);
@@ -352,20 +349,23 @@ void limiter_ask(struct limiter *l, const struct rate_limit_descriptor *d, size_
     }
     for (size_t i = 0; i < found; i++) {
         struct limiter_answer state = { .allowed = false };
-        if (!draw(&v[i], now_ns, &state) && !v[i].cfg->shadow) {
+        bool ok = draw(&v[i], now_ns, &state);
+        if (!ok && !v[i].cfg->shadow) {
             *ret = state;
             return;
         }
-        if (i == 0) {
-            first = state;
-            first.allowed = true;
-        }
+        bool shadow = first.shadow || !ok;
+        first = i == 0 ? state : first;
+        first.allowed = true;
+        first.shadow = shadow;
     }
     if ((found == 0 || l->always_default) && l->cfg.fill_ms) {
         bool ok = token_bucket_take(&l->bucket, now_ns, 1);
         if (!ok || !found) {
             first = (struct limiter_answer){ .allowed = ok };
-            describe(&l->bucket, &l->cfg, now_ns, &first);
+            if (l->cfg.max) { // as Envoy: a bucket that holds nothing is not spoken of
+                describe(&l->bucket, &l->cfg, now_ns, &first);
+            }
         }
     }
     *ret = first;

@@ -46,6 +46,7 @@ struct limiter *limiter_copy(const struct limiter *l, struct arena *a);
 
 struct limiter_answer {
     bool allowed;
+    bool shadow;               // allowed, although a descriptor in shadow mode has too little
     bool has_bucket;           // the rest is about a bucket
     uint64_t limit, remaining; // tokens
     uint64_t reset_s;          // until there is a token, rounded up

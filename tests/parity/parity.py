@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the same Envoy-shaped files and requests through Envoy or remora-proxy, and notes what client, upstream and access log saw."""
 
+import base64
 import json
 import pathlib
 import re
@@ -25,6 +26,14 @@ try:
     import http2
 except ImportError:  # python3-hpack is not there
     http2 = None
+try:
+    import authz
+except ImportError:  # python3-grpcio is not there
+    authz = None
+try:
+    import limits
+except ImportError:
+    limits = None
 
 LOOPBACK = "127.0.0.1"
 BACKENDS = ("a", "b", "c", "m")  # each echoes what it sees; m is for mirrors and takes no step of a case's script
@@ -212,7 +221,7 @@ def cluster(name, ports, **more):
 
 def cors_and_fault(filters):
     known = {"cors": "cors.v3.Cors", "fault": "fault.v3.HTTPFault", "router": "router.v3.Router", "grpc_stats": "grpc_stats.v3.FilterConfig",
-             "grpc_web": "grpc_web.v3.GrpcWeb"}
+             "grpc_web": "grpc_web.v3.GrpcWeb", "ext_authz": "ext_authz.v3.ExtAuthz", "local_ratelimit": "local_ratelimit.v3.LocalRateLimit", "ratelimit": "ratelimit.v3.RateLimit"}
     out = []
     for f in filters:
         name, cfg = (f, {}) if isinstance(f, str) else next(iter(f.items()))
@@ -238,6 +247,8 @@ class Setup:
         self.spec, self.kind, self.folder, self.up = spec, kind, pathlib.Path(folder), up
         self.scripts = Scripts()
         self.backends = {n: harness.Backend(serve(n, self.scripts, spec.get("h2", {}) if up == "2" else None)) for n in BACKENDS}
+        self.authz = authz.Server() if spec.get("authz") else None
+        self.limits = limits.Server() if spec.get("limits") else None
         self.dead = socket.socket()
         self.dead.bind((LOOPBACK, 0))  # bound and not listening: connections are refused
         self.ports, self.tls = {}, set()
@@ -249,6 +260,10 @@ class Setup:
     def _names(self):
         names = {f"@{n}@": b.port for n, b in self.backends.items()}
         names["@dead@"] = self.dead.getsockname()[1]
+        if self.authz:
+            names["@authz@"] = self.authz.port
+        if self.limits:
+            names["@limits@"] = self.limits.port
         for n, p in self.ports.items():
             names[f"@{n}@"] = p
         return names
@@ -270,6 +285,10 @@ class Setup:
         more = self._protocol()
         clusters = [cluster(n, [p], **more) for n, p in b.items()]
         clusters += [cluster("ab", [b["a"], b["b"]], **more), cluster("dead", [self.dead.getsockname()[1]], **more), cluster("empty", [], **more)]
+        if self.authz:
+            clusters.append(cluster("authz", [self.authz.port], **harness.http2_upstream()))
+        if self.limits:
+            clusters.append(cluster("limits", [self.limits.port], **harness.http2_upstream()))
         clusters += [{**more, **c} for c in self.spec.get("clusters", [])]
         self.admin = harness.free_port()
         config = {"node": {"id": "parity", "cluster": "parity"}, "admin": {"address": harness.address(self.admin)},
@@ -324,6 +343,8 @@ class Setup:
             self.p.wait()
         for b in self.backends.values():
             b.close()
+        for x in filter(None, (self.authz, self.limits)):
+            x.close()
         self.dead.close()
         if self.kind == "remora" and self.p.returncode != 0:  # also what a sanitizer found
             raise harness.MeshError(f"{self.program} ended with status {self.p.returncode}:\n{self.out.read_text(errors='replace')[-4000:]}")
@@ -333,6 +354,10 @@ class Setup:
     def run(self, case):
         name = case["name"]
         self.scripts.begin(name, case.get("backend", []))
+        if self.authz:
+            self.authz.begin(name, case.get("authz", []))
+        if self.limits:
+            self.limits.begin(case.get("limits", []))
         ask = self._ask2 if case.get("down") == "2" else self._ask
         kept = {}
         try:
@@ -345,9 +370,24 @@ class Setup:
         clean = self._clean
         if case.get("unfinished"):  # how much of it went upstream is a matter of chance
             seen = []
-        return {"answers": [a and {**a, "headers": clean(tidy(a["headers"])), "body": clean(a["body"])} for a in answers],
+        checks = {"checks": [self._check(c) for c in self.authz.wait(name, case.get("asked", 0))]} if self.authz else {}
+        if self.limits:
+            checks["asked"] = [{**q, "metadata": clean(tidy(q["metadata"]))} for q in self.limits.wait(case.get("asked", 0))]
+        return {**checks, "answers": [a and {**a, "headers": clean(tidy(a["headers"])), "body": clean(a["body"])} for a in answers],
                 "upstream": [{"to": r["to"], "line": clean(r["line"]), "headers": clean(tidy(r["headers"], i)), "body": r["body"],
                               **({"end": r["end"]} if "end" in r else {})} for i, r in enumerate(seen)]}
+
+    def _check(self, c):
+        """A question to the authorization server, in a form that two proxies can agree on."""
+        http = c["message"].get("attributes", {}).get("request", {}).get("http", {})
+        fields = list(http.pop("headers", {}).items())
+        fields += [(h["key"], base64.b64decode(h["raw_value"]).decode("latin-1")) for h in http.pop("header_map", {}).get("headers", [])]
+        d = {**c, "headers": self._clean(tidy(fields))}
+        d["metadata"] = tidy([x.split(": ", 1) for x in c["metadata"]])
+        text = self._clean(re.sub(r'"port_value": (\d+)', r'"port_value": "\1"', json.dumps(c["message"])))
+        text = re.sub(r'"port_value": "\d+"', '"port_value": "PORT"', text)
+        text = re.sub(r'"id": "\d+"', '"id": "ID"', re.sub(r'"time": "[^"]*"', '"time": "TIME"', text))
+        return {**d, "message": json.loads(re.sub(OWN, "OWN", text))}
 
     def _clean(self, x):
         """Takes out what differs from run to run."""

@@ -134,7 +134,7 @@ static size_t descriptors_of(const struct local_cfg *c, struct stream *s, struct
     size_t room = rate_limits_count(first) + rate_limits_count(second);
     if (room) {
         *ret = arena_array(&s->arena, struct rate_limit_descriptor, room);
-        const struct rate_limits_ask own = { .any_time = true }; // embedded entries have no stage
+        const struct rate_limits_ask own = { .stage = 0 }; // embedded entries have no stage, and those for the end of the exchange do not count
         rate_limits_fill(first, s, c->rules ? &own : &q, *ret, &n);
         rate_limits_fill(second, s, &q, *ret, &n);
     }
@@ -169,7 +169,6 @@ static void refuse(struct http_filter *f, const struct local_cfg *c)
     const struct local_state *st = f->state;
     struct headers h;
     headers_init(&h, &s->arena);
-    s->info.flags |= RF(RATE_LIMITED); // for what is added
     header_adds_take(c->response_adds, values_of(c->response_adds, c->response_add_count, s), c->response_add_count, &h, NULL);
     if (c->retry_after && c->status == 429 && st->answer.has_bucket && !headers_get(&h, STR("retry-after"))) {
         headers_add(&h, STR("retry-after"), arena_printf(&s->arena, "%llu", (unsigned long long)(st->answer.reset_s ? st->answer.reset_s : 1)));
@@ -196,11 +195,15 @@ static enum http_filter_status local_on_request(struct http_filter *f, struct ht
     limiter_ask(limiter_of(c, s), d, n, loop_now_ns(s->worker->loop), &s->arena, &st->answer);
     st->x_headers = st->answer.has_bucket &&
                     (st->answer.headers == RL_HEADERS_ON || (st->answer.headers == RL_HEADERS_UNSPECIFIED && c->x_headers));
-    if (st->answer.allowed) {
+    if (st->answer.allowed && !st->answer.shadow) {
         stat_inc(stats, STAT_ID_HTTP_LIMIT_OK);
         return HF_CONTINUE;
     }
     stat_inc(stats, STAT_ID_HTTP_LIMIT_RATE_LIMITED);
+    if (st->answer.allowed) {
+        stat_inc(stats, STAT_ID_HTTP_LIMIT_SHADOW_MODE);
+        return HF_CONTINUE;
+    }
     if (!fraction_hit(c->enforced, rand_u64())) {
         header_adds_take(c->request_adds, values_of(c->request_adds, c->request_add_count, s), c->request_add_count, &req->headers, req);
         return HF_CONTINUE;

@@ -95,7 +95,7 @@ static struct str metadata_of(const struct rate_action *x, const struct stream *
         v = metadata_find(*s->info.metadata[METADATA_ROUTE], x->name, str_n(NULL, 0));
         v = v.kind == MV_STRUCT ? metadata_struct_find(v.bytes, x->path, x->path_count) : (struct metadata_value){ .kind = MV_NONE };
     }
-    return v.kind == MV_TEXT && v.bytes.n ? v.bytes : x->value;
+    return v.kind == MV_TEXT && v.bytes.n ? v.bytes : x->value.n ? x->value : str_n(NULL, 0);
 }
 
 static bool headers_match(const struct rate_action *x, const struct asked *q)
@@ -145,7 +145,7 @@ enum outcome { ENTRY, NOTHING, NO_DESCRIPTOR };
 static enum outcome if_there(struct str v, bool optional, struct str *ret)
 {
     *ret = v;
-    return v.n ? ENTRY : optional ? NOTHING : NO_DESCRIPTOR;
+    return v.p ? ENTRY : optional ? NOTHING : NO_DESCRIPTOR; // there, if empty
 }
 
 static enum outcome if_true(bool ok, const struct rate_action *x, const struct asked *q, struct str *ret)
@@ -153,7 +153,8 @@ static enum outcome if_true(bool ok, const struct rate_action *x, const struct a
     if (!ok) {
         return NO_DESCRIPTOR;
     }
-    return if_there(value_of(x, q), false, ret);
+    *ret = value_of(x, q);
+    return ret->n ? ENTRY : NO_DESCRIPTOR;
 }
 
 static enum outcome act(const struct rate_action *x, const struct asked *q, struct str *ret)

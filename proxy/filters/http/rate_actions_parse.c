@@ -288,6 +288,10 @@ static int parse_rule(const struct config_ctx *ctx, const limit_msg *m, enum rat
     if (check_place(m, place, err) || (m->hits_addend && parse_hits(m->hits_addend, a, r, err)) || (m->limit && parse_limit(m->limit, a, r, err))) {
         return err->code;
     }
+    if (place == RATE_LIMITS_ROUTE && r->has_hits) { // checked, and without effect: as in Envoy 1.40, where only a filter's own rate_limits have it
+        r->has_hits = r->negative = false;
+        r->hits_format = NULL;
+    }
     if (!m->n_actions || m->n_actions > RATE_LIMIT_ACTIONS_MAX) {
         return err_set(err, -EINVAL, "actions: 1 to %d are needed", RATE_LIMIT_ACTIONS_MAX);
     }

@@ -73,8 +73,8 @@ static int local_parse(struct config_ctx *ctx, const void *msg, struct arena *ar
     }
     const Envoy__Type__V3__TokenBucket *t = m->token_bucket;
     uint64_t per_fill = pb_u32_or(t->tokens_per_fill, 1), fill_ms = (uint64_t)pb_duration_ms(t->fill_interval, 0);
-    if (!t->max_tokens || !per_fill) {
-        return err_set(err, -EINVAL, "token_bucket.%s: must be greater than 0", t->max_tokens ? "tokens_per_fill" : "max_tokens");
+    if (!per_fill) {
+        return err_set(err, -EINVAL, "token_bucket.tokens_per_fill: must be greater than 0");
     }
     if (fill_ms < RATE_LIMIT_FILL_MIN_MS) {
         return err_set(err, -EINVAL, "token_bucket.fill_interval: must be %d ms or more", RATE_LIMIT_FILL_MIN_MS);

@@ -170,7 +170,20 @@ static void a_shadow_refuses_nothing(void **state)
 {
     (void)state;
     struct limiter *l = parse("{\"descriptors\":[{\"entries\":[" E("a", "1") "],\"shadow_mode\":true," BUCKET(1) "}]}");
+    assert_false(ask(l, "a=1").shadow);
+    struct limiter_answer r = ask(l, "a=1");
+    assert_true(r.allowed && r.shadow);
     assert_int_equal(allowed(l, "a=1", 5), 5);
+}
+
+static void a_bucket_that_holds_nothing_refuses_everything(void **state)
+{
+    (void)state;
+    struct limiter_answer r = ask(parse("{\"token_bucket\":{\"max_tokens\":0,\"fill_interval\":\"1s\"}}"), "");
+    assert_true(!r.allowed && !r.has_bucket);
+    struct limiter *l = parse("{\"descriptors\":[{\"entries\":[" E("a", "1") "],\"token_bucket\":{\"max_tokens\":0,\"fill_interval\":\"1s\"}}]}");
+    assert_false(ask(l, "a=1").allowed);
+    assert_true(ask(l, "a=2").allowed);
 }
 
 static void a_copy_has_buckets_of_its_own(void **state)
@@ -227,8 +240,8 @@ static void refusals_name_the_field(void **state)
     static const struct {
         const char *json, *text;
     } t[] = {
-        { "{\"token_bucket\":{\"max_tokens\":0,\"fill_interval\":\"1s\"}}", "token_bucket.max_tokens: must be greater than 0" },
         { "{\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"0.049s\"}}", "token_bucket.fill_interval: must be 50 ms or more" },
+        { "{\"token_bucket\":{\"max_tokens\":0}}", "token_bucket.fill_interval: must be 50 ms or more" },
         { "{\"token_bucket\":{\"max_tokens\":1,\"tokens_per_fill\":0,\"fill_interval\":\"1s\"}}", "token_bucket.tokens_per_fill: must be greater than 0" },
         { "{\"descriptors\":[{" BUCKET(1) "}]}", "descriptors[0]: entries: 1 to 64 are needed" },
         { "{\"descriptors\":[{\"entries\":[" E("a", "") "]}]}", "descriptors[0]: token_bucket: missing" },
@@ -249,7 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(without_descriptors_the_default_counts), T(a_descriptor_has_its_own_bucket), T(the_default_is_drawn_from_as_well_unless_it_is_not_wanted),
         T(the_slowest_is_asked_first), T(a_wildcard_has_a_bucket_for_each_value), T(hits_count_and_come_back), T(a_shadow_refuses_nothing),
-        T(a_copy_has_buckets_of_its_own), T(threads_share_wildcards), T(refusals_name_the_field),
+        T(a_bucket_that_holds_nothing_refuses_everything), T(a_copy_has_buckets_of_its_own), T(threads_share_wildcards), T(refusals_name_the_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
