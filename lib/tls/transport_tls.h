@@ -3,6 +3,7 @@
 #ifndef LIB_TLS_TRANSPORT_TLS_H
 #define LIB_TLS_TRANSPORT_TLS_H
 
+#include "lib/base/arena.h"
 #include "lib/net/conn.h"
 #include "lib/tls/tls_ctx.h"
 #include "lib/tls/verify.h"
@@ -49,5 +50,8 @@ struct transport *transport_tls_client(struct tls_ctx *ctx, const struct tls_cli
 struct transport *transport_tls_server(struct tls_ctx *ctx, const struct tls_server_opts *o);
 // NULL when the connection has no TLS transport or the handshake is not done.
 const struct tls_info *transport_tls_info(const struct conn *c);
+// The peer's certificate as PEM; with url_encoded, what is special in URLs of it is %-escaped (as in X-Forwarded-Client-Cert). Empty when there
+// is none. In the arena.
+struct str transport_tls_peer_pem(const struct conn *c, bool url_encoded, struct arena *a);
 
 #endif

@@ -244,6 +244,9 @@ static void apply_clusters(struct config *c, struct snapshot *s)
             for (int scope = STAT_CLUSTER; scope <= STAT_CLUSTER_GRPC; scope++) {
                 stats_scope_drop(c->o.stats, (enum stat_scope)scope, cfg->stat_name);
             }
+            struct arena scratch = { 0 };
+            stats_scope_drop(c->o.stats, STAT_CLUSTER_AUTHZ, arena_printf(&scratch, "%.*s.ext_authz", STR_FMT(cfg->stat_name)));
+            arena_fini(&scratch);
             snapshot_del_cluster(s, e->key);
         }
     }

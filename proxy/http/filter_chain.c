@@ -181,7 +181,7 @@ static void hold_data(struct stream *s, size_t from, struct buf *data, bool end)
     }
     buf_move(&s->held, data, data->len);
     s->end_seen |= end;
-    if (s->held.len > STREAM_HELD_MAX && !s->paused_held) {
+    if (s->held.len > STREAM_HELD_MAX && s->held.len > s->held_max && !s->paused_held) {
         s->paused_held = s->body_excused = true;
         codec_stream_pause(s->down);
     }
@@ -246,6 +246,7 @@ void chain_reset(struct stream *s)
     s->next_filter = 0;
     s->end_seen = false;
     s->held_trailers = NULL;
+    s->held_max = 0;
 }
 
 void chain_response(struct stream *s, struct http_response *resp)

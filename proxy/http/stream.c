@@ -193,6 +193,28 @@ const void *stream_per_filter(const struct stream *s, struct str filter_name)
     return e ? e->cfg : NULL;
 }
 
+static size_t add_level(const struct ext *v, size_t n, struct str name, const void **ret)
+{
+    const struct ext *e = n ? per_filter(v, n, name) : NULL;
+    if (e && e->cfg) {
+        *ret = e->cfg;
+        return 1;
+    }
+    return 0;
+}
+
+size_t stream_per_filter_all(const struct stream *s, struct str filter_name, const void *ret[STREAM_LEVELS])
+{
+    size_t n = s->table ? add_level(s->table->per_filter, s->table->per_filter_count, filter_name, ret) : 0;
+    n += s->vhost ? add_level(s->vhost->per_filter, s->vhost->per_filter_count, filter_name, ret + n) : 0;
+    n += s->route ? add_level(s->route->per_filter, s->route->per_filter_count, filter_name, ret + n) : 0;
+    if (s->route && s->route->weighted_count) {
+        const struct weighted_cluster *w = route_pick_weighted(s->route, s->random);
+        n += add_level(w->per_filter, w->per_filter_count, filter_name, ret + n);
+    }
+    return n;
+}
+
 bool stream_filter_disabled(const struct stream *s, struct str filter_name, bool by_default)
 {
     const struct ext *e = find_per_filter(s, filter_name);

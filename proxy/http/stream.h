@@ -17,6 +17,7 @@ struct route_hold;  // a route table in use by streams of this worker
 
 enum { STREAM_REDIRECTS_MAX = 16 }; // followed for one request, whatever a policy says
 enum { STREAM_HELD_MAX = 64 * 1024 }; // held body above which the client is paused
+enum { STREAM_LEVELS = 4 }; // of a route that may have configuration for a filter
 
 struct stream {
     struct arena arena;          // first: kept over reuse of the stream's memory
@@ -67,7 +68,8 @@ struct stream {
     bool body_excused;               // it was paused in this window
     struct headers *held_trailers;   // in arena
     struct stream_redirects *redirects; // in arena; NULL = none was followed (redirect.c)
-    struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX and one read
+    uint32_t held_max;               // how much of it the filter that holds the request wants to see, where that is more
+    struct buf held;                 // body waiting behind a stopped filter, bounded by STREAM_HELD_MAX or held_max, and one read
 };
 
 // Route look-up with the present request head (again after a filter changed it: clears the cached route first).
@@ -76,6 +78,8 @@ void stream_select_route(struct stream *s);
 bool stream_filter_disabled(const struct stream *s, struct str filter_name, bool by_default);
 // Per-route configuration of a filter: weighted cluster, then route, virtual host, table. NULL when none. name: as configured.
 const void *stream_per_filter(const struct stream *s, struct str filter_name);
+// Those of all levels, the most specific one last; how many.
+size_t stream_per_filter_all(const struct stream *s, struct str filter_name, const void *ret[STREAM_LEVELS]);
 // By its content type (gRPC over HTTP/2, "Content-Type").
 bool stream_is_grpc(const struct stream *s);
 // Answers from here: status, text body, optional extra headers by the caller in extra (may be NULL); details are stable text for the log. gRPC

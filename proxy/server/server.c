@@ -17,6 +17,7 @@
 #include "lib/event/thread.h"
 #include "lib/grpc/grpc.h"
 #include "proto/pb_util.h"
+#include "proxy/authz/node_labels.h"
 #include "proxy/access_log/access_log.h"
 #include "proxy/admin/admin.h"
 #include "proxy/config/bootstrap.h"
@@ -366,6 +367,7 @@ static int start_config(struct server *s, struct err *err)
     s->config = config_new(&co);
     struct xds_node node = { .serialized = node_bytes(s) };
     peer_exchange_init(s->boot.msg->node);
+    node_labels_init(s->boot.msg->node);
     s->xds = xds_client_new(s->loop, &node, config_sink, s->config);
     config_set_client(s->config, s->xds);
     if (co.validate_only) {

@@ -18,6 +18,7 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_TCP] = "envoy_tcp_prefix",
     [STAT_VCLUSTER] = "envoy_virtual_cluster",
     [STAT_ROUTE] = "envoy_route",
+    [STAT_TCP_AUTHZ] = "envoy_ext_authz_prefix",
     [STAT_HTTP_LIMIT] = "envoy_local_http_ratelimit_prefix",
     [STAT_TCP_LIMIT] = "envoy_local_network_ratelimit_prefix",
 };
@@ -102,8 +103,30 @@ static void put_rbac_labels(struct prom *p, const struct stats_group *g)
     put_label(p->out, g->scope >= STAT_TCP_RBAC ? "envoy_rbac_prefix" : "envoy_http_conn_manager_prefix", prefix);
 }
 
+// "PREFIX.ext_authz[.FILTER PREFIX]": its parts as labels.
+static void put_authz_labels(struct prom *p, const struct stats_group *g)
+{
+    struct str mark = STR(".ext_authz"), prefix = g->name;
+    for (size_t n = g->name.n; n >= mark.n; n--) { // the last one: names of clusters may hold anything
+        if (str_ends(str_n(g->name.p, n), mark) && (n == g->name.n || g->name.p[n] == '.')) {
+            prefix.n = n - mark.n;
+            break;
+        }
+    }
+    struct str rest = str_skip(g->name, prefix.n + mark.n + 1);
+    put_label(p->out, g->scope == STAT_CLUSTER_AUTHZ ? "envoy_cluster_name" : "envoy_http_conn_manager_prefix", prefix);
+    if (rest.n) {
+        buf_append(p->out, ",", 1);
+        put_label(p->out, "envoy_ext_authz_prefix", rest);
+    }
+}
+
 static void put_scope_label(struct prom *p, const struct stats_group *g)
 {
+    if (g->scope == STAT_HTTP_AUTHZ || g->scope == STAT_CLUSTER_AUTHZ) {
+        put_authz_labels(p, g);
+        return;
+    }
     if (is_rbac(g->scope)) {
         put_rbac_labels(p, g);
         return;
@@ -138,6 +161,9 @@ static const char *scope_words(enum stat_scope scope)
     if (is_rbac(scope)) {
         static const char *const words[] = { "http_rbac", "http_rbac", "http_rbac_policy", "http_rbac_policy", "rbac", "rbac", "rbac_policy", "rbac_policy" };
         return words[scope - STAT_HTTP_RBAC];
+    }
+    if (scope == STAT_HTTP_AUTHZ || scope == STAT_CLUSTER_AUTHZ) {
+        return scope == STAT_HTTP_AUTHZ ? "http_ext_authz" : "cluster_ext_authz";
     }
     return scope == STAT_VCLUSTER ? "vhost_vcluster" : scope == STAT_ROUTE ? "vhost_route" : stat_scope_names[scope];
 }

@@ -7,6 +7,7 @@
 
 extern const struct http_filter_ops http_filter_alpn;
 extern const struct http_filter_ops http_filter_cors;
+extern const struct http_filter_ops http_filter_ext_authz;
 extern const struct http_filter_ops http_filter_fault;
 extern const struct http_filter_ops http_filter_grpc_stats;
 extern const struct http_filter_ops http_filter_grpc_web;

@@ -5,6 +5,7 @@
 
 const struct http_filter_ops *const http_filters[] = {
     &http_filter_cors,
+    &http_filter_ext_authz,
     &http_filter_fault,
     &http_filter_grpc_stats,
     &http_filter_grpc_web,
