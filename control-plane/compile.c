@@ -249,26 +249,40 @@ size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret)
     return n;
 }
 
-// Istio's precedence: workload (selector), then namespace, then root namespace; port level within the workload's own policy.
-enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port)
+// The oldest policy of a scope is the one that holds (they are in that order).
+static const struct cp_peer_authentication *find_peer_policy(const struct compiler *k, bool root, bool workload)
 {
-    enum cp_mtls workload = CP_MTLS_UNSET, ns = CP_MTLS_UNSET, mesh = CP_MTLS_UNSET;
     for (size_t i = 0; i < k->c->peer_authentication_count; i++) {
         const struct cp_peer_authentication *p = &k->c->peer_authentications[i];
-        if (p->selector.n && str_eq(p->meta.ns, k->node->ns) && cp_labels_match(&p->selector, &k->node->labels)) {
-            for (size_t x = 0; x < p->port_count; x++) {
-                if (p->ports[x].port == port && p->ports[x].mode != CP_MTLS_UNSET) {
-                    return p->ports[x].mode;
-                }
-            }
-            workload = workload ? workload : p->mode;
-        } else if (!p->selector.n && str_eq(p->meta.ns, k->node->ns)) {
-            ns = p->mode;
-        } else if (!p->selector.n && str_is(p->meta.ns, "istio-system")) {
-            mesh = p->mode;
+        if ((p->selector.n > 0) == workload && cpc_policy_applies(k, &p->meta, &p->selector, false, root)) {
+            return p;
         }
     }
-    return workload ? workload : ns ? ns : mesh ? mesh : CP_MTLS_PERMISSIVE;
+    return NULL;
+}
+
+const struct cp_peer_authentication *cpc_workload_peer_policy(const struct compiler *k)
+{
+    return find_peer_policy(k, false, true);
+}
+
+// Istio's precedence: the workload's own policy, of it first the port, then the namespace's, then the mesh's. What is unset says nothing.
+enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port)
+{
+    const struct cp_peer_authentication *order[] = { find_peer_policy(k, false, true), find_peer_policy(k, false, false),
+                                                     find_peer_policy(k, true, false) };
+    const struct cp_peer_authentication *own = order[0];
+    for (size_t x = 0; own && x < own->port_count; x++) {
+        if (own->ports[x].port == port && own->ports[x].mode != CP_MTLS_UNSET) {
+            return own->ports[x].mode;
+        }
+    }
+    for (size_t i = 0; i < array_len(order); i++) {
+        if (order[i] && order[i]->mode != CP_MTLS_UNSET) {
+            return order[i]->mode;
+        }
+    }
+    return CP_MTLS_PERMISSIVE;
 }
 
 static int by_name(const void *a, const void *b)

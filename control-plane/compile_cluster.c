@@ -152,7 +152,7 @@ static int add_inbound(struct compiler *k, const struct cpc_inbound *in)
 
 int cpc_clusters(struct compiler *k)
 {
-    if (add_fixed(k) || each_outbound(k, add_outbound)) {
+    if (add_fixed(k) || each_outbound(k, add_outbound) || cpc_jwt_clusters(k)) {
         return k->err->code;
     }
     struct cpc_inbound *v;

@@ -30,6 +30,7 @@ struct compiler {
     size_t vs_count;
     struct map vs_by_host; // host as a VirtualService names it → struct cpc_vs_ref
     struct str locality; // of the proxy, "region/zone/subzone"
+    struct str http_policy, tcp_policy; // filters of inbound chains, each ending with ", "; in work
     struct err *err;
     size_t cap[CP_TYPE_COUNT];
 };
@@ -72,6 +73,8 @@ void cpc_http_options(struct buf *b, const struct cp_port *port, const struct cp
 bool cpc_is_http2(const struct cp_port *port, const struct cp_policy *p);
 void cpc_transport(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_port *p, struct str subset,
                    const struct cp_policy *policy, bool original_dst);
+// ", transport_socket: …": TLS of its own to a host of the outside world, by the system's roots and that host's name.
+void cpc_file_tls(struct compiler *k, struct buf *b, struct str host);
 // `{cluster_name: …, endpoints: […]}` of the service's endpoints that carry the subset's labels.
 void cpc_assignment(struct compiler *k, struct buf *b, struct str name, const struct cp_service *s, const struct cp_port *p,
                     const struct cp_labels *labels, const struct cp_policy *policy);
@@ -98,6 +101,28 @@ struct cpc_inbound {
 };
 size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret); // in scratch-lived arena of the set
 enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port); // never CP_MTLS_UNSET
+const struct cp_peer_authentication *cpc_workload_peer_policy(const struct compiler *k); // the one with a selector that holds for this proxy, or NULL
+
+// ---- policies ----
+
+#define CPC_ROOT_NAMESPACE "istio-system"
+struct cpc_authz_list {
+    const struct cp_authz **v;
+    size_t n;
+};
+// Fills http_policy and tcp_policy.
+void cpc_policy_filters(struct compiler *k);
+// A policy is for this proxy. root: ask for those of the root namespace; otherwise for those of its own one, when that is another.
+bool cpc_policy_applies(const struct compiler *k, const struct cp_meta *m, const struct cp_labels *selector, bool targets, bool root);
+void cpc_ext_authz(struct compiler *k, struct buf *b, const struct cp_provider *p, bool tcp); // the filter, and ", "
+void cpc_jwt_filter(struct compiler *k, struct buf *b); // the filter and ", ", or nothing
+int cpc_jwt_clusters(struct compiler *k); // those that keys come from, where no service has one
+// The mesh's trust domain is number 0, its aliases follow.
+size_t cpc_domain_count(const struct compiler *k);
+struct str cpc_domain(const struct compiler *k, size_t i);
+// Principals "DOMAIN/ns/NS/sa/SA", and names of trust domains, with those that mean the same in the other domains of this mesh. In scratch.
+const struct str *cpc_alias_principals(struct compiler *k, const struct str *v, size_t n, size_t *ret_n);
+const struct str *cpc_alias_domains(struct compiler *k, const struct str *v, size_t n, size_t *ret_n);
 
 // What Istio names sds-grpc is the sidecar itself.
 #define CPC_SDS_SOURCE                                                                                                                                   \

@@ -45,9 +45,11 @@ static void write_server_tls(struct compiler *k, struct buf *b, const char *alpn
                   "common_tls_context: {tls_params: {tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3, cipher_suites: "
                   "[ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, "
                   "AES256-GCM-SHA384, AES128-GCM-SHA256]}, tls_certificate_sds_secret_configs: [{name: default, " CPC_SDS_SELF "}], "
-                  "combined_validation_context: {default_validation_context: {match_subject_alt_names: [{prefix: %s}]}, "
-                  "validation_context_sds_secret_config: {name: ROOTCA, " CPC_SDS_SELF "}}, alpn_protocols: [%s]}}}",
-               cpc_qf(k, "spiffe://%.*s/", STR_FMT(k->o->trust_domain)), alpn);
+                  "combined_validation_context: {default_validation_context: {match_subject_alt_names: [");
+    for (size_t i = 0; i < cpc_domain_count(k); i++) {
+        buf_printf(b, "%s{prefix: %s}", i ? ", " : "", cpc_qf(k, "spiffe://%.*s/", STR_FMT(cpc_domain(k, i))));
+    }
+    buf_printf(b, "]}, validation_context_sds_secret_config: {name: ROOTCA, " CPC_SDS_SELF "}}, alpn_protocols: [%s]}}}", alpn);
 }
 
 static void write_inbound_http(struct compiler *k, struct buf *b, uint16_t port, const char *cluster)
@@ -59,8 +61,8 @@ static void write_inbound_http(struct compiler *k, struct buf *b, uint16_t port,
                   "decorator: {operation: ':%u/*'}}]}]}, use_remote_address: false, normalize_path: true, merge_slashes: true, "
                   "path_with_escaped_slashes_action: KEEP_UNCHANGED, proxy_100_continue: true, stream_idle_timeout: 0s, server_name: istio-envoy, "
                   "forward_client_cert_details: APPEND_FORWARD, set_current_client_cert_details: {subject: true, dns: true, uri: true}, "
-                  "upgrade_configs: [{upgrade_type: websocket}], http_filters: [" CPC_ROUTER "]",
-               port, cluster, port, cluster, port);
+                  "upgrade_configs: [{upgrade_type: websocket}], http_filters: [%.*s" CPC_ROUTER "]",
+               port, cluster, port, cluster, port, STR_FMT(k->http_policy));
     cpc_access_log(k, b);
     buf_printf(b, "}}]");
 }
@@ -73,7 +75,7 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     static const char *const matches[] = {
         [CHAIN_HTTP_MTLS] = "transport_protocol: tls, application_protocols: [istio, istio-peer-exchange, istio-http/1.0, istio-http/1.1, istio-h2]",
         [CHAIN_HTTP_PLAIN] = "transport_protocol: raw_buffer",
-        [CHAIN_TCP_MTLS] = "transport_protocol: tls, application_protocols: [istio-peer-exchange, istio]",
+        [CHAIN_TCP_MTLS] = "transport_protocol: tls, application_protocols: [istio, istio-peer-exchange, istio-http/1.0, istio-http/1.1, istio-h2]",
         [CHAIN_TCP_PLAIN] = "transport_protocol: raw_buffer",
         [CHAIN_TCP_TLS_PASS] = "transport_protocol: tls",
         [CHAIN_STRICT_HTTP] = "transport_protocol: tls",
@@ -82,7 +84,9 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     bool http = kind == CHAIN_HTTP_MTLS || kind == CHAIN_HTTP_PLAIN || kind == CHAIN_STRICT_HTTP;
     bool tls = kind == CHAIN_HTTP_MTLS || kind == CHAIN_TCP_MTLS || kind == CHAIN_STRICT_HTTP || kind == CHAIN_STRICT_TCP;
     const char *match = matches[kind];
-    if (sniff && kind == CHAIN_HTTP_MTLS) { // "istio" alone is TCP where no service says otherwise
+    if (sniff && kind == CHAIN_TCP_MTLS) {
+        match = "transport_protocol: tls, application_protocols: [istio-peer-exchange, istio]";
+    } else if (sniff && kind == CHAIN_HTTP_MTLS) { // "istio" alone is TCP where no service says otherwise
         match = "transport_protocol: tls, application_protocols: [istio-http/1.0, istio-http/1.1, istio-h2]";
     } else if (sniff && kind == CHAIN_HTTP_PLAIN) {
         match = "transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]";
@@ -100,7 +104,7 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     if (http) {
         write_inbound_http(k, b, port, cluster);
     } else {
-        buf_printf(b, "filters: [");
+        buf_printf(b, "filters: [%.*s", STR_FMT(k->tcp_policy));
         cpc_tcp_proxy(k, b, cpc_q(k, str_c(cluster)), cpc_q(k, str_c(cluster)));
         buf_printf(b, "]");
     }
@@ -148,6 +152,9 @@ static void write_port_chains(struct compiler *k, struct buf *b, const struct cp
         break;
     case CP_MTLS_DISABLE:
         write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, false, cluster);
+        if (!http) {
+            write_chain(k, b, CHAIN_TCP_TLS_PASS, in->port, false, cluster);
+        }
         break;
     default:
         write_chain(k, b, http ? CHAIN_HTTP_MTLS : CHAIN_TCP_MTLS, in->port, false, cluster);
@@ -156,6 +163,21 @@ static void write_port_chains(struct compiler *k, struct buf *b, const struct cp
             write_chain(k, b, CHAIN_TCP_TLS_PASS, in->port, false, cluster);
         }
         break;
+    }
+}
+
+// Ports that a PeerAuthentication names and no service has: what comes there is passed on under the port's own mode.
+static void write_bare_ports(struct compiler *k, struct buf *b, const struct cpc_inbound *v, size_t n)
+{
+    const struct cp_peer_authentication *own = cpc_workload_peer_policy(k);
+    for (size_t i = 0; own && i < own->port_count; i++) {
+        bool known = own->ports[i].port == INBOUND_PORT;
+        for (size_t x = 0; x < n && !known; x++) {
+            known = v[x].port == own->ports[i].port;
+        }
+        if (!known) {
+            write_sniffing_chains(k, b, own->ports[i].port, "InboundPassthroughCluster");
+        }
     }
 }
 
@@ -185,6 +207,7 @@ static int add_virtual_inbound(struct compiler *k)
     struct buf b = { 0 };
     struct cpc_inbound *v;
     size_t n = cpc_inbound_ports(k, &v);
+    cpc_policy_filters(k);
     buf_printf(&b, "{name: virtualInbound, address: {socket_address: {address: %s, port_value: %d}}, traffic_direction: INBOUND, ", cpc_wildcard(k),
                INBOUND_PORT);
     write_inspectors(&b, v, n, k->o->sniff_timeout);
@@ -195,6 +218,7 @@ static int add_virtual_inbound(struct compiler *k)
     for (size_t i = 0; i < n; i++) {
         write_port_chains(k, &b, &v[i]);
     }
+    write_bare_ports(k, &b, v, n);
     buf_printf(&b, "]}");
     free(v);
     return cpc_add(k, CP_LDS, STR("virtualInbound"), &b);

@@ -36,9 +36,9 @@ static bool write_peer_names(struct compiler *k, struct buf *b, const struct cp_
     }
     for (size_t i = 0; i < s->endpoint_count; i++) {
         const struct cp_endpoint *e = &s->endpoints[i];
-        if (e->service_account.n && !account_seen(s, i)) {
+        for (size_t d = 0; e->service_account.n && !account_seen(s, i) && d < cpc_domain_count(k); d++) {
             buf_printf(b, "%s{exact: %s}", sep,
-                       cpc_qf(k, "spiffe://%.*s/ns/%.*s/sa/%.*s", STR_FMT(k->o->trust_domain), STR_FMT(e->ns), STR_FMT(e->service_account)));
+                       cpc_qf(k, "spiffe://%.*s/ns/%.*s/sa/%.*s", STR_FMT(cpc_domain(k, d)), STR_FMT(e->ns), STR_FMT(e->service_account)));
             sep = ", ";
         }
     }
@@ -52,7 +52,9 @@ static bool write_peer_names(struct compiler *k, struct buf *b, const struct cp_
 static void write_mesh_names(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_tls *t)
 {
     if (!write_peer_names(k, b, s, t)) { // at least a name of this mesh
-        buf_printf(b, "{prefix: %s}", cpc_qf(k, "spiffe://%.*s/", STR_FMT(k->o->trust_domain)));
+        for (size_t d = 0; d < cpc_domain_count(k); d++) {
+            buf_printf(b, "%s{prefix: %s}", d ? ", " : "", cpc_qf(k, "spiffe://%.*s/", STR_FMT(cpc_domain(k, d))));
+        }
     }
 }
 
@@ -98,6 +100,14 @@ static void write_file_tls(struct compiler *k, struct buf *b, const struct cp_se
         buf_printf(b, ", sni: %s", cpc_q(k, t->sni));
     }
     buf_printf(b, "}}");
+}
+
+void cpc_file_tls(struct compiler *k, struct buf *b, struct str host)
+{
+    buf_printf(b, ", transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': " TLS_URL ", common_tls_context: {" TLS_PARAMS
+                  ", combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: %s}]}, "
+                  "validation_context_sds_secret_config: {name: 'file-root:system', " SDS_FILES "}}}, sni: %s}}",
+               cpc_q(k, host), cpc_q(k, host));
 }
 
 // A socket, or nothing for plain text where that is the default; wrapped when a PROXY protocol header comes first.

@@ -94,6 +94,74 @@ static void link_virtual_services(struct loader *l)
     }
 }
 
+static int authz_by_age(const void *a, const void *b)
+{
+    return by_age(&((const struct cp_authz *)a)->meta, &((const struct cp_authz *)b)->meta);
+}
+
+static int request_authentication_by_age(const void *a, const void *b)
+{
+    return by_age(&((const struct cp_request_authentication *)a)->meta, &((const struct cp_request_authentication *)b)->meta);
+}
+
+static int peer_authentication_by_age(const void *a, const void *b)
+{
+    return by_age(&((const struct cp_peer_authentication *)a)->meta, &((const struct cp_peer_authentication *)b)->meta);
+}
+
+static const struct cp_provider *find_provider(const struct cp_mesh *m, struct str name)
+{
+    for (size_t i = 0; i < m->provider_count; i++) {
+        if (str_eq(m->providers[i].name, name)) {
+            return &m->providers[i];
+        }
+    }
+    return NULL;
+}
+
+// A CUSTOM policy whose provider, or the provider's service, is not there could not be enforced.
+static int check_provider(struct loader *l, const struct cp_authz *p)
+{
+    const struct json at = { .line = p->meta.line };
+    const struct cp_provider *x = find_provider(&l->c->mesh, p->provider);
+    const struct cp_service *s = x ? cp_find_provider_service(l->c, x->service) : NULL;
+    bool port = false;
+    l->file = p->meta.file;
+    if (!x) {
+        return ld_fail(l, &at, "AuthorizationPolicy %.*s: no extensionProviders of ConfigMap istio in istio-system has the name \"%.*s\"",
+                       STR_FMT(p->meta.name), STR_FMT(p->provider));
+    }
+    if (!s) {
+        return ld_fail(l, &at, "AuthorizationPolicy %.*s: service \"%.*s\" of provider \"%.*s\" is no known service", STR_FMT(p->meta.name),
+                       STR_FMT(x->service), STR_FMT(p->provider));
+    }
+    for (size_t i = 0; i < s->port_count && !port; i++) {
+        port = s->ports[i].number == x->port;
+    }
+    return port ? 0 : ld_fail(l, &at, "AuthorizationPolicy %.*s: \"%.*s\" of provider \"%.*s\" has no port %u", STR_FMT(p->meta.name),
+                              STR_FMT(x->service), STR_FMT(p->provider), x->port);
+}
+
+static int link_policies(struct loader *l)
+{
+    struct cp_config *c = l->c;
+    if (c->authz_count) {
+        qsort(c->authz, c->authz_count, sizeof(*c->authz), authz_by_age);
+    }
+    if (c->request_authentication_count) {
+        qsort(c->request_authentications, c->request_authentication_count, sizeof(*c->request_authentications), request_authentication_by_age);
+    }
+    if (c->peer_authentication_count) {
+        qsort(c->peer_authentications, c->peer_authentication_count, sizeof(*c->peer_authentications), peer_authentication_by_age);
+    }
+    for (size_t i = 0; i < c->authz_count; i++) {
+        if (c->authz[i].action == CP_AUTHZ_CUSTOM && check_provider(l, &c->authz[i])) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 // A TCP connection has nothing but its address to be told by.
 static int check_tcp_addresses(struct loader *l)
 {
@@ -189,7 +257,7 @@ int ld_link(struct loader *l)
     resolve_selectors(l);
     link_rules(l);
     link_virtual_services(l);
-    return ld_delegates(l) || check_references(l) || check_tcp_addresses(l) ? -EINVAL : 0;
+    return link_policies(l) || ld_delegates(l) || check_references(l) || check_tcp_addresses(l) ? -EINVAL : 0;
 }
 
 bool cp_labels_match(const struct cp_labels *want, const struct cp_labels *have)
@@ -225,6 +293,14 @@ const struct cp_service *cp_find_service(const struct cp_config *c, struct str n
         at = (size_t)(uintptr_t)map_get(&c->by_host, str_n(full, (size_t)n));
     }
     return at ? &c->services[at - 1] : NULL;
+}
+
+const struct cp_service *cp_find_provider_service(const struct cp_config *c, struct str name)
+{
+    ptrdiff_t slash = str_find(name, '/');
+    struct str host = slash < 0 ? name : str_skip(name, (size_t)slash + 1);
+    const struct cp_service *s = cp_find_service(c, host, str_n(NULL, 0)); // no short names
+    return s && (slash < 0 || str_eq(s->meta.ns, str_n(name.p, (size_t)slash))) ? s : NULL;
 }
 
 struct str cp_wider_host(struct arena *a, struct str host)

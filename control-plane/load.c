@@ -24,6 +24,8 @@ static const struct cp_kind {
     { "VirtualService", "networking.istio.io/", ld_virtual_service },
     { "DestinationRule", "networking.istio.io/", ld_destination_rule },
     { "PeerAuthentication", "security.istio.io/", ld_peer_authentication },
+    { "AuthorizationPolicy", "security.istio.io/", ld_authorization_policy },
+    { "RequestAuthentication", "security.istio.io/", ld_request_authentication },
 };
 
 static int load_meta(struct loader *l, const struct json *doc)
@@ -39,8 +41,12 @@ static int load_meta(struct loader *l, const struct json *doc)
         ld_str(l, m, "name", &l->meta.name) || ld_str(l, m, "namespace", &l->meta.ns) || ld_str(l, m, "creationTimestamp", &l->meta.created)) {
         return -EINVAL;
     }
+    l->annotations = NULL;
     if (!l->meta.name.n) {
         return ld_fail(l, m, "name: missing");
+    }
+    if (ld_object(l, m, "annotations", &l->annotations)) {
+        return -EINVAL;
     }
     return ld_name(l, m, "name", l->meta.name) || ld_name(l, m, "namespace", l->meta.ns) ? -EINVAL : 0;
 }
@@ -73,16 +79,24 @@ static int validate(struct loader *l, const struct json *doc)
     return l->err->code;
 }
 
+static int load_config_map(struct loader *l, const struct json *doc)
+{
+    return ld_members(l, doc, "apiVersion kind metadata data immutable") || load_meta(l, doc) || ld_config_map(l, doc) ? -EINVAL : 0;
+}
+
 static int load_document(struct loader *l, const struct json *doc)
 {
     struct str kind = { 0 }, api = { 0 };
     static const struct json no_spec = { .type = JSON_OBJECT };
+    if (doc->type == JSON_OBJECT && str_is(json_str(doc, "kind"), "ConfigMap")) {
+        return load_config_map(l, doc);
+    }
     if (ld_members(l, doc, "apiVersion kind metadata spec status") || ld_str(l, doc, "kind", &kind) || ld_str(l, doc, "apiVersion", &api) ||
         load_meta(l, doc)) {
         return -EINVAL;
     }
     if (l->c->service_count + l->c->workload_count + l->c->virtual_service_count + l->c->destination_rule_count +
-            l->c->peer_authentication_count > OBJECTS_MAX) {
+            l->c->peer_authentication_count + l->c->authz_count + l->c->request_authentication_count > OBJECTS_MAX) {
         return ld_fail(l, doc, "more than %d objects", OBJECTS_MAX);
     }
     for (size_t i = 0; i < array_len(kinds); i++) {
@@ -100,7 +114,8 @@ static int load_document(struct loader *l, const struct json *doc)
         return kinds[i].load(l, spec && spec->type != JSON_NULL ? spec : &no_spec) ? -EINVAL : validate(l, doc);
     }
     return ld_fail(l, json_get(doc, "kind") ? json_get(doc, "kind") : doc,
-                "unknown kind \"%.*s\"; known: ServiceEntry, WorkloadEntry, VirtualService, DestinationRule, PeerAuthentication", STR_FMT(kind));
+                "unknown kind \"%.*s\"; known: ServiceEntry, WorkloadEntry, VirtualService, DestinationRule, PeerAuthentication, "
+                "AuthorizationPolicy, RequestAuthentication, ConfigMap", STR_FMT(kind));
 }
 
 static int load_text(struct loader *l, struct str text, const char *name)

@@ -15,7 +15,8 @@ struct loader {
     struct err *err;
     struct cp_meta meta;
     // growing lists
-    size_t service_cap, workload_cap, workload_meta_cap, vs_cap, dr_cap, pa_cap;
+    size_t service_cap, workload_cap, workload_meta_cap, vs_cap, dr_cap, pa_cap, authz_cap, ra_cap;
+    const struct json *annotations; // of the object that is being read; NULL: none
     struct cp_selector { size_t service; struct cp_labels labels; } *selectors; // services that select workloads
     size_t selector_count, selector_cap;
     struct map seen; // "KIND/NAMESPACE/NAME" → its cp_meta
@@ -75,6 +76,12 @@ int ld_workload(struct loader *l, const struct json *spec);
 int ld_virtual_service(struct loader *l, const struct json *spec);
 int ld_destination_rule(struct loader *l, const struct json *spec);
 int ld_peer_authentication(struct loader *l, const struct json *spec);
+int ld_authorization_policy(struct loader *l, const struct json *spec);
+int ld_request_authentication(struct loader *l, const struct json *spec);
+// doc: the ConfigMap "istio" itself, which has no spec.
+int ld_config_map(struct loader *l, const struct json *doc);
+// selector, targetRef and targetRefs of a policy. *ret_targets: it is for gateways or waypoints, whatever its selector.
+int ld_policy_scope(struct loader *l, const struct json *spec, struct cp_labels *ret_selector, bool *ret_targets);
 // After all documents: delegates get their roots' place; ld_link calls it.
 int ld_delegates(struct loader *l);
 // After all documents: selectors find their workloads, rules and routes their services.

@@ -300,6 +300,101 @@ struct cp_peer_authentication {
     size_t port_count;
 };
 
+// ---- AuthorizationPolicy ----
+
+// What a condition is about. Those before CP_AUTHZ_FIRST_PRINCIPAL say what is asked for, the others who asks.
+enum cp_authz_key {
+    CP_AUTHZ_HOST,
+    CP_AUTHZ_METHOD,
+    CP_AUTHZ_PATH,
+    CP_AUTHZ_PORT,
+    CP_AUTHZ_DESTINATION_IP,
+    CP_AUTHZ_SNI,
+    CP_AUTHZ_METADATA, // experimental.envoy.filters.NAME[KEY]: name and path
+    CP_AUTHZ_FIRST_PRINCIPAL,
+    CP_AUTHZ_PRINCIPAL = CP_AUTHZ_FIRST_PRINCIPAL,
+    CP_AUTHZ_REQUEST_PRINCIPAL,
+    CP_AUTHZ_SERVICE_ACCOUNT, // name has the policy's namespace
+    CP_AUTHZ_TRUST_DOMAIN,
+    CP_AUTHZ_NAMESPACE,
+    CP_AUTHZ_REMOTE_IP,
+    CP_AUTHZ_SOURCE_IP,
+    CP_AUTHZ_AUDIENCES,
+    CP_AUTHZ_PRESENTER,
+    CP_AUTHZ_HEADER, // name
+    CP_AUTHZ_CLAIM,  // path
+};
+struct cp_authz_condition { // one of the values, and none of the others
+    enum cp_authz_key key;
+    struct str name;
+    struct str *path;
+    size_t path_count;
+    struct str *values, *not_values;
+    size_t value_count, not_value_count;
+};
+struct cp_authz_all { // every condition
+    struct cp_authz_condition *v;
+    size_t n;
+};
+struct cp_authz_rule { // one of from, and one of to; each list has an element at least, with the conditions of "when" behind its own
+    struct cp_authz_all *from, *to;
+    size_t from_count, to_count;
+};
+enum cp_authz_action { CP_AUTHZ_ALLOW, CP_AUTHZ_DENY, CP_AUTHZ_AUDIT, CP_AUTHZ_CUSTOM };
+struct cp_authz {
+    struct cp_meta meta;
+    struct cp_labels selector;
+    bool targets; // targetRef or targetRefs: it is for gateways and waypoints, no sidecar is meant
+    bool dry_run; // annotation istio.io/dry-run
+    enum cp_authz_action action;
+    struct str provider; // CUSTOM
+    struct cp_authz_rule *rules;
+    size_t rule_count;
+};
+
+// ---- RequestAuthentication ----
+
+struct cp_jwt_rule {
+    struct str issuer, jwks, jwks_uri, payload_header, timeout; // timeout empty: Istio's 5 s
+    struct str *audiences, *params, *cookies, *space_delimited;
+    size_t audience_count, param_count, cookie_count, space_delimited_count;
+    struct cp_label *headers, *claims; // name → prefix; header → claim
+    size_t header_count, claim_count;
+    bool forward;
+    bool https;         // of jwksUri
+    struct str host;    // of jwksUri
+    uint16_t port;      // of jwksUri
+};
+struct cp_request_authentication {
+    struct cp_meta meta;
+    struct cp_labels selector;
+    bool targets;
+    struct cp_jwt_rule *rules;
+    size_t rule_count;
+};
+
+// ---- MeshConfig: the part of it that the ConfigMap "istio" in istio-system gives ----
+
+struct cp_provider { // extensionProviders: envoyExtAuthzHttp or envoyExtAuthzGrpc
+    struct str name, service, timeout, path_prefix;
+    bool grpc, fail_open;
+    uint16_t port;
+    uint32_t status_on_error; // 0 = unset
+    bool body, partial, pack; // includeRequestBodyInCheck
+    uint32_t body_max;
+    struct str *include, *upstream, *downstream_deny, *downstream_allow; // header names, "*" at one end
+    size_t include_count, upstream_count, downstream_deny_count, downstream_allow_count;
+    struct cp_labels add; // includeAdditionalHeadersInCheck
+    int line;
+};
+struct cp_mesh {
+    const char *file; // NULL: there is no such ConfigMap
+    struct str *aliases; // trustDomainAliases
+    size_t alias_count;
+    struct cp_provider *providers;
+    size_t provider_count;
+};
+
 struct cp_config {
     struct arena arena;
     struct map by_host;  // host → index + 1 in services
@@ -316,6 +411,11 @@ struct cp_config {
     size_t destination_rule_count;
     struct cp_peer_authentication *peer_authentications;
     size_t peer_authentication_count;
+    struct cp_authz *authz; // in order of creation, as the next
+    size_t authz_count;
+    struct cp_request_authentication *request_authentications;
+    size_t request_authentication_count;
+    struct cp_mesh mesh;
 };
 
 // Loads every *.yaml and *.yml below folder. On any mistake nothing is returned and err says "FILE:LINE: field: reason".
@@ -335,6 +435,8 @@ struct str cp_label_get(const struct cp_labels *l, const char *key);
 const struct cp_service *cp_find_service(const struct cp_config *c, struct str name, struct str ns);
 // An object with this exportTo in namespace own is seen from namespace ns.
 bool cp_exported(const struct cp_export *e, struct str own, struct str ns);
+// The service that an extension provider names, "HOST" or "NAMESPACE/HOST"; NULL when there is none.
+const struct cp_service *cp_find_provider_service(const struct cp_config *c, struct str name);
 // A host name, or "*.domain" or "*", as a VirtualService or rule names it, covers this host.
 bool cp_host_covers(struct str pattern, struct str host);
 // The next less specific pattern that covers host: "a.b.c" → "*.b.c" → "*.c" → "*" → nothing. In the arena.

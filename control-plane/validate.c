@@ -264,11 +264,18 @@ void cp_validate(struct cp_validator *v, const struct json *doc)
     const struct json *spec = va_get(doc, "spec");
     struct str kind = json_str(doc, "kind");
     spec = spec ? spec : &none;
+    va_dry_run(v, doc);
     if (str_is(kind, "VirtualService")) {
         va_virtual_service(v, spec);
     } else if (str_is(kind, "DestinationRule")) {
         va_destination_rule(v, spec);
     } else if (str_is(kind, "ServiceEntry")) {
         va_service_entry(v, spec);
+    } else if (str_is(kind, "AuthorizationPolicy")) {
+        va_authorization_policy(v, spec);
+    } else if (str_is(kind, "RequestAuthentication")) {
+        va_request_authentication(v, spec);
+    } else if (str_is(kind, "PeerAuthentication")) {
+        va_peer_authentication(v, spec);
     }
 }

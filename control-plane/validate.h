@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Istio's validation says about VirtualServices, DestinationRules and ServiceEntries: the same verdicts, our own words. Istiod refuses an
+// What Istio's validation says about VirtualServices, DestinationRules, ServiceEntries and policies: the same verdicts, our own words. Istiod refuses an
 // object with an error; a warning lets it through. Pure. Fields that do not exist, or hold another type, are the loader's business.
 #ifndef CONTROL_PLANE_VALIDATE_H
 #define CONTROL_PLANE_VALIDATE_H

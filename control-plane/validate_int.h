@@ -41,5 +41,11 @@ void va_virtual_service(struct cp_validator *v, const struct json *spec);
 void va_traffic_policy(struct cp_validator *v, const struct json *at, const struct json *policy);
 void va_destination_rule(struct cp_validator *v, const struct json *spec);
 void va_service_entry(struct cp_validator *v, const struct json *spec);
+void va_authorization_policy(struct cp_validator *v, const struct json *spec);
+void va_request_authentication(struct cp_validator *v, const struct json *spec);
+void va_peer_authentication(struct cp_validator *v, const struct json *spec);
+// Parts of policies: selector, targetRef, targetRefs; and the annotation istio.io/dry-run of any object.
+void va_scope(struct cp_validator *v, const struct json *spec);
+void va_dry_run(struct cp_validator *v, const struct json *doc);
 
 #endif

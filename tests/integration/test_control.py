@@ -328,3 +328,18 @@ def test_cases_are_compiled_as_istiod_does(tmp_path):
         wrong += [f"{name}: {line}" for line in cases.unexpected(name, bad, met)]
     assert not wrong, "\n".join(wrong[:20])
     assert met == set(cases.DIFFERENCES), f"listed but no longer different: {set(cases.DIFFERENCES) - met}"
+
+
+def test_policies_are_compiled_as_istiod_does(tmp_path):
+    sys.path.insert(0, str(ROOT / "tests/golden/control"))
+    import policy_cases as cases
+    theirs, wrong, met, names = cases.recorded(), [], set(), set()
+    for group, (head, texts) in cases.groups().items():
+        for name, text in texts.items():
+            case = f"{group}/{name}"
+            names.add(case)
+            bad = cases.compare(theirs[case], cases.ours(BIN / "remora-control", head, text, tmp_path))
+            wrong += [f"{case}: {line}" for line in cases.unexpected(case, bad, met)]
+    assert names == set(theirs) and len(names) >= 90
+    assert not wrong, "\n".join(wrong[:20])
+    assert met == set(cases.DIFFERENCES), f"listed but no longer different: {set(cases.DIFFERENCES) - met}"

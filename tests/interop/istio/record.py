@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""record.py PROGRAMS BASE OUT: what istiod sends one sidecar for each of the folders' cases. Runs in a network namespace of its own
+"""record.py PROGRAMS BASE OUT [MESH [LABELS]]: what istiod sends one sidecar for each of the folders' cases. Runs in a network namespace of its own
 (unshare -n), since the programs bind fixed ports. Reads {"case": YAML} from standard input; writes OUT/CASE/{CDS,EDS,LDS,RDS}.json, or
-OUT/CASE/refused when istiod does not take the files."""
+OUT/CASE/refused when istiod does not take the files. MESH: text of a MeshConfig; LABELS: of the sidecar."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 
-NAMESPACES = "\n---\n".join(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {n}}}" for n in ("default", "other", "istio-system"))
+NAMESPACES = "\n---\n".join(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {n}}}" for n in ("default", "other", "foo", "istio-system"))
 KUBECONFIG = """apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "http://127.0.0.1:16443"}}]
@@ -42,20 +42,20 @@ def wait_ready(process):
     raise SystemExit("istiod is not ready")
 
 
-def dump(xdscap, out, wait):
+def dump(xdscap, out, wait, labels):
     subprocess.run([xdscap, "dump", "-mode", "delta", "-out", out, "-ip", "10.7.0.9", "-name", "client", "-ns", "default", "-sa", "client", "-labels",
-                    "app=client", "-wait", wait], check=True, capture_output=True)
+                    labels, "-wait", wait], check=True, capture_output=True)
     return json.loads((out / "CDS.json").read_text())
 
 
-def take(programs, config, cases, out):
+def take(programs, config, cases, out, labels):
     for number, (name, text) in enumerate(cases.items()):
         (config / "case.yaml").write_text(text)
         (config / "mark.yaml").write_text(MARK.format(number))
         target, wanted = out / name, f"outbound|1||mark{number}.test"
         for _ in range(12):
-            if any(r.get("name") == wanted for r in dump(programs / "xdscap", target, "250ms")):
-                dump(programs / "xdscap", target, "250ms")  # the first one may have seen the change happen
+            if any(r.get("name") == wanted for r in dump(programs / "xdscap", target, "250ms", labels)):
+                dump(programs / "xdscap", target, "250ms", labels)  # the first one may have seen the change happen
                 break
         else:
             shutil.rmtree(target)
@@ -65,7 +65,9 @@ def take(programs, config, cases, out):
 
 
 def main():
-    programs, base, out = map(pathlib.Path, sys.argv[1:])
+    programs, base, out = map(pathlib.Path, sys.argv[1:4])
+    mesh = sys.argv[4] if len(sys.argv) > 4 else ""
+    labels = sys.argv[5] if len(sys.argv) > 5 else "app=client"
     cases, work = json.load(sys.stdin), out / "work"
     config, kube = work / "config", work / "kube"
     config.mkdir(parents=True)
@@ -73,7 +75,7 @@ def main():
     shutil.copy(base, config / "base.yaml")
     (kube / "namespaces.yaml").write_text(NAMESPACES)
     (work / "kubeconfig").write_text(KUBECONFIG)
-    (work / "mesh.yaml").write_text("trustDomain: cluster.local\n")
+    (work / "mesh.yaml").write_text("trustDomain: cluster.local\n" + mesh)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with open(work / "log", "wb") as log:
         stub = subprocess.Popen([programs / "kubestub", "-addr", "127.0.0.1:16443", "-dir", kube], stdout=log, stderr=log)
@@ -84,7 +86,7 @@ def main():
              "127.0.0.1"], stdout=log, stderr=log, cwd=work, env={**os.environ, **ENVIRONMENT})
         try:
             wait_ready(istiod)
-            take(programs, config, cases, out)
+            take(programs, config, cases, out, labels)
         finally:
             istiod.kill()
             stub.kill()
