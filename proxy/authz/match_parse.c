@@ -114,6 +114,7 @@ int parse_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struc
     }
     h.name = lower_name(m->name, a);
     h.id = hdr_id_of(h.name);
+    h.joined = header_is_joined(h.name);
     switch (m->header_match_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__HEADER_MATCHER__HEADER_MATCH_SPECIFIER__NOT_SET:
         break;

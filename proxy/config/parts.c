@@ -196,6 +196,7 @@ int build_header_matcher(const Envoy__Config__Route__V3__HeaderMatcher *m, struc
         *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
     }
     h.id = hdr_id_of(h.name);
+    h.joined = header_is_joined(h.name);
     switch (m->header_match_specifier_case) {
     case ENVOY__CONFIG__ROUTE__V3__HEADER_MATCHER__HEADER_MATCH_SPECIFIER_EXACT_MATCH:
         plain_string(&h.string, SM_EXACT, a, m->exact_match);

@@ -77,8 +77,58 @@ static bool value_matches(const struct header_matcher *m, struct str v)
     return m->kind == HM_RANGE ? in_range(m, v) : string_matcher_match(&m->string, v);
 }
 
+bool header_is_joined(struct str name)
+{
+    static const char *const names[] = { // found by asking Envoy 1.40; sorted
+        "accept", "accept-encoding", "access-control-request-headers", "access-control-request-method", "access-control-request-private-network",
+        "authorization", "cache-control", "content-encoding", "content-type", "expect", "grpc-accept-encoding", "grpc-timeout", "if-match",
+        "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "origin", "pragma", "referer", "te", "user-agent", "via",
+        "x-client-trace-id", "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-downstream-service-cluster",
+        "x-envoy-downstream-service-node", "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace",
+        "x-envoy-hedge-on-per-try-timeout", "x-envoy-internal", "x-envoy-ip-tags", "x-envoy-max-retries", "x-envoy-original-host",
+        "x-envoy-original-path", "x-envoy-retriable-header-names", "x-envoy-retriable-status-codes", "x-envoy-retry-grpc-on", "x-envoy-retry-on",
+        "x-envoy-upstream-alt-stat-name", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-upstream-stream-duration-ms", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port",
+        "x-forwarded-proto", "x-request-id",
+    };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (str_is(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// All values of a joined header; a NULL view when there is none. Empty values leave no comma.
+static struct str joined_value(const struct header_matcher *m, const struct match_request *r)
+{
+    struct str only = str_n(NULL, 0);
+    size_t n = 0, filled = 0;
+    for (struct hdr *x = headers_first(r->headers); x; x = headers_next(r->headers, x)) {
+        if (is_field(m, x)) {
+            only = filled ? only : x->value.p ? x->value : STR("");
+            filled += x->value.n > 0;
+            n += x->value.n + 1;
+        }
+    }
+    char *p = filled > 1 ? arena_alloc(r->arena, n) : NULL, *at = p;
+    if (!p) {
+        return only;
+    }
+    for (struct hdr *x = headers_first(r->headers); x; x = headers_next(r->headers, x)) {
+        if (is_field(m, x) && x->value.n) {
+            *at = ',';
+            at += at > p;
+            memcpy(at, x->value.p, x->value.n);
+            at += x->value.n;
+        }
+    }
+    return str_n(p, (size_t)(at - p));
+}
+
 // route.v3.HeaderMatcher. Each field of the name is looked at by itself: what stands in two fields must not hide from a condition on one
-// (as in Envoy 1.40). A header that is missing fails a value match even when it is inverted, unless it counts as empty.
+// (as in Envoy 1.40), but for names that are joined. A header that is missing fails a value match even when it is inverted, unless it counts
+// as empty.
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r)
 {
     bool present = false, hit = false;
@@ -86,6 +136,10 @@ bool header_matcher_match(const struct header_matcher *m, const struct match_req
         struct str v = apart_value(m, r);
         present = v.n > 0;
         hit = present && m->kind != HM_PRESENT && value_matches(m, v);
+    } else if (m->joined && m->kind != HM_PRESENT) {
+        struct str v = joined_value(m, r);
+        present = v.p != NULL;
+        hit = present && value_matches(m, v);
     } else {
         for (struct hdr *x = headers_first(r->headers); x && !hit; x = headers_next(r->headers, x)) {
             if (is_field(m, x)) {
@@ -95,7 +149,7 @@ bool header_matcher_match(const struct header_matcher *m, const struct match_req
         }
     }
     if (m->kind == HM_PRESENT) {
-        return (present == m->present) != m->invert;
+        return ((present || m->treat_missing_as_empty) == m->present) != m->invert;
     }
     if (!present) {
         return m->treat_missing_as_empty && value_matches(m, STR("")) != m->invert;
@@ -108,6 +162,10 @@ bool header_any_value(const struct header_matcher *m, const struct match_request
     if (is_apart(m)) {
         struct str v = apart_value(m, r);
         return v.n > 0 && fn(arg, v);
+    }
+    if (m->joined) {
+        struct str v = joined_value(m, r);
+        return v.p && fn(arg, v);
     }
     for (struct hdr *x = headers_first(r->headers); x; x = headers_next(r->headers, x)) {
         if (is_field(m, x) && fn(arg, x->value)) {

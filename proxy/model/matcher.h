@@ -26,6 +26,7 @@ struct header_matcher {
     bool invert;
     bool present;        // HM_PRESENT: wanted presence
     bool treat_missing_as_empty;
+    bool joined;         // header_is_joined(name)
     struct string_matcher string;
     int64_t from, to;    // HM_RANGE: [from, to)
 };
@@ -47,6 +48,9 @@ struct match_request {
     const struct connection_fact *facts; // of the connection; NULL = none
     struct arena *arena; // scratch
 };
+// Fields of this name (lower case) are one to matchers, with commas between their values, as Envoy's header map has them: what is made of an odd
+// request with two User-Agent fields must not be less strict than there.
+bool header_is_joined(struct str name);
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r);
 // Whether fn(arg, value) is true for some value of the header that m names; what m asks of it is not looked at.
 bool header_any_value(const struct header_matcher *m, const struct match_request *r, bool (*fn)(const void *arg, struct str value), const void *arg);

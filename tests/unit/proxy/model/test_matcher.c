@@ -96,6 +96,8 @@ static void presence(void **state)
     assert_false(header(m));
     m = (struct header_matcher){ .kind = HM_PRESENT, .name = STR("accept"), .present = false };
     assert_false(header(m));
+    m = (struct header_matcher){ .kind = HM_PRESENT, .name = STR("x-none"), .present = true, .treat_missing_as_empty = true };
+    assert_true(header(m)); // what is missing counts as there, as in Envoy
 }
 
 static void several_fields_are_looked_at_one_by_one(void **state)
@@ -110,6 +112,24 @@ static void several_fields_are_looked_at_one_by_one(void **state)
     assert_false(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .invert = true, .string = { .value = STR("1") } }));
     assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("x-a"), .invert = true, .string = { .value = STR("3") } }));
     assert_true(header((struct header_matcher){ .kind = HM_RANGE, .name = STR("x-a"), .from = 2, .to = 3 }));
+}
+
+// Fields that Envoy keeps as one: a second one must not turn a condition true that does not hold there.
+static void some_fields_are_joined(void **state)
+{
+    (void)state;
+    struct header_matcher m = { .kind = HM_STRING, .name = STR("user-agent"), .joined = header_is_joined(STR("user-agent")), .string = { .value = STR("in") } };
+    assert_true(m.joined && !header_is_joined(STR("cookie")) && !header_is_joined(STR("x-a")));
+    headers_add_id(&headers, HDR_USER_AGENT, STR(""));
+    headers_add_id(&headers, HDR_USER_AGENT, STR("in"));
+    assert_true(header(m)); // what is empty leaves no comma
+    headers_add_id(&headers, HDR_USER_AGENT, STR(""));
+    headers_add_id(&headers, HDR_USER_AGENT, STR("out"));
+    assert_false(header(m));
+    m.string.value = STR("in,out");
+    assert_true(header(m));
+    m.invert = true;
+    assert_false(header(m));
 }
 
 static void ranges(void **state)
@@ -150,7 +170,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pseudo_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(presence, setup, teardown),
-        cmocka_unit_test_setup_teardown(several_fields_are_looked_at_one_by_one, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_fields_are_looked_at_one_by_one, setup, teardown), cmocka_unit_test_setup_teardown(some_fields_are_joined, setup, teardown),
         cmocka_unit_test_setup_teardown(ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(queries, setup, teardown),
     };
