@@ -67,7 +67,8 @@ struct authz {
     size_t count;
 };
 
-// Makes the alternatives of an OR node cheap to try: what is alike becomes a set. The meaning stays. n->children may be written to.
+// Makes the alternatives of an OR node cheap to try: what is alike becomes a set; an AND of one becomes that one. The meaning stays. n->children
+// may be written to.
 void authz_fold(struct node *n, struct arena *a);
 bool text_set_has(const struct text_set *t, struct str s);
 

@@ -205,21 +205,23 @@ static void fold_group(struct node *const *v, size_t n, struct arena *a)
     }
 }
 
-// An OR within an OR, and lists of one, are their children.
-static size_t count_flat(const struct node *n)
+// An OR within an OR is its children.
+static size_t count_flat(const struct node *n, bool *ret_any)
 {
     size_t k = 0;
     for (uint32_t i = 0; i < n->count; i++) {
         const struct node *c = &n->children[i];
         k += c->kind == NODE_OR ? c->count : 1;
+        *ret_any |= c->kind == NODE_OR;
     }
     return k;
 }
 
 static void flatten(struct node *n, struct arena *a)
 {
-    size_t k = count_flat(n), at = 0;
-    if (k == n->count) {
+    bool any = false;
+    size_t k = count_flat(n, &any), at = 0;
+    if (!any) {
         return;
     }
     struct node *v = arena_array(a, struct node, k + 1);
@@ -250,6 +252,13 @@ static void compact(struct node *n)
 
 void authz_fold(struct node *n, struct arena *a)
 {
+    if (n->kind == NODE_AND) {
+        if (n->count == 1) {
+            struct node only = n->children[0];
+            *n = only;
+        }
+        return;
+    }
     flatten(n, a); // children were folded before: theirs are flat
     if (n->count < FOLD_MIN) {
         return;

@@ -145,9 +145,7 @@ static int permissions(struct parse *p, enum node_kind kind, size_t count, pb_pe
             return err_wrap(p->err, "[%zu]", i);
         }
     }
-    if (kind == NODE_OR) {
-        authz_fold(n, p->a);
-    }
+    authz_fold(n, p->a);
     return 0;
 }
 
@@ -252,9 +250,7 @@ static int principals(struct parse *p, enum node_kind kind, size_t count, pb_pri
             return err_wrap(p->err, "[%zu]", i);
         }
     }
-    if (kind == NODE_OR) {
-        authz_fold(n, p->a);
-    }
+    authz_fold(n, p->a);
     return 0;
 }
 

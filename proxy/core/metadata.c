@@ -9,6 +9,7 @@
 
 #include "lib/base/arena.h"
 #include "lib/base/json.h"
+#include "lib/base/mem.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5, VALUE_DEPTH_MAX = 40 };
 
@@ -295,21 +296,44 @@ static void put_number(struct json_writer *w, double x)
 
 static void put_value(struct json_writer *w, const struct metadata_value *v, int depth);
 
+struct member {
+    struct str key, value;
+    size_t index;
+};
+
+static int by_key(const void *x, const void *y)
+{
+    const struct member *a = x, *b = y;
+    int order = str_cmp(a->key, b->key);
+    return order ? order : a->index < b->index ? -1 : 1;
+}
+
+// In the order of the keys; of two with one name the last one.
 static void put_struct(struct json_writer *w, struct str msg, int depth)
 {
     struct wire_field f;
-    jw_object(w);
+    size_t n = 0, k = 0;
+    for (struct str rest = msg; take_field(&rest, &f); n++) {
+    }
+    struct member *v = mem_zalloc((n + 1) * sizeof(*v));
     while (take_field(&msg, &f)) {
-        struct str key, bytes;
-        if (f.number != 1 || f.type != WIRE_BYTES) {
-            continue;
+        if (f.number == 1 && f.type == WIRE_BYTES) {
+            v[k].index = k;
+            entry_split(f.bytes, &v[k].key, &v[k].value);
+            k++;
         }
-        entry_split(f.bytes, &key, &bytes);
-        const struct metadata_value v = value_of(bytes);
-        jw_key(w, key);
-        put_value(w, &v, depth + 1);
+    }
+    qsort(v, k, sizeof(*v), by_key);
+    jw_object(w);
+    for (size_t i = 0; i < k; i++) {
+        if (i + 1 == k || !str_eq(v[i].key, v[i + 1].key)) {
+            const struct metadata_value value = value_of(v[i].value);
+            jw_key(w, v[i].key);
+            put_value(w, &value, depth + 1);
+        }
     }
     jw_object_end(w);
+    free(v);
 }
 
 static void put_list(struct json_writer *w, struct str msg, int depth)

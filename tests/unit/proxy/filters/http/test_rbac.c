@@ -77,7 +77,7 @@ static void denied_allowed_and_tried(void **state)
     close(c);
     world_turns(&m.x, 3);
     const char *log = mesh_logged(&m);
-    assert_non_null(strstr(log, "200 - direct_response {\"dry_shadow_engine_result\":\"denied\",\"rpenforced_engine_result\":\"allowed\",\"enforced_effective"));
+    assert_non_null(strstr(log, "200 - direct_response {\"dry_shadow_engine_result\":\"denied\",\"enforced_effective_policy_id\":\"a\",\"enforced_engine_result\":"));
     assert_non_null(strstr(log, "\"access_log_hint\":true"));
     assert_non_null(strstr(log, "\"dry_shadow_effective_policy_id\":\"p\""));
     assert_non_null(strstr(log, "403 - rbac_access_denied_matched_policy[deny_it] "));
