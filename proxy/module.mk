@@ -11,7 +11,7 @@ $(call module,proxy/upstream,proxy/model proxy/stats proxy/core proto $(LIBS_LOW
 $(call module,proxy/listener,proxy/access_log proxy/model proxy/stats proxy/core $(LIBS_LOW),)
 $(call module,proxy/http,proxy/listener proxy/access_log proxy/model proxy/stats proxy/core $(LIBS_LOW),)
 $(call module,proxy/router,proxy/upstream proxy/model proxy/stats proxy/core $(LIBS_LOW),)
-FILTER_USES := proxy/router proxy/http proxy/listener proxy/upstream proxy/authz proxy/access_log proxy/model proxy/stats proxy/core proto $(LIBS_LOW)
+FILTER_USES := lib/jose proxy/router proxy/http proxy/listener proxy/upstream proxy/authz proxy/access_log proxy/model proxy/stats proxy/core proto $(LIBS_LOW)
 $(call module,proxy/filters/listener,$(FILTER_USES),)
 $(call module,proxy/filters/network,$(FILTER_USES),)
 $(call module,proxy/filters/http,$(FILTER_USES),)

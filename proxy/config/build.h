@@ -25,6 +25,8 @@ int build_cluster(struct config_ctx *ctx, struct str bytes, struct cluster_cfg *
 int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err);
 int build_route_table(struct config_ctx *ctx, const Envoy__Config__Route__V3__RouteConfiguration *m, struct hash128 hash,
                       struct route_table **ret, struct err *err);
+// A route.v3.RouteMatch (msg) for route_match; config_route_match of filters.
+int build_route_match(struct config_ctx *ctx, const void *msg, struct arena *a, struct route *ret, struct err *err);
 int build_route_table_bytes(struct config_ctx *ctx, struct str bytes, struct route_table **ret, struct err *err);
 // Endpoints of an assignment into the arena. names: whether DNS names are allowed as addresses (DNS clusters).
 int build_endpoints(const Envoy__Config__Endpoint__V3__ClusterLoadAssignment *m, bool names, struct arena *a, struct lb_endpoint_cfg **ret,

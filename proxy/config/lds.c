@@ -478,6 +478,7 @@ static struct hash128 hash_rest(const listener_msg *m)
 int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg **ret, struct err *err)
 {
     listener_msg *m = NULL;
+    config_route_match = build_route_match; // for filters, which cannot call this folder
     if (pb_unpack_as(listener_msg, envoy__config__listener__v3__listener, bytes, ctx->scratch, &m, err) || pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }

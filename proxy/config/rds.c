@@ -210,6 +210,15 @@ static int build_match(struct config_ctx *ctx, const Envoy__Config__Route__V3__R
     return 0;
 }
 
+int build_route_match(struct config_ctx *ctx, const void *msg, struct arena *a, struct route *ret, struct err *err)
+{
+    struct arena *outer = ctx->arena;
+    ctx->arena = a;
+    int rc = build_match(ctx, msg, ret, err);
+    ctx->arena = outer;
+    return rc;
+}
+
 static int by_key(const void *a, const void *b)
 {
     const struct subset_key *x = a, *y = b;

@@ -305,22 +305,33 @@ const struct virtual_cluster *virtual_host_cluster(const struct virtual_host *vh
     return NULL;
 }
 
-const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r)
+// Path conditions see neither query nor fragment (route.v3.RouteMatch).
+static struct str split_path(struct str path, struct str *ret_query)
 {
-    if (vh->route_count && vh->routes[0].any_path && r->path.n && r->path.p[0] == '/') {
-        return &vh->routes[0]; // as nearly every virtual host of a mesh has it
-    }
-    // Path conditions see neither query nor fragment (route.v3.RouteMatch).
-    struct str path = r->path, query = { 0 };
     ptrdiff_t hash = str_find(path, '#');
     if (hash >= 0) {
         path.n = (size_t)hash;
     }
     ptrdiff_t at = str_find(path, '?');
-    if (at >= 0) {
-        query = str_skip(path, (size_t)at + 1);
-        path.n = (size_t)at;
+    *ret_query = at >= 0 ? str_skip(path, (size_t)at + 1) : str_n(NULL, 0);
+    path.n = at >= 0 ? (size_t)at : path.n;
+    return path;
+}
+
+int (*config_route_match)(struct config_ctx *ctx, const void *msg, struct arena *a, struct route *ret, struct err *err);
+
+bool route_match(const struct route *rt, const struct match_request *r)
+{
+    struct str query, path = split_path(r->path, &query);
+    return route_matches(rt, r, path, query);
+}
+
+const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r)
+{
+    if (vh->route_count && vh->routes[0].any_path && r->path.n && r->path.p[0] == '/') {
+        return &vh->routes[0]; // as nearly every virtual host of a mesh has it
     }
+    struct str query, path = split_path(r->path, &query);
     for (size_t i = 0; i < vh->route_count; i++) {
         if (route_matches(&vh->routes[i], r, path, query)) {
             return &vh->routes[i];

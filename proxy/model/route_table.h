@@ -265,6 +265,12 @@ void route_table_unref(struct route_table *t);
 int route_table_seal(struct route_table *t, struct err *err);
 // Envoy's order: exact, then longest suffix "*.x", then longest prefix "x.*", then "*". Case-insensitive. NULL when none.
 const struct virtual_host *route_table_vhost(const struct route_table *t, struct str authority);
+// Whether the match of one route, wherever it stands, fits.
+bool route_match(const struct route *rt, const struct match_request *r);
+// For filters whose rules have a route.v3.RouteMatch (msg): its part of *ret, in a. 0, or negative with "match.field: reason". Set by proxy/config.
+struct config_ctx;
+struct err;
+extern int (*config_route_match)(struct config_ctx *ctx, const void *msg, struct arena *a, struct route *ret, struct err *err);
 // First route whose match fits. NULL when none.
 const struct route *virtual_host_route(const struct virtual_host *vh, const struct match_request *r);
 // Bits of a comma-separated list ("5xx,reset"); words without a meaning are passed over, as in Envoy.

@@ -21,6 +21,8 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_TCP_AUTHZ] = "envoy_ext_authz_prefix",
     [STAT_HTTP_LIMIT] = "envoy_local_http_ratelimit_prefix",
     [STAT_TCP_LIMIT] = "envoy_local_network_ratelimit_prefix",
+    [STAT_HTTP_JWT] = "envoy_http_conn_manager_prefix",
+    [STAT_HTTP_JWT_NAMED] = "envoy_http_conn_manager_prefix",
 };
 
 // Envoy's default buckets, in the histogram's unit (ms).
@@ -164,6 +166,9 @@ static const char *scope_words(enum stat_scope scope)
     }
     if (scope == STAT_HTTP_AUTHZ || scope == STAT_CLUSTER_AUTHZ) {
         return scope == STAT_HTTP_AUTHZ ? "http_ext_authz" : "cluster_ext_authz";
+    }
+    if (scope == STAT_HTTP_JWT_NAMED) { // the block's name is "PREFIX.jwt_authn.OWN PREFIX"
+        return "http_jwt_authn";
     }
     return scope == STAT_VCLUSTER ? "vhost_vcluster" : scope == STAT_ROUTE ? "vhost_route" : stat_scope_names[scope];
 }

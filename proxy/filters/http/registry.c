@@ -13,6 +13,7 @@ const struct http_filter_ops *const http_filters[] = {
     &http_filter_rbac,
     &http_filter_router,
     &http_filter_alpn,
+    &http_filter_jwt_authn,
     &http_filter_metadata_exchange,
     &http_filter_istio_stats,
     NULL,
