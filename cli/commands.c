@@ -33,10 +33,16 @@ static const struct command pc_commands[] = {
     { 0 },
 };
 
+static const struct command authz_commands[] = {
+    { "check", { NULL, NULL }, "AuthorizationPolicies that a proxy enforces", TABLE | SAVED, cmd_authz_check, NULL, NULL },
+    { 0 },
+};
+
 const struct command cli_commands[] = {
     { "proxy-config", { "pc", NULL }, "what a proxy is configured with", 0, NULL, pc_commands, NULL },
     { "proxy-status", { "ps", NULL }, "proxies connected to remora-control, and which configuration they took", STATUS, cmd_ps, NULL, NULL },
     { "analyze", { NULL, NULL }, "mistakes in Istio YAML, with the codes of istioctl analyze", COMMON | OPT(THRESHOLD), cmd_analyze, NULL, "FILE|FOLDER…" },
+    { "authz", { NULL, NULL }, "AuthorizationPolicies that a proxy enforces (x authz, as in istioctl, is the same)", 0, NULL, authz_commands, NULL },
     { "explain", { NULL, NULL }, "which way a request would take through a proxy, and why not another", EXPLAIN, cmd_explain, NULL, "[METHOD] URL" },
     { "rollout", { NULL, NULL }, "moves traffic to a subset step by step, and back when it fails", ROLLOUT, cmd_rollout, NULL, "FILE" },
     { "dump", { NULL, NULL }, "all that a proxy tells, in one file for -f", COMMON | OPT(ADDRESS) | OPT(TIMEOUT), cmd_dump, NULL, NULL },
@@ -180,6 +186,10 @@ int cli_main(int argc, char **argv, struct cli *c)
     if (argc < 2) {
         help_all(&c->notes);
         return CLI_USAGE;
+    }
+    if (argc > 2 && (!strcmp(argv[1], "x") || !strcmp(argv[1], "experimental")) && !strcmp(argv[2], "authz")) { // where istioctl has it
+        argc--;
+        argv++;
     }
     if (is_help(argv[1])) {
         return cmd_help(c, argc - 2, argv + 2);

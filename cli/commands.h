@@ -27,7 +27,7 @@ int cli_main(int argc, char **argv, struct cli *c);
 
 cli_run_fn cmd_pc_cluster, cmd_pc_listener, cmd_pc_route, cmd_pc_endpoint, cmd_pc_eds, cmd_pc_secret, cmd_pc_bootstrap;
 cli_run_fn cmd_pc_log, cmd_pc_all, cmd_ps, cmd_dump, cmd_version;
-cli_run_fn cmd_explain, cmd_rollout, cmd_analyze;
+cli_run_fn cmd_explain, cmd_rollout, cmd_analyze, cmd_authz_check;
 
 // The tables of one whole config dump, for `pc all`. Same results as the commands.
 int table_clusters(struct cli *c, const struct json *dump, struct err *err);

@@ -245,6 +245,7 @@ size_t cp_analyze(const struct cp_source *v, size_t n, struct arena *a, struct c
     an_conflicting_hosts(&x);
     an_rules(&x);
     an_service_entries(&x);
+    an_policies(&x);
     map_fini(&x.by_host);
     map_fini(&x.rules);
     map_fini(&x.virtual_services);

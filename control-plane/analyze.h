@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Istio's analyzer finds in VirtualServices, DestinationRules and ServiceEntries, from files alone: the same codes, our own words.
-// Pure: texts in, findings out. Objects of other kinds are looked at only as far as these refer to them (Gateway, Service).
+// What Istio's analyzer finds in VirtualServices, DestinationRules, ServiceEntries and policies, from files alone: the same codes, our own words.
+// Pure: texts in, findings out. Objects of other kinds are looked at only as far as these refer to them (Gateway, Service, Pod, …).
 #ifndef CONTROL_PLANE_ANALYZE_H
 #define CONTROL_PLANE_ANALYZE_H
 

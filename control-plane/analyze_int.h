@@ -57,6 +57,7 @@ void an_virtual_services(struct analysis *x);
 void an_conflicting_hosts(struct analysis *x);
 void an_rules(struct analysis *x);
 void an_service_entries(struct analysis *x);
+void an_policies(struct analysis *x);
 // Rules that can never be reached, and matches that earlier ones take, of one VirtualService.
 void an_matches(struct analysis *x, const struct an_object *o);
 

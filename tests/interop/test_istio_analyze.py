@@ -17,7 +17,7 @@ import analyze_cases as cases  # noqa: E402
 from go_programs import build  # noqa: E402
 
 # What `istioctl analyze --use-kube=false` leaves to clusters: it reads no Services and Pods.
-OF_CLUSTERS = {"IST0101", "IST0112", "IST0140", "IST0149", "IST0171", "IST0173", "IST0174"}
+OF_CLUSTERS = {"IST0101", "IST0112", "IST0127", "IST0140", "IST0149", "IST0171", "IST0173", "IST0174"}
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,9 @@ def test_istioctl_says_the_same_of_files_alone(programs, found):
         if said - found[1][name] or any(r[1] not in OF_CLUSTERS for r in found[1][name] - said):
             wrong.append((name, sorted(said), sorted(found[1][name])))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_istioctl_lists_the_same_policies(programs):
+    golden = HERE.parent / "golden/cli"
+    done = subprocess.run([programs["istioctl"], "x", "authz", "check", "-f", golden / "authz.json"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == (golden / "authz.txt").read_text()

@@ -23,10 +23,12 @@ static const struct {
     { "secret.txt", "pc secret -f tests/golden/cli/dump.json" },
     { "trust-domains.txt", "pc s -f tests/golden/cli/trust-domains.json" },
     { "bootstrap.txt", "pc bootstrap -o short -f tests/golden/cli/dump.json" },
+    { "authz.txt", "x authz check -f tests/golden/cli/authz.json" },
     { "all.txt", "pc all --with-headers -f tests/golden/cli/dump.json" },
     // ours
     { "cluster.yaml", "pc c -o yaml -f tests/golden/cli/dump.json --fqdn reviews --subset v1" },
     { "route.json", "pc r -o json -f tests/golden/cli/dump.json --name 7" },
+    { "authz.yaml", "authz check -o yaml -f tests/golden/cli/authz.json" },
     { "ps.txt", "ps -f tests/golden/cli/syncz.json" },
 };
 
