@@ -375,7 +375,9 @@ class Setup:
         if self.authz and case.get("asked") != "perhaps":
             checks["checks"] = [self._check(c) for c in self.authz.wait(name, case.get("asked", 0))]
         if self.limits:
-            checks["asked"] = [{**q, "metadata": clean(tidy(q["metadata"]))} for q in self.limits.wait(case.get("asked", 0))]
+            # Envoy says its own address in x-forwarded-for of calls of its own; remora says none there
+            checks["asked"] = [{**q, "metadata": clean(tidy([m for m in q["metadata"] if m[0] != "x-forwarded-for"]))}
+                               for q in self.limits.wait(case.get("asked", 0))]
         return {**checks, "answers": [a and {**a, "headers": clean(tidy(a["headers"])), "body": clean(a["body"])} for a in answers],
                 "upstream": [{"to": r["to"], "line": clean(r["line"]), "headers": clean(tidy(r["headers"], i)), "body": r["body"],
                               **({"end": r["end"]} if "end" in r else {})} for i, r in enumerate(seen)]}
@@ -386,9 +388,12 @@ class Setup:
         fields = list(http.pop("headers", {}).items())
         fields += [(h["key"], base64.b64decode(h["raw_value"]).decode("latin-1")) for h in http.pop("header_map", {}).get("headers", [])]
         d = {**c, "headers": self._clean(tidy(fields))}
-        d["metadata"] = tidy([x.split(": ", 1) for x in c["metadata"]])
+        # Envoy also says x-forwarded-for, with an address of the machine
+        d["metadata"] = tidy([x.split(": ", 1) for x in c["metadata"] if not x.startswith("x-forwarded-for:")])
         text = self._clean(re.sub(r'"port_value": (\d+)', r'"port_value": "\1"', json.dumps(c["message"])))
         text = re.sub(r'"port_value": "\d+"', '"port_value": "PORT"', text)
+        text = re.sub(r'"size": "\d{5,}"', '"size": "MANY"', text)
+        text = re.sub(r'"ext_authz_duration": [\d.]+', '"ext_authz_duration": "MS"', text)
         text = re.sub(r'"id": "\d+"', '"id": "ID"', re.sub(r'"time": "[^"]*"', '"time": "TIME"', text))
         return {**d, "message": json.loads(re.sub(OWN, "OWN", text))}
 

@@ -15,6 +15,7 @@ extern const struct http_filter_ops http_filter_istio_stats;
 extern const struct http_filter_ops http_filter_local_ratelimit;
 extern const struct http_filter_ops http_filter_jwt_authn;
 extern const struct http_filter_ops http_filter_metadata_exchange;
+extern const struct http_filter_ops http_filter_ratelimit;
 extern const struct http_filter_ops http_filter_rbac;
 extern const struct http_filter_ops http_filter_router;
 

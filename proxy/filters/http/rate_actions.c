@@ -55,7 +55,7 @@ static struct str query_of(const struct asked *q, struct str name)
     return str_n(NULL, 0);
 }
 
-static struct str destination(const struct stream *s)
+struct str rate_limits_destination(const struct stream *s)
 {
     const struct route *r = s->route;
     const struct weighted_cluster *w = r->weighted_count ? route_pick_weighted(r, s->random) : NULL; // the same draw as the router's
@@ -164,7 +164,7 @@ static enum outcome act(const struct rate_action *x, const struct asked *q, stru
         *ret = x->value;
         return ENTRY;
     case RA_DESTINATION_CLUSTER:
-        *ret = destination(q->s);
+        *ret = rate_limits_destination(q->s);
         return ENTRY;
     case RA_HEADER:
         return if_there(header_of(q->s, x->name), x->optional, ret);
@@ -242,6 +242,10 @@ static bool fill_one(const struct rate_rule *r, const struct asked *q, struct ra
     }
     if (r->has_override) {
         take_override(r, q->s, d);
+    } else if (r->fixed_limit) {
+        d->has_override = true;
+        d->override_requests = r->limit_requests;
+        d->override_unit = r->limit_unit;
     }
     return take_hits(r, q, d);
 }

@@ -22,6 +22,9 @@ int rate_limits_parse(const struct config_ctx *ctx, size_t n, Envoy__Config__Rou
 // How many entries could apply at all: room for descriptors. l may be NULL.
 size_t rate_limits_count(const struct rate_limits *l);
 
+// The cluster that s goes to by its route, which is a forwarding one: weighted and named by a field, too.
+struct str rate_limits_destination(const struct stream *s);
+
 struct rate_limits_ask {
     unsigned stage;      // only entries of this stage
     bool done;           // those that apply when the exchange is over; else the others

@@ -50,6 +50,9 @@ struct rate_rule {
     struct str limit_space;
     struct str *limit_path;
     size_t limit_path_count;
+    bool fixed_limit;          // limit.rate_limit
+    uint32_t limit_requests;
+    int limit_unit;            // type.v3.RateLimitUnit
 };
 
 struct rate_limits {

@@ -17,13 +17,19 @@ static struct str text(struct arena *a, const char *s)
     return arena_str(a, str_c(s ? s : ""));
 }
 
-// A value that may hold operators.
-static int take_value(struct arena *a, const char *value, const char *fallback, struct rate_action *x, struct err *err)
+// A value, whose operators count only where the runtime says so (Envoy's guard, off by default): else it is text as it stands.
+static int take_value(const struct config_ctx *ctx, struct arena *a, const char *value, const char *fallback, struct rate_action *x,
+                      struct err *err)
 {
     struct err e = { 0 };
+    bool operators = false;
     x->value = text(a, value);
     x->fallback = text(a, fallback);
-    if (format_has_operator(x->value) && format_compile(x->value, a, &x->format, &e)) {
+    if (config_runtime_bool && ctx &&
+        config_runtime_bool(ctx, "envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value", &operators, err)) {
+        return err->code;
+    }
+    if (operators && format_has_operator(x->value) && format_compile(x->value, a, &x->format, &e)) {
         return err_set(err, -EINVAL, "descriptor_value: %.900s", e.msg);
     }
     return 0;
@@ -77,7 +83,7 @@ static int parse_metadata_source(const Envoy__Config__Route__V3__RateLimit__Acti
     return parse_metadata(m->descriptor_key, m->metadata_key, m->default_value, a, x, err);
 }
 
-static int parse_header_match(const Envoy__Config__Route__V3__RateLimit__Action__HeaderValueMatch *m, struct arena *a, struct rate_action *x,
+static int parse_header_match(const struct config_ctx *ctx, const Envoy__Config__Route__V3__RateLimit__Action__HeaderValueMatch *m, struct arena *a, struct rate_action *x,
                               struct err *err)
 {
     x->kind = RA_HEADER_MATCH;
@@ -92,7 +98,7 @@ static int parse_header_match(const Envoy__Config__Route__V3__RateLimit__Action_
             return err_wrap(err, "headers[%zu]", x->match_count);
         }
     }
-    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(a, m->descriptor_value, m->default_value, x, err);
+    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(ctx, a, m->descriptor_value, m->default_value, x, err);
 }
 
 static int parse_query(const Envoy__Config__Route__V3__QueryParameterMatcher *m, struct arena *a, struct query_matcher *q, struct err *err)
@@ -107,7 +113,7 @@ static int parse_query(const Envoy__Config__Route__V3__QueryParameterMatcher *m,
     return q->present_only ? 0 : parse_string_matcher(m->string_match, a, &q->string, err);
 }
 
-static int parse_query_match(const Envoy__Config__Route__V3__RateLimit__Action__QueryParameterValueMatch *m, struct arena *a,
+static int parse_query_match(const struct config_ctx *ctx, const Envoy__Config__Route__V3__RateLimit__Action__QueryParameterValueMatch *m, struct arena *a,
                              struct rate_action *x, struct err *err)
 {
     x->kind = RA_QUERY_MATCH;
@@ -122,10 +128,10 @@ static int parse_query_match(const Envoy__Config__Route__V3__RateLimit__Action__
             return err_wrap(err, "query_parameters[%zu]", x->match_count);
         }
     }
-    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(a, m->descriptor_value, m->default_value, x, err);
+    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(ctx, a, m->descriptor_value, m->default_value, x, err);
 }
 
-static int parse_address_match(const Envoy__Config__Route__V3__RateLimit__Action__RemoteAddressMatch *m, struct arena *a, struct rate_action *x,
+static int parse_address_match(const struct config_ctx *ctx, const Envoy__Config__Route__V3__RateLimit__Action__RemoteAddressMatch *m, struct arena *a, struct rate_action *x,
                                struct err *err)
 {
     x->kind = RA_ADDRESS_MATCH;
@@ -144,7 +150,7 @@ static int parse_address_match(const Envoy__Config__Route__V3__RateLimit__Action
             return err_set(err, -EINVAL, "address_matcher.ranges[%zu]: \"%s\" is not an address range", x->range_count, cidr);
         }
     }
-    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(a, m->descriptor_value, m->default_value, x, err);
+    return need(m->descriptor_value, "descriptor_value", err) ? err->code : take_value(ctx, a, m->descriptor_value, m->default_value, x, err);
 }
 
 static int parse_masked(const Envoy__Config__Route__V3__RateLimit__Action__MaskedRemoteAddress *m, struct rate_action *x, struct err *err)
@@ -205,17 +211,17 @@ static int parse_action(const struct config_ctx *ctx, const action_msg *m, struc
         take_key(a, m->generic_key->descriptor_key, "generic_key", x);
         return need(m->generic_key->descriptor_value, "descriptor_value", err)
                    ? err->code
-                   : take_value(a, m->generic_key->descriptor_value, m->generic_key->default_value, x, err);
+                   : take_value(ctx, a, m->generic_key->descriptor_value, m->generic_key->default_value, x, err);
     case ACTION(HEADER_VALUE_MATCH):
-        return parse_header_match(m->header_value_match, a, x, err);
+        return parse_header_match(ctx, m->header_value_match, a, x, err);
     case ACTION(QUERY_PARAMETER_VALUE_MATCH):
-        return parse_query_match(m->query_parameter_value_match, a, x, err);
+        return parse_query_match(ctx, m->query_parameter_value_match, a, x, err);
     case ACTION(DYNAMIC_METADATA):
         return parse_metadata(m->dynamic_metadata->descriptor_key, m->dynamic_metadata->metadata_key, m->dynamic_metadata->default_value, a, x, err);
     case ACTION(METADATA):
         return parse_metadata_source(m->metadata, a, x, err);
     case ACTION(REMOTE_ADDRESS_MATCH):
-        return parse_address_match(m->remote_address_match, a, x, err);
+        return parse_address_match(ctx, m->remote_address_match, a, x, err);
     case ACTION(EXTENSION):
         return err_set(err, -ENOTSUP, "\"%s\": extensions are not supported", m->extension->name);
     default:
@@ -250,8 +256,14 @@ static int parse_hits(const Envoy__Config__Route__V3__RateLimit__HitsAddend *m, 
 
 static int parse_limit(const Envoy__Config__Route__V3__RateLimit__Override *m, struct arena *a, struct rate_rule *r, struct err *err)
 {
+    if (m->override_specifier_case == ENVOY__CONFIG__ROUTE__V3__RATE_LIMIT__OVERRIDE__OVERRIDE_SPECIFIER_RATE_LIMIT) {
+        r->fixed_limit = true;
+        r->limit_requests = m->rate_limit->requests_per_unit;
+        r->limit_unit = (int)m->rate_limit->unit;
+        return 0;
+    }
     if (m->override_specifier_case != ENVOY__CONFIG__ROUTE__V3__RATE_LIMIT__OVERRIDE__OVERRIDE_SPECIFIER_DYNAMIC_METADATA) {
-        return err_set(err, -ENOTSUP, "limit: only dynamic_metadata is supported");
+        return err_set(err, -EINVAL, "limit: needs dynamic_metadata or rate_limit");
     }
     r->has_override = true;
     return take_metadata_key(m->dynamic_metadata->metadata_key, a, &r->limit_space, &r->limit_path, &r->limit_path_count, err)

@@ -10,6 +10,7 @@ const struct http_filter_ops *const http_filters[] = {
     &http_filter_grpc_stats,
     &http_filter_grpc_web,
     &http_filter_local_ratelimit,
+    &http_filter_ratelimit,
     &http_filter_rbac,
     &http_filter_router,
     &http_filter_alpn,
