@@ -56,7 +56,7 @@ class Server:
             self.asked.append({"message": d, "metadata": sorted((k, v) for k, v in context.invocation_metadata()),
                                **({} if again == data else {"bytes": data.hex()})})
             self.lock.notify_all()
-            step = self.steps.pop(0) if self.steps else {}
+            step = {} if not self.steps else "stall" if self.steps[0] == "stall" else self.steps.pop(0)  # all that follow stall, too
         if isinstance(step, dict) and "wait_ms" in step:
             time.sleep(step["wait_ms"] / 1000)
         if step == "stall":
