@@ -51,8 +51,8 @@ struct str check_utf8(struct str s, struct arena *a);
 
 // ---- the answer ----
 
-// core.v3.HeaderValueOption.HeaderAppendAction, same numbers; CHECK_JOIN: its older field `append`, joined with "," to what is there, and
-// nothing where there is nothing
+// core.v3.HeaderValueOption.HeaderAppendAction, same numbers; CHECK_JOIN: joined with "," to what is there, and nothing where there is nothing.
+// As in Envoy 1.40 the upstream's headers know CHECK_OVERWRITE_OR_ADD and CHECK_JOIN only (`append`), those of a denied request CHECK_ADD only.
 enum check_action { CHECK_ADD, CHECK_ADD_IF_ABSENT, CHECK_OVERWRITE_OR_ADD, CHECK_OVERWRITE, CHECK_JOIN };
 
 struct check_header {
@@ -84,7 +84,8 @@ int check_answer_parse(struct str bytes, struct arena *a, struct check_answer *r
 // A path whose query was changed as Envoy does it: parameters by name, those of one name in their order. In the arena.
 struct str check_query_change(struct str path, const struct check_pair *set, size_t set_count, const struct str *remove, size_t remove_count,
                               struct arena *a);
-// Whether text may stand in a query as it is (RFC 3986 §3.4, without '&' and '=').
-bool check_query_text(struct str text);
+// Whether text may be put into a query: strict, as validate_mutations has it, letters, digits and "*-._" alone; else whatever a request line
+// can have.
+bool check_query_text(struct str text, bool strict);
 
 #endif

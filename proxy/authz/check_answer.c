@@ -26,10 +26,18 @@ static bool too_many(size_t n)
     return n > CHECK_FIELDS_MAX;
 }
 
-static enum check_action action_of(const option_msg *m, struct check_answer *ret)
+enum direction { TO_UPSTREAM, TO_CLIENT, TO_DENIED };
+
+static enum check_action action_of(const option_msg *m, enum direction to, struct check_answer *ret)
 {
+    if (to == TO_DENIED) {
+        return CHECK_ADD;
+    }
+    if (to == TO_UPSTREAM) {
+        return m->append && m->append->value ? CHECK_JOIN : CHECK_OVERWRITE_OR_ADD;
+    }
     if (m->append) { // the older field says it alone
-        return m->append->value ? CHECK_JOIN : CHECK_OVERWRITE_OR_ADD;
+        return m->append->value ? CHECK_ADD : CHECK_OVERWRITE_OR_ADD;
     }
     if ((unsigned)m->append_action > CHECK_OVERWRITE) {
         ret->bad_action = true;
@@ -38,17 +46,18 @@ static enum check_action action_of(const option_msg *m, struct check_answer *ret
     return (enum check_action)m->append_action;
 }
 
-static size_t take_headers(size_t n, option_msg *const *v, struct arena *a, struct check_answer *ret, const struct check_header **ret_v)
+static size_t take_headers(size_t n, option_msg *const *v, enum direction to, struct arena *a, struct check_answer *ret,
+                           const struct check_header **ret_v)
 {
     struct check_header *out = arena_array(a, struct check_header, n + 1);
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         const Envoy__Config__Core__V3__HeaderValue *h = v[i]->header;
-        if (!h) {
+        if (!h || (to == TO_DENIED && v[i]->append && v[i]->append->value)) { // joined to nothing
             continue;
         }
         struct str value = h->value[0] ? str_c(h->value) : pb_bytes(h->raw_value);
-        out[count++] = (struct check_header){ .name = lower(a, h->key), .value = value, .action = action_of(v[i], ret) };
+        out[count++] = (struct check_header){ .name = lower(a, h->key), .value = value, .action = action_of(v[i], to, ret) };
     }
     *ret_v = out;
     return count;
@@ -60,8 +69,8 @@ static int take_ok(const Envoy__Service__Auth__V3__OkHttpResponse *m, struct are
         too_many(m->n_query_parameters_to_set) || too_many(m->n_query_parameters_to_remove)) {
         return -EMSGSIZE;
     }
-    ret->header_count = take_headers(m->n_headers, m->headers, a, ret, &ret->headers);
-    ret->answer_header_count = take_headers(m->n_response_headers_to_add, m->response_headers_to_add, a, ret, &ret->answer_headers);
+    ret->header_count = take_headers(m->n_headers, m->headers, TO_UPSTREAM, a, ret, &ret->headers);
+    ret->answer_header_count = take_headers(m->n_response_headers_to_add, m->response_headers_to_add, TO_CLIENT, a, ret, &ret->answer_headers);
     struct str *remove = arena_array(a, struct str, m->n_headers_to_remove + 1);
     struct str *query_remove = arena_array(a, struct str, m->n_query_parameters_to_remove + 1);
     struct check_pair *set = arena_array(a, struct check_pair, m->n_query_parameters_to_set + 1);
@@ -85,7 +94,7 @@ static int take_denied(const Envoy__Service__Auth__V3__DeniedHttpResponse *m, st
     if (too_many(m->n_headers)) {
         return -EMSGSIZE;
     }
-    ret->header_count = take_headers(m->n_headers, m->headers, a, ret, &ret->headers);
+    ret->header_count = take_headers(m->n_headers, m->headers, TO_DENIED, a, ret, &ret->headers);
     ret->status = m->status ? (int)m->status->code : 0;
     ret->body = pb_bytes(m->body);
     return 0;
@@ -121,13 +130,15 @@ int check_answer_parse(struct str bytes, struct arena *a, struct check_answer *r
 
 // ---- queries ----
 
-bool check_query_text(struct str text)
+bool check_query_text(struct str text, bool strict)
 {
-    static const char also[] = "-._~!$'()*+,;:@/?%";
+    if (!strict) {
+        return !text.n || ch_all(text, CH_PATH);
+    }
     for (size_t i = 0; i < text.n; i++) {
         char c = text.p[i];
         bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!letter && (!c || !strchr(also, c))) {
+        if (!letter && c != '*' && c != '-' && c != '.' && c != '_') {
             return false;
         }
     }

@@ -32,6 +32,7 @@ int core_retry_parse(const Envoy__Config__Core__V3__RetryPolicy *m, struct arena
     }
     p->backoff_base_ms = (uint64_t)base;
     p->backoff_max_ms = (uint64_t)max;
+    p->per_try_timeout_ms = (uint64_t)max; // as Envoy reads it, which has no field for that here
     *ret = p;
     return 0;
 }

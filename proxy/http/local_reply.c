@@ -21,8 +21,12 @@ static void grpc_answer(struct stream *s, struct http_response *r, int status, s
     }
 }
 
+// Fields of the caller stand in the place of those of the same names.
 static void add_all(struct headers *to, const struct headers *from)
 {
+    for (struct hdr *x = from && to->count ? headers_first(from) : NULL; x; x = headers_next(from, x)) {
+        headers_remove(to, x->name);
+    }
     for (struct hdr *x = from ? headers_first(from) : NULL; x; x = headers_next(from, x)) {
         if (x->id == HDR_CONTENT_TYPE || x->id == HDR_GRPC_STATUS || x->id == HDR_GRPC_MESSAGE) { // once, and the caller knows better
             headers_set_id(to, (enum hdr_id)x->id, x->value);

@@ -188,7 +188,6 @@ struct side_call *side_call_start(struct worker *w, const struct side_request *q
     c->answer.headers = &c->headers;
     c->answer.info = &c->info;
     c->answer.arena = &c->arena;
-    c->cfg.suppress_envoy_headers = q->no_envoy_headers;
     size_t body = q->body ? q->body->len : 0;
     c->route = (struct route){ .kind = ROUTE_FORWARD, .cluster = arena_str(&c->arena, q->cluster), .timeout_ms = (int64_t)q->timeout_ms,
                                .idle_timeout_ms = -1, .max_stream_ms = -1, .max_grpc_timeout_ms = -1, .grpc_header_max_ms = -1,

@@ -47,7 +47,7 @@ struct side_request {               // read during side_call_start only
     size_t answer_max;              // 0 = SIDE_ANSWER_MAX
     const struct retry_policy *retry; // borrowed until the end; NULL = one attempt
     bool grpc;                      // "te: trailers", no content-length
-    bool no_envoy_headers;          // no x-envoy-internal and no x-envoy-expected-rq-timeout-ms
+    bool no_envoy_headers;          // no x-envoy-internal
     void (*done)(void *owner, const struct side_answer *a);
     void *owner;
 };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An authorization server (envoy.service.auth.v3) over gRPC: it answers as a case says, and keeps what it was asked."""
 
+import base64
 import functools
 import subprocess
 import threading
@@ -47,6 +48,8 @@ def response(step):
     for k, field in (("ok", "ok_response"), ("denied", "denied_response"), ("error", "error_response"), ("metadata", "dynamic_metadata")):
         if k in step and step[k] is not None:
             d[field] = step[k]
+            if "body" in step[k] and field != "dynamic_metadata":  # bytes in our .proto
+                d[field] = {**step[k], "body": base64.b64encode(step[k]["body"].encode("latin-1")).decode()}
     return json_format.ParseDict(d, message("CheckResponse")()).SerializeToString()
 
 

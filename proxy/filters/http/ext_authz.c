@@ -61,17 +61,22 @@ static void count_both(struct http_filter *f, enum stat_any id, enum stat_any cl
 enum { PSEUDO_FIELDS = 10 }; // those that http_request keeps beside the list
 
 // The request's head as one list in Envoy's terms, less what the configuration keeps back.
-static size_t head_fields(const struct authz_cfg *c, const struct authz_server *server, const struct http_request *req, struct arena *a,
+static size_t head_fields(const struct authz_cfg *c, const struct authz_server *server, const struct stream *s, struct arena *a,
                           struct check_pair **ret)
 {
+    const struct http_request *req = &s->req;
     struct check_pair *v = arena_array(a, struct check_pair, req->headers.count + PSEUDO_FIELDS), *out = v;
-    const struct authz_names *allowed = server->http && server != &c->server ? &server->allowed : &c->allowed;
+    const struct authz_names *allowed = server != &c->server && server->allowed.set ? &server->allowed : &c->allowed;
+    bool by_list = allowed->set || c->server.http; // without a list a gRPC server sees all, an HTTP server what it needs
     size_t n = 0, kept = 0;
     v[n++] = (struct check_pair){ STR(":authority"), req->host };
     v[n++] = (struct check_pair){ STR(":path"), req->path };
     v[n++] = (struct check_pair){ STR(":method"), req->method };
     v[n++] = (struct check_pair){ STR(":scheme"), req->scheme };
     for (struct hdr *x = headers_first(&req->headers); x; x = headers_next(&req->headers, x)) {
+        if (s->ws_key_made && str_eq_nocase(x->name, STR("sec-websocket-key"))) { // not the client's
+            continue;
+        }
         struct str name = x->id ? hdr_name_of((enum hdr_id)x->id) : arena_str(a, x->name);
         for (size_t i = 0; !x->id && i < name.n; i++) {
             char *ch = (char *)name.p + i;
@@ -79,13 +84,11 @@ static size_t head_fields(const struct authz_cfg *c, const struct authz_server *
         }
         v[n++] = (struct check_pair){ name, x->value };
     }
-    if (req->content_length >= 0 && (req->content_length || !req->end_stream)) {
+    if (req->content_length >= 0) {
         v[n++] = (struct check_pair){ STR("content-length"), arena_printf(a, "%lld", (long long)req->content_length) };
-    } else if (req->version != HTTP_2 && !req->end_stream && !req->upgrade.n && req->path.n) {
-        v[n++] = (struct check_pair){ STR("transfer-encoding"), STR("chunked") };
     }
-    if (req->upgrade.n && req->version != HTTP_2) {
-        v[n++] = (struct check_pair){ STR("connection"), STR("Upgrade") };
+    if (req->upgrade.n) {
+        v[n++] = (struct check_pair){ STR("connection"), req->version == HTTP_2 ? STR("upgrade") : STR("Upgrade") };
         v[n++] = (struct check_pair){ STR("upgrade"), req->upgrade };
     }
     if (req->te_trailers) {
@@ -95,7 +98,7 @@ static size_t head_fields(const struct authz_cfg *c, const struct authz_server *
         struct str name = v[i].key;
         bool always = server->http && (str_is(name, ":authority") || str_is(name, ":path") || str_is(name, ":method") ||
                                        str_is(name, "authorization"));
-        bool out_of_list = (server->http || allowed->set) && !always && !authz_names_match(allowed, name);
+        bool out_of_list = by_list && !always && !authz_names_match(allowed, name);
         bool absent = name.p[0] == ':' && !v[i].value.n;
         if (!absent && !out_of_list && !str_is(name, "x-envoy-auth-partial-body") && !authz_names_match(&c->disallowed, name)) {
             out[kept++] = v[i];
@@ -232,7 +235,7 @@ static void fill_http(struct http_filter *f, const struct buf *data, bool with_b
     *h = (struct check_http){ .id = s->random, .method = req->method, .path = req->path, .host = req->host, .scheme = req->scheme,
                               .protocol = protocols[req->version], .size = s->info.bytes_received, .raw = c->raw_headers };
     struct check_pair *v;
-    h->header_count = head_fields(c, st->server, req, a, &v);
+    h->header_count = head_fields(c, st->server, s, a, &v);
     h->headers = v;
     if (with_body) {
         h->has_body = true;
@@ -280,10 +283,10 @@ static void take_metadata(struct http_filter *f, const struct check_answer *a)
     stream_info_metadata_merge(&s->info, &s->arena, metadata_space, bytes);
 }
 
-static bool queries_ok(const struct check_answer *a)
+static bool queries_ok(const struct check_answer *a, bool strict)
 {
     for (size_t i = 0; i < a->query_set_count; i++) {
-        if (!check_query_text(a->query_set[i].key) || !check_query_text(a->query_set[i].value)) {
+        if (!check_query_text(a->query_set[i].key, strict) || !check_query_text(a->query_set[i].value, strict)) {
             return false;
         }
     }
@@ -296,7 +299,7 @@ static void allow(struct http_filter *f, const struct check_answer *a)
     struct authz_state *st = f->state;
     struct stream *s = f->stream;
     bool queries = a->query_set_count || a->query_remove_count;
-    if (!authz_headers_ok(a->headers, a->header_count) || !authz_headers_ok(a->answer_headers, a->answer_header_count) || !queries_ok(a)) {
+    if (!authz_headers_ok(a->headers, a->header_count) || !authz_headers_ok(a->answer_headers, a->answer_header_count) || !queries_ok(a, c->validate)) {
         reject(f);
         return;
     }
@@ -324,6 +327,9 @@ static bool client_headers(struct http_filter *f, const struct check_answer *a, 
         return false;
     }
     authz_headers_apply(a->headers, a->header_count, ret, NULL);
+    if (!a->body.n) {
+        headers_remove_id(ret, HDR_CONTENT_TYPE);
+    }
     return true;
 }
 

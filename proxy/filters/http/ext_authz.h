@@ -98,7 +98,7 @@ void authz_http_answer(const struct authz_server *s, const struct side_answer *a
 bool authz_header_ok(const struct check_header *h);
 // False: some of the n is not fit for a message.
 bool authz_headers_ok(const struct check_header *v, size_t n);
-// In order; copies into h's arena. req: for requests, whose pseudo fields may be set; NULL for answers.
+// Action by action, in Envoy's order; copies into h's arena. req: for requests, whose pseudo fields may be set; NULL for answers.
 void authz_headers_apply(const struct check_header *v, size_t n, struct headers *h, struct http_request *req);
 // Copies of all that outlives the answer.
 struct check_header *authz_headers_keep(const struct check_header *v, size_t n, struct arena *a);

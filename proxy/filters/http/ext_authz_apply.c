@@ -107,16 +107,27 @@ static void apply_field(const struct check_header *m, struct headers *h)
     }
 }
 
+// A request has each of these once.
+static void apply_pseudo(const struct check_header *m, int kind, struct http_request *req, struct arena *a)
+{
+    struct str *to = kind == SET_METHOD ? &req->method : kind == SET_PATH ? &req->path : kind == SET_HOST ? &req->host : &req->scheme;
+    if (to->n && m->action != CHECK_JOIN) { // CONNECT stays without a path
+        *to = arena_str(a, m->value);
+    }
+}
+
 void authz_headers_apply(const struct check_header *v, size_t n, struct headers *h, struct http_request *req)
 {
-    for (size_t i = 0; i < n; i++) {
-        int kind = kind_of(v[i].name);
-        if (kind == SET_FIELD) {
-            apply_field(&v[i], h);
-        } else if (req && kind != SET_NOTHING && v[i].action != CHECK_ADD_IF_ABSENT) { // a request has each of these once
-            struct str *to = kind == SET_METHOD ? &req->method : kind == SET_PATH ? &req->path : kind == SET_HOST ? &req->host : &req->scheme;
-            if (to->n) { // CONNECT stays without a path
-                *to = arena_str(h->arena, v[i].value);
+    static const enum check_action request[] = { CHECK_OVERWRITE_OR_ADD, CHECK_ADD, CHECK_JOIN },
+                                   answer[] = { CHECK_ADD, CHECK_OVERWRITE_OR_ADD, CHECK_ADD_IF_ABSENT, CHECK_OVERWRITE };
+    const enum check_action *order = req ? request : answer;
+    for (size_t k = 0; k < (req ? sizeof(request) : sizeof(answer)) / sizeof(answer[0]); k++) {
+        for (size_t i = 0; i < n; i++) {
+            int kind = kind_of(v[i].name);
+            if (v[i].action == order[k] && kind == SET_FIELD) {
+                apply_field(&v[i], h);
+            } else if (v[i].action == order[k] && req && kind != SET_NOTHING) {
+                apply_pseudo(&v[i], kind, req, h->arena);
             }
         }
     }

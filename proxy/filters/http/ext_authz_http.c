@@ -13,6 +13,15 @@ static bool is_framing(struct str name)
     return id == HDR_CONTENT_LENGTH || id == HDR_TE || id == HDR_EXPECT || id == HDR_TRAILER || hdr_is_connection_specific(id);
 }
 
+static void put_field(struct headers *h, struct str name, struct str value, bool set)
+{
+    if (set) {
+        headers_set(h, name, value);
+    } else {
+        headers_add(h, name, value);
+    }
+}
+
 static void add_configured(const struct authz_server *s, struct stream *st, struct headers *h)
 {
     const struct format_ctx ctx = { .info = &st->info, .req = &st->req, .original_path = st->path_original };
@@ -31,9 +40,12 @@ bool authz_http_request(const struct authz_server *s, struct stream *st, const s
     }
     for (size_t i = 0; i < http->header_count; i++) {
         struct str name = http->headers[i].key;
-        if (name.n && name.p[0] != ':' && !is_framing(name)) {
-            headers_add(h, name, http->headers[i].value);
+        if (!name.n || name.p[0] == ':' || is_framing(name)) {
+            continue;
         }
+        const struct hdr *x = http->raw ? NULL : headers_get(h, name);
+        struct str value = http->headers[i].value;
+        put_field(h, name, x ? arena_printf(h->arena, "%.*s,%.*s", STR_FMT(x->value), STR_FMT(value)) : value, x != NULL);
     }
     if (http->has_body) {
         headers_add(h, STR("x-envoy-auth-partial-body"), http->partial ? STR("true") : STR("false"));

@@ -133,8 +133,8 @@ static void bodies_are_sent_whole(void **state)
     assert_int_equal(body.len, 0);
     static char all[100000 + 256];
     conn = world_accept(&x, fd);
-    size_t n = world_read(&x, conn, all, 100000 + strlen("POST /check/a HTTP/1.1\r\nhost: shop\r\ncontent-length: 100000\r\n\r\n"));
-    assert_memory_equal(all, "POST /check/a HTTP/1.1\r\nhost: shop\r\ncontent-length: 100000\r\n\r\n0123", 65);
+    size_t n = world_read(&x, conn, all, 100000 + strlen("POST /check/a HTTP/1.1\r\nhost: shop\r\nx-envoy-expected-rq-timeout-ms: 20000\r\ncontent-length: 100000\r\n\r\n"));
+    assert_memory_equal(all, "POST /check/a HTTP/1.1\r\nhost: shop\r\nx-envoy-expected-rq-timeout-ms: 20000\r\ncontent-length: 100000\r\n\r\n0123", 104);
     assert_memory_equal(all + n - 4, "6789", 4);
     world_send(conn, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     world_turn_until(&x, got.calls);
