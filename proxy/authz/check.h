@@ -6,6 +6,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/net/addr.h"
+#include "proxy/core/stream_info.h"
 
 struct check_pair {
     struct str key, value;
@@ -39,13 +40,20 @@ struct check_question {
     const struct check_http *http;    // NULL = about a connection
     const struct check_pair *extensions; // context_extensions
     size_t extension_count;
-    bool has_contexts;                // the two that follow are said, even when empty
-    struct str metadata, route_metadata; // bytes of core.v3.Metadata
+    struct str metadata, route_metadata; // bytes of core.v3.Metadata; the second one with http
     bool has_tls;
     struct str sni;
 };
 // A CheckRequest. Bytes of texts that are no UTF-8 become '!', as Envoy makes them. In the arena.
 struct str check_question_pack(const struct check_question *q, struct arena *a);
+// A peer's name: the first of these that is there.
+static inline struct str check_principal(struct str uri, struct str dns, struct str subject)
+{
+    return uri.n ? uri : dns.n ? dns : subject;
+}
+// Bytes of a core.v3.Metadata with those namespaces of an exchange's dynamic metadata, or of other such bytes, that are there. In the arena.
+struct str check_metadata(const struct stream_info *info, const struct str *spaces, size_t n, struct arena *a);
+struct str check_metadata_of(struct str metadata, const struct str *spaces, size_t n, struct arena *a);
 // s with each byte that is not part of valid UTF-8 replaced by '!'; s itself when there is none.
 struct str check_utf8(struct str s, struct arena *a);
 

@@ -13,7 +13,7 @@ enum {
     REQ_TIME = 1, REQ_HTTP = 2, TIME_SECONDS = 1, TIME_NANOS = 2,
     HTTP_ID = 1, HTTP_METHOD = 2, HTTP_HEADERS = 3, HTTP_PATH = 4, HTTP_HOST = 5, HTTP_SCHEME = 6, HTTP_SIZE = 9, HTTP_PROTOCOL = 10,
     HTTP_BODY = 11, HTTP_RAW_BODY = 12, HTTP_HEADER_MAP = 13, MAP_HEADERS = 1, HEADER_KEY = 1, HEADER_RAW = 3,
-    PAIR_KEY = 1, PAIR_VALUE = 2, TLS_SNI = 1,
+    PAIR_KEY = 1, PAIR_VALUE = 2, TLS_SNI = 1, METADATA_FILTER = 1,
     WIRE_VARINT = 0, WIRE_BYTES = 2,
     VARINT_MAX = 10, LENGTH_ROOM = 1, FIRST_ROOM = 1024,
 };
@@ -241,18 +241,46 @@ struct str check_question_pack(const struct check_question *q, struct arena *a)
         put_request(&o, q);
     }
     put_pairs(&o, ATTR_EXTENSIONS, q->extensions, q->extension_count);
-    if (q->has_contexts) {
-        put_bytes(&o, ATTR_METADATA, q->metadata);
-    }
+    put_bytes(&o, ATTR_METADATA, q->metadata); // said also when there is nothing in it
     if (q->has_tls) {
         size_t tls = begin(&o, ATTR_TLS);
         put_text(&o, TLS_SNI, q->sni);
         end(&o, tls);
     }
-    if (q->has_contexts) {
+    if (q->http) {
         put_bytes(&o, ATTR_ROUTE_METADATA, q->route_metadata);
     }
     end(&o, at);
+    return str_n(o.p, o.n);
+}
+
+static void put_space(struct out *o, struct str space, const struct metadata_value *v)
+{
+    if (v->kind == MV_STRUCT) {
+        size_t at = begin(o, METADATA_FILTER);
+        put_text(o, PAIR_KEY, space);
+        put_bytes(o, PAIR_VALUE, v->bytes);
+        end(o, at);
+    }
+}
+
+struct str check_metadata(const struct stream_info *info, const struct str *spaces, size_t n, struct arena *a)
+{
+    struct out o = { .a = a };
+    for (size_t i = 0; i < n; i++) {
+        const struct metadata_value v = stream_info_metadata_find(info, spaces[i], NULL, 0);
+        put_space(&o, spaces[i], &v);
+    }
+    return str_n(o.p, o.n);
+}
+
+struct str check_metadata_of(struct str metadata, const struct str *spaces, size_t n, struct arena *a)
+{
+    struct out o = { .a = a };
+    for (size_t i = 0; i < n; i++) {
+        const struct metadata_value v = metadata_find(metadata, spaces[i], str_n(NULL, 0));
+        put_space(&o, spaces[i], &v);
+    }
     return str_n(o.p, o.n);
 }
 

@@ -28,10 +28,10 @@ void chain_progress_free(struct downstream *d)
 
 // ---- network filters ----
 
-static void start_filters(struct downstream *d)
+static void start_filters(struct downstream *d, size_t from)
 {
     const struct filter_chain *chain = d->chain;
-    for (size_t i = 0; i < chain->filter_count; i++) {
+    for (size_t i = from; i < chain->filter_count; i++) {
         const struct network_filter_ops *ops = (const struct network_filter_ops *)chain->filters[i].ops;
         if (ops->terminal) {
             ops->start(d, chain->filters[i].cfg);
@@ -49,6 +49,17 @@ static void start_filters(struct downstream *d)
         }
     }
     chain_refuse(d); // or (proxy/config prevents it) no terminal filter
+}
+
+void chain_go_on(struct downstream *d, const void *cfg)
+{
+    size_t i = 0;
+    while (i < d->chain->filter_count && d->chain->filters[i].cfg != cfg) {
+        i++;
+    }
+    d->ops = NULL;
+    d->terminal = NULL;
+    start_filters(d, i + 1);
 }
 
 void chain_refuse(struct downstream *d)
@@ -75,7 +86,7 @@ static void tls_opened(struct conn *c)
 {
     struct downstream *d = c->owner;
     stat_inc(d->stats, STAT_ID_LISTENER_SSL_HANDSHAKE);
-    start_filters(d);
+    start_filters(d, 0);
 }
 
 static void tls_closed(struct conn *c, enum conn_close why)
@@ -160,7 +171,7 @@ void chain_take(struct downstream *d, const struct filter_chain *chain)
     } else if (d->chain->tls) {
         start_tls(d);
     } else {
-        start_filters(d);
+        start_filters(d, 0);
     }
 }
 

@@ -132,6 +132,8 @@ void downstream_info(const struct downstream *d, struct stream_info *ret)
         .facts = downstream_facts(d),
         .dynamic = d->found ? d->found->dynamic : NULL,
         .downstream_tls = downstream_tls(d),
+        .flags = d->found ? d->found->flags : 0,
+        .details = d->found ? d->found->details : NULL,
         .connection_termination = str_c(d->found ? d->found->termination : NULL),
         .metadata = { [METADATA_LISTENER] = &d->listener->metadata, [METADATA_FILTER_CHAIN] = d->chain ? &d->chain->metadata : NULL },
     };

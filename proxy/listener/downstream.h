@@ -26,6 +26,8 @@ struct downstream_found {
     struct dynamic_metadata *dynamic; // that of network filters; arena
     struct limiter *limiter;     // local_rate_limit_per_downstream_connection; arena, NULL = not asked yet
     const char *termination;     // why a network filter closed it, for logs; static or in arena
+    const char *details;         // likewise, as response code details
+    uint32_t flags;              // RF(...)
 };
 
 struct downstream;

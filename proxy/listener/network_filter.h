@@ -10,7 +10,8 @@
 enum filter_verdict {
     FILTER_CONTINUE,
     FILTER_CLOSE,
-    FILTER_HELD, // the filter has taken d->conn over (its ops; d->timer is free for it) and ends with chain_refuse(d)
+    FILTER_HELD, // the filter has taken d->conn over (its ops; d->ops, d->terminal and d->timer are free for it) and ends with chain_refuse(d) or
+                 // chain_go_on(d)
 };
 
 // What becomes of a connection that a terminal filter makes on behalf of a silent client, see docs/internals/server-first.md.
@@ -42,5 +43,8 @@ struct network_filter_ops {
 
 // Ends a connection that a filter held and refuses. Safe inside callbacks.
 void chain_refuse(struct downstream *d);
+// The filter with this configuration held the connection and lets it go on: d->conn (whose reading is not paused for it any more) belongs to those
+// behind it. Safe inside callbacks; d may be closed when this returns.
+void chain_go_on(struct downstream *d, const void *cfg);
 
 #endif

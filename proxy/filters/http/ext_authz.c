@@ -116,7 +116,7 @@ static struct str principal(const struct tls_info *t, bool local)
     if (local) {
         return t->local_uri;
     }
-    return t->peer_uri.n ? t->peer_uri : t->peer_dns_count ? t->peer_dns_names[0] : t->peer_subject;
+    return check_principal(t->peer_uri, t->peer_dns_count ? t->peer_dns_names[0] : STR(""), t->peer_subject);
 }
 
 static void fill_peers(struct http_filter *f, struct check_question *q, struct arena *a)
@@ -159,58 +159,14 @@ static void fill_extensions(struct http_filter *f, struct check_question *q, str
     q->extension_count = count_;
 }
 
-// One entry of core.v3.Metadata.filter_metadata: space → bytes of its Struct.
-static void put_space(struct buf *out, struct str space, struct str bytes)
-{
-    const struct str parts[2] = { space, bytes };
-    struct buf entry = { 0 };
-    for (int i = 0; i < 2; i++) {
-        uint8_t head[1 + 10] = { (uint8_t)((i + 1) << 3 | 2) };
-        size_t n = 1, v = parts[i].n;
-        for (; v >= 0x80; v >>= 7) {
-            head[n++] = (uint8_t)(v | 0x80);
-        }
-        head[n++] = (uint8_t)v;
-        buf_append(&entry, head, n);
-        buf_append_str(&entry, parts[i]);
-    }
-    uint8_t head[1 + 10] = { 1 << 3 | 2 };
-    size_t n = 1, v = entry.len;
-    for (; v >= 0x80; v >>= 7) {
-        head[n++] = (uint8_t)(v | 0x80);
-    }
-    head[n++] = (uint8_t)v;
-    buf_append(out, head, n);
-    buf_move(out, &entry, entry.len);
-}
-
-static struct str taken(struct buf *b, struct arena *a)
-{
-    struct str s = arena_str(a, buf_pullup(b, b->len));
-    buf_clear(b);
-    return s;
-}
-
 static void fill_metadata(struct http_filter *f, struct check_question *q, struct arena *a)
 {
     const struct authz_cfg *c = f->cfg;
     const struct stream_info *info = &f->stream->info;
-    struct buf dynamic = { 0 }, route = { 0 };
-    for (size_t i = 0; i < c->metadata.count; i++) {
-        struct metadata_value v = stream_info_metadata_find(info, c->metadata.v[i], NULL, 0);
-        if (v.kind == MV_STRUCT) {
-            put_space(&dynamic, c->metadata.v[i], v.bytes);
-        }
+    q->metadata = check_metadata(info, c->metadata.v, c->metadata.count, a);
+    if (info->metadata[METADATA_ROUTE]) {
+        q->route_metadata = check_metadata_of(*info->metadata[METADATA_ROUTE], c->route_metadata.v, c->route_metadata.count, a);
     }
-    for (size_t i = 0; info->metadata[METADATA_ROUTE] && i < c->route_metadata.count; i++) {
-        struct metadata_value v = metadata_find(*info->metadata[METADATA_ROUTE], c->route_metadata.v[i], str_n(NULL, 0));
-        if (v.kind == MV_STRUCT) {
-            put_space(&route, c->route_metadata.v[i], v.bytes);
-        }
-    }
-    q->has_contexts = true;
-    q->metadata = taken(&dynamic, a);
-    q->route_metadata = taken(&route, a);
 }
 
 // What has waited and what comes now, at most max bytes of it.
@@ -486,15 +442,10 @@ static bool ask(struct http_filter *f, const struct buf *data)
 
 static bool enabled(const struct authz_cfg *c, const struct stream *s)
 {
-    const struct authz_metadata_match *m = c->enabled_metadata;
     if (c->has_enabled && !fraction_hit(c->enabled, rand_u64())) {
         return false;
     }
-    if (!m) {
-        return true;
-    }
-    const struct metadata_value v = stream_info_metadata_find(&s->info, m->space, m->path, m->path_count);
-    return value_match(&m->value, &v) != m->invert;
+    return !c->enabled_metadata || metadata_match(c->enabled_metadata, &s->info);
 }
 
 static bool wants_body(struct http_filter *f, const struct authz_route *r, const struct http_request *req)

@@ -6,7 +6,7 @@
 
 #include "proxy/authz/check.h"
 #include "proxy/authz/grpc_service.h"
-#include "proxy/authz/value_match.h"
+#include "proxy/authz/metadata_match.h"
 #include "proxy/http/http_filter.h"
 #include "proxy/router/side_call.h"
 
@@ -35,14 +35,6 @@ struct authz_server { // where to ask
     struct authz_names upstream, upstream_append, client, client_ok, metadata; // authorization_response
 };
 
-struct authz_metadata_match { // filter_enabled_metadata
-    struct str space;
-    const struct str *path;
-    size_t path_count;
-    struct value_match value;
-    bool invert;
-};
-
 struct authz_spaces { // namespaces of metadata
     const struct str *v;
     size_t count;
@@ -59,7 +51,7 @@ struct authz_cfg { // in the listener's arena
     struct authz_spaces metadata, route_metadata;
     bool has_enabled;
     struct fraction enabled;
-    const struct authz_metadata_match *enabled_metadata; // NULL = always
+    const struct metadata_match *enabled_metadata; // filter_enabled_metadata; NULL = always
     bool deny_at_disable;
     bool peer_certificate, tls_session;
     struct str stat_suffix;           // "ext_authz" or "ext_authz.PREFIX"

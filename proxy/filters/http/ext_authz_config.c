@@ -113,28 +113,6 @@ static struct authz_spaces take_spaces(size_t n, char *const *v, struct arena *a
     return (struct authz_spaces){ .v = out, .count = n };
 }
 
-static int take_metadata_match(const Envoy__Type__Matcher__V3__MetadataMatcher *m, struct arena *a, struct authz_cfg *c, struct err *err)
-{
-    struct authz_metadata_match *x = arena_new(a, struct authz_metadata_match);
-    struct str *path = arena_array(a, struct str, m->n_path + 1);
-    if (!m->filter[0] || !m->n_path || !m->value) {
-        return err_set(err, -EINVAL, "filter_enabled_metadata: filter, path and value are needed");
-    }
-    for (size_t i = 0; i < m->n_path; i++) {
-        if (m->path[i]->segment_case != ENVOY__TYPE__MATCHER__V3__METADATA_MATCHER__PATH_SEGMENT__SEGMENT_KEY || !m->path[i]->key[0]) {
-            return err_set(err, -EINVAL, "filter_enabled_metadata.path[%zu].key: is missing", i);
-        }
-        path[i] = arena_str(a, str_c(m->path[i]->key));
-    }
-    x->space = arena_str(a, str_c(m->filter));
-    x->path = path;
-    x->path_count = m->n_path;
-    x->invert = m->invert;
-    c->enabled_metadata = x;
-    int rc = value_match_parse(m->value, a, &x->value, err);
-    return rc < 0 ? err_wrap(err, "filter_enabled_metadata.value") : 0;
-}
-
 // What no code stands behind.
 static int refuse_unsupported(const ext_authz_msg *m, struct err *err)
 {
@@ -188,7 +166,10 @@ static int take_switches(struct config_ctx *ctx, const ext_authz_msg *m, struct 
             return err_wrap(err, "deny_at_disable");
         }
     }
-    return m->filter_enabled_metadata ? take_metadata_match(m->filter_enabled_metadata, a, c, err) : 0;
+    if (m->filter_enabled_metadata && metadata_match_parse(m->filter_enabled_metadata, a, &c->enabled_metadata, err)) {
+        return err_wrap(err, "filter_enabled_metadata");
+    }
+    return 0;
 }
 
 static int status_of(const Envoy__Type__V3__HttpStatus *m)

@@ -9,6 +9,7 @@ static const struct network_filter_ops *const all[] = {
     &network_filter_http_manager,
     &network_filter_tcp_proxy,
     &network_filter_rbac,
+    &network_filter_ext_authz,
     &network_filter_local_ratelimit,
     &network_filter_sni_cluster,
     &network_filter_istio_stats,
