@@ -143,7 +143,7 @@ static void apply(struct jwt_state *st, const struct jwt_provider *p, const stru
 static const struct jwt_facts *cached(struct jwt_state *st, const struct jwt_provider *p, struct str token, uint64_t now_s)
 {
     struct worker *w = st->f->stream->worker;
-    const struct jwks *keys = !p || !p->cache_size ? NULL : p->local ? p->local : jwt_remote_keys(p->remote, w);
+    const struct jwks *keys = !p ? NULL : p->local ? p->local : jwt_remote_keys(p->remote, w);
     const struct jwt_facts *t = keys ? jwt_cache_find(p, w->index, keys, token, now_s) : NULL;
     if (p) {
         count(st->f, t ? STAT_ID_HTTP_JWT_CACHE_HIT : STAT_ID_HTTP_JWT_CACHE_MISS);

@@ -57,7 +57,7 @@ void jwt_cache_free(struct jwt_cache *c)
 
 static struct jwt_cache *cache_of(const struct jwt_provider *p, int worker, bool make)
 {
-    if (!p->cache_size || worker < 0 || worker >= JWT_CACHE_WORKERS_MAX) {
+    if (worker < 0 || worker >= JWT_CACHE_WORKERS_MAX) {
         return NULL;
     }
     // Only this worker writes its pointer, and what frees them comes after the last use of the listener.

@@ -15,7 +15,7 @@ enum {
     JWT_DEPTH_MAX = 32,         // of one requirement
     JWT_TOKENS_MAX = 16,        // of one request, found for one requirement; with more it is refused
     JWT_CACHE_MAX = 100000,     // entries of a provider on a worker
-    JWT_CACHE_WORKERS_MAX = 256,
+    JWT_CACHE_WORKERS_MAX = 128, // beyond, a worker has no cache
 };
 
 struct jwt_remote;
@@ -71,7 +71,7 @@ struct jwt_provider {
     struct jwt_claim_header *claims;
     size_t claim_count;
     bool clear_route;
-    uint32_t cache_size;      // entries; 0 = no cache
+    uint32_t cache_size;      // entries
     uint32_t cache_token_max; // bytes of a token that is kept
     _Atomic(struct jwt_cache *) *caches; // one for each worker, made by it on first use; freed with the listener
 };

@@ -283,14 +283,12 @@ static void free_caches(void *arg)
 
 static int build_cache(const Envoy__Extensions__Filters__Http__JwtAuthn__V3__JwtCacheConfig *m, struct arena *a, struct jwt_provider *p, struct err *err)
 {
-    if (!m) {
-        return 0;
-    }
-    if (m->jwt_cache_size > JWT_CACHE_MAX) {
+    if (m && m->jwt_cache_size > JWT_CACHE_MAX) {
         return err_set(err, -EINVAL, "jwt_cache_config.jwt_cache_size: at most %d", JWT_CACHE_MAX);
     }
-    p->cache_size = m->jwt_cache_size ? m->jwt_cache_size : CACHE_SIZE;
-    p->cache_token_max = m->jwt_max_token_size ? m->jwt_max_token_size : CACHE_TOKEN_BYTES;
+    // Without a word about it, too: a look-up costs a hundredth of a verification, and only tokens that were good take room.
+    p->cache_size = m && m->jwt_cache_size ? m->jwt_cache_size : CACHE_SIZE;
+    p->cache_token_max = m && m->jwt_max_token_size ? m->jwt_max_token_size : CACHE_TOKEN_BYTES;
     p->caches = arena_zalloc(a, JWT_CACHE_WORKERS_MAX * sizeof(*p->caches));
     arena_on_free(a, free_caches, (void *)p->caches);
     return 0;

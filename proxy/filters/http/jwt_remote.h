@@ -9,7 +9,7 @@
 #include "proxy/model/route_table.h"
 #include "proxy/stats/stats.h"
 
-enum { JWT_WORKERS_MAX = 256, JWT_REMOTE_WAITERS_MAX = 10000 }; // of a process; requests of a worker that wait for one key set
+enum { JWT_WORKERS_MAX = 1024, JWT_REMOTE_WAITERS_MAX = 10000 }; // of a process; requests of a worker that wait for one key set
 
 struct jwt_remote_opts {      // all copied
     struct str cluster, host, path;
