@@ -22,7 +22,8 @@ static const char help[] =
     "  remora-control token --namespace NS --service-account SA [--state DIR] [--ttl SECONDS]\n"
     "                                                print a bearer token for a proxy\n\n"
     "Flags of serve:\n"
-    "  --config DIR          folder with *.yaml (ServiceEntry, WorkloadEntry, VirtualService, DestinationRule, PeerAuthentication)\n"
+    "  --config DIR          folder with *.yaml (ServiceEntry, WorkloadEntry, VirtualService, DestinationRule, PeerAuthentication,\n"
+    "                        AuthorizationPolicy, RequestAuthentication, ConfigMap istio)\n"
     "  --state DIR           CA key and root-cert.pem, token key (default ./remora-state)\n"
     "  --grpc-addr A:P       plaintext xDS, loopback only (default 127.0.0.1:15010; \"off\")\n"
     "  --secure-addr A:P     xDS and certificates over TLS (default 0.0.0.0:15012; \"off\")\n"
@@ -179,8 +180,10 @@ static int cmd_check(const struct args *a)
         fprintf(stderr, "remora-control: %s\n", err.msg);
         return 1;
     }
-    printf("%s: OK (%zu services, %zu workloads, %zu virtual services, %zu destination rules, %zu peer authentications)\n", a->serve.folder,
-           c->service_count, c->workload_count, c->virtual_service_count, c->destination_rule_count, c->peer_authentication_count);
+    printf("%s: OK (%zu services, %zu workloads, %zu virtual services, %zu destination rules, %zu peer authentications, "
+           "%zu authorization policies, %zu request authentications)\n",
+           a->serve.folder, c->service_count, c->workload_count, c->virtual_service_count, c->destination_rule_count, c->peer_authentication_count,
+           c->authz_count, c->request_authentication_count);
     cp_config_free(c);
     return 0;
 }

@@ -297,8 +297,8 @@ class Sidecars:
         if p.returncode:
             raise MeshError(f"remora-init in {self.place.ns(name)} failed ({p.returncode}): {(p.stderr or p.stdout).strip()}")
 
-    def start_proxy(self, name, app, version, account, token=None):
-        """The environment and the files that Istio's injector gives to a sidecar; the working directory stands for "/"."""
+    def start_proxy(self, name, app, version, account, token=None, **config):
+        """The environment and the files that Istio's injector gives to a sidecar; the working directory stands for "/". config: of PROXY_CONFIG."""
         home = self.folder / "proxies" / name
         tokens = home / "var/run/secrets/tokens"
         tokens.mkdir(parents=True, exist_ok=True)
@@ -314,7 +314,7 @@ class Sidecars:
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(home), "POD_NAME": name, "POD_NAMESPACE": "default",
                "INSTANCE_IP": self.place.hosts[name], "POD_IP": self.place.hosts[name], "SERVICE_ACCOUNT": account,
                "ISTIO_META_CLUSTER_ID": "Kubernetes", "ISTIO_METAJSON_LABELS": json.dumps({"app": app, "version": version}),
-               "PROXY_CONFIG": json.dumps({"discoveryAddress": control}), "CA_ADDR": control, "XDS_ROOT_CA": str(root),
+               "PROXY_CONFIG": json.dumps({"discoveryAddress": control, **config}), "CA_ADDR": control, "XDS_ROOT_CA": str(root),
                "CA_ROOT_CA": str(root)}
         for k in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             if k in os.environ:
