@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // RequestAuthentications as one jwt_authn filter, in istiod's shape: a provider for each rule, in the order of issuers. A request may come without
-// a token, but not with a wrong one. Keys behind a jwksUri are fetched by the proxy (docs/decisions/0009.md).
+// a token, but not with a wrong one. Keys behind a jwksUri are fetched by the proxy (docs/decisions/0008-keys-by-the-proxy.md).
 #include <stdlib.h>
 
 #include "control-plane/compile_int.h"

@@ -106,8 +106,13 @@ void cpc_file_tls(struct compiler *k, struct buf *b, struct str host)
 {
     buf_printf(b, ", transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': " TLS_URL ", common_tls_context: {" TLS_PARAMS
                   ", combined_validation_context: {default_validation_context: {match_subject_alt_names: [{exact: %s}]}, "
-                  "validation_context_sds_secret_config: {name: 'file-root:system', " SDS_FILES "}}}, sni: %s}}",
-               cpc_q(k, host), cpc_q(k, host));
+                  "validation_context_sds_secret_config: {name: 'file-root:system', " SDS_FILES "}}}",
+               cpc_q(k, host));
+    struct addr ip;
+    if (!addr_parse_ip(host, 0, &ip)) { // an address is no server name (RFC 6066 §3)
+        buf_printf(b, ", sni: %s", cpc_q(k, host));
+    }
+    buf_printf(b, "}}");
 }
 
 // A socket, or nothing for plain text where that is the default; wrapped when a PROXY protocol header comes first.

@@ -256,6 +256,13 @@ def test_keys_are_fetched_where_they_are(world):
     assert world.status(token=Issuer("k1").token()) == 401
 
 
+def test_keys_that_do_not_come_let_nobody_in(world):
+    world.policies(policy("RequestAuthentication", "issuer", "{jwtRules: [{issuer: \"https://issuer.example\", jwksUri: \"https://127.0.0.1:9/keys\"}]}"),
+                   policy("AuthorizationPolicy", "no-bob", "{action: DENY, rules: [{from: [{source: {serviceAccounts: [bob]}}]}]}"), bob=403)
+    assert world.status(token=world.issuer.token()) == 401
+    assert world.status() == 200  # nobody asked for a token
+
+
 def test_another_program_decides(world):
     world.policies(policy("AuthorizationPolicy", "ask", "{action: CUSTOM, provider: {name: guard}, rules: [{to: [{operation: {paths: [/guarded*, /headers]}}]}]}"),
                    policy("AuthorizationPolicy", "no-bob", "{action: DENY, rules: [{from: [{source: {serviceAccounts: [bob]}}]}]}"), bob=403)
@@ -270,6 +277,8 @@ def test_another_program_decides(world):
 def test_a_dry_run_stops_nothing(world):
     world.policies(policy("AuthorizationPolicy", "try", "{action: DENY, rules: [{}]}", notes="istio.io/dry-run: \"true\""),
                    policy("AuthorizationPolicy", "no-bob", "{action: DENY, rules: [{from: [{source: {serviceAccounts: [bob]}}]}]}"), bob=403)
+    stats = http(world.place, "server", "127.0.0.1", 15000, "/stats?filter=dry_run")[2].decode()
+    assert any("rbac.istio_dry_run_deny_.shadow_denied: " in line and not line.endswith(" 0") for line in stats.splitlines())
 
 
 def test_a_policy_that_is_not_understood_changes_nothing(world):
