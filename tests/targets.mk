@@ -75,6 +75,13 @@ interop-proxy-protocol: ## PROXY headers to and from HAProxy and nginx
 	@REMORA_BIN="$(abspath $(B))/bin" python3 -m pytest -q -rs tests/interop/test_proxy_protocol_peers.py
 .PHONY: interop-server-first interop-proxy-protocol
 
+interop-ratelimit: ## envoyproxy/ratelimit, built from its Go module, as the server of rate limits
+	@tools/install-deps build test
+	+@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_ratelimit_server.py
+.PHONY: interop-ratelimit
+
 interop-init: ## the real istio-iptables (its Go module) beside remora-init: fates, exit codes, time to apply (root)
 	@tools/install-deps build test
 	+@$(SUBMAKE) $(B)/bin/remora-init
