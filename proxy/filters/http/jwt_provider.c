@@ -46,7 +46,7 @@ static struct str *texts(size_t n, char *const *v, struct arena *a)
     return ret;
 }
 
-// A name of a field that requests have in their list (the host and pseudo-fields are not there); lower case.
+// A name of a field that requests have in their list, where neither host, pseudo-fields nor framing are; lower case.
 static int field_name(const char *text, const char *field, struct arena *a, struct str *ret, struct err *err)
 {
     struct str s = copy(a, text);
@@ -54,7 +54,8 @@ static int field_name(const char *text, const char *field, struct arena *a, stru
         char *c = (char *)s.p + i;
         *c = *c >= 'A' && *c <= 'Z' ? (char)(*c | 0x20) : *c;
     }
-    if (!ch_all(s, CH_TOKEN) || str_is(s, "host")) {
+    enum hdr_id id = hdr_id_of(s);
+    if (!ch_all(s, CH_TOKEN) || id == HDR_HOST || id == HDR_CONTENT_LENGTH || hdr_is_connection_specific(id)) {
         return err_set(err, -EINVAL, "%s: \"%s\" is no name of a header field that tokens or claims can have", field, text);
     }
     *ret = s;
