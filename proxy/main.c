@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <stdio.h>
 
+#include "proxy/server/agent_commands.h"
 #include "proxy/server/options.h"
 #include "proxy/server/server.h"
 
@@ -8,6 +9,10 @@ int main(int argc, char **argv)
 {
     struct options o;
     struct err err = { 0 };
+    int status;
+    if (agent_command(argc, argv, &status)) {
+        return status;
+    }
     if (options_parse(argc, argv, &o, &err)) {
         fprintf(stderr, "remora-proxy: %s\n", err.msg);
         return 1;

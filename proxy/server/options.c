@@ -55,7 +55,8 @@ const char *options_help(void)
     size_t n = (size_t)snprintf(text, sizeof(text),
                                 "remora-proxy: the data plane of remora\n\n"
                                 "  remora-proxy -c FILE [flags]     run from a bootstrap file\n"
-                                "  remora-proxy sidecar [flags]     run as a mesh sidecar; configured by the environment\n\nFlags:\n");
+                                "  remora-proxy sidecar [flags]     run as a mesh sidecar; configured by the environment\n"
+                                "  remora-proxy wait | request METHOD PATH | istio-iptables …   as pilot-agent's in a pod\n\nFlags:\n");
     for (size_t i = 0; i < array_len(flags) && n < sizeof(text); i++) {
         if (flags[i].help) {
             n += (size_t)snprintf(text + n, sizeof(text) - n, "  %-22s %s%s%s\n", flags[i].name, flags[i].help,

@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -333,11 +334,24 @@ int sidecar_parse_ttl(struct str text, uint64_t *ret_s)
     return 0;
 }
 
+bool sidecar_has_credentials(const char *dir)
+{
+    static const char *const names[] = { "cert-chain.pem", "key.pem", "root-cert.pem" };
+    char path[512];
+    for (size_t i = 0; i < array_len(names); i++) {
+        int n = snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        if (n < 0 || (size_t)n >= sizeof(path) || access(path, R_OK)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int start_identity(struct sidecar *s, struct loop *l, struct err *err)
 {
     static const char files[] = "var/run/secrets/workload-spiffe-credentials";
     uint64_t ttl_s = 0;
-    if (access(files, R_OK) == 0) {
+    if (sidecar_has_credentials(files)) {
         struct identity_files_opts f = { .dir = files };
         s->identity = identity_files_new(l, &f, &identity_events, s, err);
         return s->identity ? 0 : -EINVAL;

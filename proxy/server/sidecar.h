@@ -14,6 +14,9 @@ struct sidecar;
 int sidecar_bootstrap(struct sidecar **ret, struct bootstrap *ret_boot, struct err *err);
 // SECRET_TTL: "24h", "1h30m", "90s" as Go writes durations (whole units), or seconds. Empty gives 0, the default. -EINVAL otherwise, or above 90 days.
 int sidecar_parse_ttl(struct str text, uint64_t *ret_s);
+// Whether dir holds a workload's certificate, key and root, which then stand in place of the authority's. Istio's injector mounts the folder in
+// every pod, empty unless something writes there.
+bool sidecar_has_credentials(const char *dir);
 // Worker count: ProxyConfig.concurrency, else ISTIO_CPU_LIMIT, else 2 as Istio's default; 0 there = all usable CPUs.
 int sidecar_concurrency(const struct sidecar *s);
 // Starts the identity provider (secrets "default" and "ROOTCA" into config), and the ports 15020 (health, metrics, quit), 15021 (health) and

@@ -325,6 +325,18 @@ def test_readiness_and_metrics_ports(world):
         http(world.place, "outside", address, 15000, "/ready", timeout=2)
 
 
+def test_pilot_agent_request(world):
+    """As tools and preStop hooks call it in the container."""
+    def request(*args):
+        return subprocess.run([str(a) for a in world.place.argv("reviews-v1", [world.mesh.bin / "remora-proxy", "request", *args])], capture_output=True,
+                              text=True, timeout=60, check=False)
+    info = request("GET", "server_info")
+    assert info.returncode == 0 and json.loads(info.stdout)["state"] == "LIVE"
+    assert request("--debug-port=15020", "GET", "/healthz/ready").returncode == 0
+    wrong = request("GET", "logging")  # POST only
+    assert wrong.returncode == 1 and "405" in wrong.stderr and wrong.stdout == ""
+
+
 def test_restart_of_a_sidecar(world):
     name = "reviews-v1"
     p = world.proxies[name]

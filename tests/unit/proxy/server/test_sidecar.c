@@ -5,6 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "proxy/server/sidecar.h"
 
@@ -27,8 +30,31 @@ static void life_times(void **state)
     }
 }
 
+// Istio's injector mounts the folder empty: only all three files are a workload's own credentials.
+static void credentials_in_a_folder(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "cert-chain.pem", "key.pem", "root-cert.pem" };
+    char dir[] = "/tmp/remora-credentials-XXXXXX", path[128];
+    assert_non_null(mkdtemp(dir));
+    for (size_t i = 0; i < 3; i++) {
+        assert_false(sidecar_has_credentials(dir));
+        snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fclose(f);
+    }
+    assert_true(sidecar_has_credentials(dir));
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+    assert_false(sidecar_has_credentials(dir));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(life_times) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(life_times), cmocka_unit_test(credentials_in_a_folder) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
