@@ -213,9 +213,16 @@ static enum http_filter_status local_on_request(struct http_filter *f, struct ht
     return HF_STOP;
 }
 
+// On every answer: printf and a look-up of the name would cost more than the limit itself.
 static void add_number(struct headers *h, struct str name, uint64_t n)
 {
-    headers_add(h, name, arena_printf(h->arena, "%llu", (unsigned long long)n));
+    enum { DIGITS_MAX = 20 };
+    char *text = arena_alloc(h->arena, DIGITS_MAX), *end = text + DIGITS_MAX, *p = end;
+    do {
+        *--p = (char)('0' + n % 10);
+        n /= 10;
+    } while (n);
+    headers_add_known(h, HDR_OTHER, name, str_n(p, (size_t)(end - p)));
 }
 
 // draft-polli-ratelimit-headers-03
