@@ -23,7 +23,9 @@ static struct str path_of(const struct authz_subject *s)
 
 static bool text_fits(const struct node *n, struct str text)
 {
-    return n->kind == NODE_SET ? text_set_has(n->set, text) : string_matcher_match(n->string, text);
+    return n->kind == NODE_SET       ? text_set_has(n->set, text)
+           : n->kind == NODE_AFFIXES ? affix_set_fits(n->affixes, text)
+                                     : string_matcher_match(n->string, text);
 }
 
 static bool any_fits(const struct node *n, const struct str *v, size_t count)
@@ -141,6 +143,7 @@ static bool matches(const struct node *n, const struct authz_subject *s)
         return !matches(n->children, s);
     case NODE_STRING:
     case NODE_SET:
+    case NODE_AFFIXES:
         return texts_match(n, s);
     case NODE_HEADER:
         return s->request && header_matcher_match(n->header, s->request);

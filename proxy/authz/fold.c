@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Long lists of alternatives: a mesh's policies name hundreds of principals, namespaces, paths and ranges. Among the children of an OR, which may be
-// tried in any order, texts that must be equal become one hash table, ranges one trie, and regular expressions one expression.
+// tried in any order, texts that must be equal become one hash table, beginnings and ends a sorted list, ranges one trie, and regular expressions few.
 #include <stdlib.h>
 
 #include "lib/base/buf.h"
@@ -10,7 +10,7 @@
 
 enum {
     FOLD_MIN = 3,             // below it a list is as fast
-    REGEX_TOGETHER_BYTES = 4096, // of one joined expression: its automaton must stay within RE2's memory
+    REGEX_TOGETHER_MAX = 16, REGEX_TOGETHER_BYTES = 1024, // of one joined expression: beyond, its automaton does not fit into RE2's memory
 };
 
 // ---- sets of texts ----
@@ -74,7 +74,7 @@ static bool foldable(const struct node *n)
 {
     switch ((enum node_kind)n->kind) {
     case NODE_STRING:
-        return is_exact(n->string) || (n->string->kind == SM_REGEX && n->string->value.n); // without its text it is a joined one
+        return n->string->kind != SM_REGEX || n->string->value.n; // without its text it is a joined one
     case NODE_HEADER:
         return n->header->kind == HM_STRING && is_exact(&n->header->string) && !n->header->invert && !n->header->treat_missing_as_empty;
     case NODE_CIDR:
@@ -133,6 +133,13 @@ static void into_cidr_set(struct node *first, struct node *const *v, size_t n, s
     first->cidrs = t;
 }
 
+static void drop(struct node *n)
+{
+    n->kind = NODE_OR; // without children: never true
+    n->count = 0;
+    n->children = NULL;
+}
+
 // "\Q" quotes up to an end that another pattern could bring along.
 static bool joinable(struct str pattern)
 {
@@ -162,18 +169,12 @@ static bool join(struct node *const *v, size_t from, size_t to, struct arena *a)
     return re != NULL;
 }
 
-static void drop(struct node *n)
-{
-    n->kind = NODE_OR; // without children: never true
-    n->count = 0;
-    n->children = NULL;
-}
-
 static void join_regexes(struct node *const *v, size_t n, struct arena *a)
 {
     for (size_t from = 0, to; from < n; from = to) {
         size_t bytes = 0;
-        for (to = from; to < n && (to == from || bytes + v[to]->string->value.n < REGEX_TOGETHER_BYTES) && joinable(v[to]->string->value); to++) {
+        for (to = from; to < n && to < from + REGEX_TOGETHER_MAX && (to == from || bytes + v[to]->string->value.n < REGEX_TOGETHER_BYTES) &&
+                        joinable(v[to]->string->value); to++) {
             bytes += v[to]->string->value.n + 5;
         }
         if (to == from) {
@@ -186,14 +187,62 @@ static void join_regexes(struct node *const *v, size_t n, struct arena *a)
     }
 }
 
-static void fold_group(struct node *const *v, size_t n, struct arena *a)
+static void into_affixes(struct node *first, struct node *const *v, size_t n, struct arena *a)
+{
+    struct string_matcher **m = mem_zalloc(n * sizeof(*m));
+    for (size_t i = 0; i < n; i++) {
+        m[i] = v[i]->string;
+    }
+    first->affixes = affix_set_new(m, n, a);
+    first->kind = NODE_AFFIXES;
+    free(m);
+}
+
+// Expressions that are literals with ".*" about them, by what they say; the others one group after the other.
+static void fold_regexes(struct node **v, size_t n, struct arena *a)
+{
+    struct node **same = mem_zalloc(2 * n * sizeof(*same)), **rest = same + n;
+    size_t rest_count = 0;
+    for (enum string_match how = SM_EXACT; how < SM_REGEX; how++) {
+        size_t k = 0;
+        for (size_t i = 0; i < n; i++) {
+            enum string_match is;
+            struct str literal;
+            bool simple = affix_reduce(v[i]->string, a, &is, &literal);
+            if (simple && is == how) {
+                same[k++] = v[i];
+            } else if (!simple && how == SM_EXACT) {
+                rest[rest_count++] = v[i];
+            }
+        }
+        if (k) {
+            into_affixes(same[0], same, k, a);
+            for (size_t i = 1; i < k; i++) {
+                drop(same[i]);
+            }
+        }
+        for (size_t i = 0, left = 0; i <= n; i++) { // those that are left have strings
+            if (i == n) {
+                n = left;
+            } else if (v[i]->kind == NODE_STRING) {
+                v[left++] = v[i];
+            }
+        }
+    }
+    join_regexes(rest, rest_count, a);
+    free(same);
+}
+
+static void fold_group(struct node **v, size_t n, struct arena *a)
 {
     struct node *first = v[0];
     if (first->kind == NODE_STRING && first->string->kind == SM_REGEX) {
-        join_regexes(v, n, a);
+        fold_regexes(v, n, a);
         return;
     }
-    if (first->kind == NODE_STRING) {
+    if (first->kind == NODE_STRING && first->string->kind != SM_EXACT) {
+        into_affixes(first, v, n, a);
+    } else if (first->kind == NODE_STRING) {
         into_text_set(first, v, n, a);
     } else if (first->kind == NODE_HEADER) {
         into_header_set(first, v, n, a);

@@ -14,14 +14,15 @@ bench-programs: $(BENCH_PROGRAMS)
 # One loop over one piece of pure code: $(B)/bench/bench_NAME [seconds]
 MICRO_USES_h1 := lib/http
 MICRO_USES_routes := proxy/model
-MICRO_PROGRAMS := $(addprefix $(B)/bench/bench_,h1 routes)
+MICRO_USES_authz := proxy/authz
+MICRO_PROGRAMS := $(addprefix $(B)/bench/bench_,h1 routes authz)
 define micro_rule
 $(B)/bench/bench_$(1): $(B)/obj/tests/bench/micro/bench_$(1).c.o $$(call archives,$(MICRO_USES_$(1)))
 	@mkdir -p $$(@D)
 	@echo "  LINK  $$@"
 	$(Q)$(CXX) $(LDFLAGS) -o $$@ $$< -Wl,--start-group $$(call archives,$(MICRO_USES_$(1))) -Wl,--end-group $$(call closure_libs,$(MICRO_USES_$(1))) -lm
 endef
-$(foreach n,h1 routes,$(eval $(call micro_rule,$(n))))
+$(foreach n,h1 routes authz,$(eval $(call micro_rule,$(n))))
 
 .PHONY: micro
 micro: $(MICRO_PROGRAMS) ## builds the loops over single pieces of code ($(B)/bench/bench_*)

@@ -198,10 +198,23 @@ static void long_lists_become_sets(void **state)
     assert_false(allowed(z, &s));
     // namespaces are expressions: few are left, and they say the same
     z = list_of("{\"authenticated\":{\"principal_name\":{\"safe_regex\":{\"regex\":\".*/ns/n#/.*\"}}}}", 500);
-    assert_true(principals_of(z)->count < 10);
+    assert_int_equal(principals_of(z)->count, 1);
+    assert_int_equal(principals_of(z)->children[0].kind, NODE_AFFIXES);
     assert_true(allowed(z, &s));
     uri = STR("spiffe://td/ns/n500/sa/500");
     assert_false(allowed(z, &s));
+    uri = STR("/ns/n/ns/n5/ns/n49/");
+    assert_true(allowed(z, &s));
+    uri = STR("spiffe://td/ns/n7/sa/\n"); // "." is no line end
+    assert_false(allowed(z, &s));
+    uri = STR("spiffe://td/ns/n7/sa/\xff"); // nor what is not UTF-8
+    assert_false(allowed(z, &s));
+    uri = STR("spiffe://td/ns/n7/sa/\xc3\xa4");
+    assert_true(allowed(z, &s));
+    // others are tried together
+    z = list_of("{\"authenticated\":{\"principal_name\":{\"safe_regex\":{\"regex\":\"spiffe://.*/ns/n#/.+\"}}}}", 48);
+    assert_int_equal(principals_of(z)->count, 3);
+    assert_true(allowed(z, &s));
     struct addr from;
     assert_true(addr_parse_ip(STR("10.1.77.5"), 1, &from));
     s.remote = &from;
@@ -210,6 +223,41 @@ static void long_lists_become_sets(void **state)
     assert_true(allowed(z, &s));
     assert_true(addr_parse_ip(STR("10.1.200.5"), 1, &from));
     assert_false(allowed(z, &s));
+}
+
+static bool has_path(const struct authz *z, const char *path)
+{
+    struct arena a = { 0 };
+    struct headers h;
+    headers_init(&h, &a);
+    const struct match_request r = { .path = str_c(path), .headers = &h, .arena = &a };
+    bool yes = allowed(z, &(struct authz_subject){ .request = &r });
+    arena_fini(&a);
+    return yes;
+}
+
+#define PATHS(kind, a, b, c, d, more)                                                                                  \
+    "{\"policies\":{\"p\":{\"permissions\":[{\"url_path\":{\"path\":{\"" kind "\":\"" a "\"" more "}}},{\"url_path\":{\"path\":{\"" kind "\":\"" b "\"" more \
+    "}}},{\"url_path\":{\"path\":{\"" kind "\":\"" c "\"" more "}}},{\"url_path\":{\"path\":{\"" kind "\":\"" d "\"" more "}}}],\"principals\":[" ANY "]}}}"
+
+static void beginnings_and_ends(void **state)
+{
+    (void)state;
+    struct authz *z = parse(AUTHZ_OF_REQUEST, PATHS("prefix", "/b", "/a/b", "/a/bc", "/C", ""));
+    assert_int_equal(z->policies[0].permissions.count, 1);
+    assert_int_equal(z->policies[0].permissions.children[0].affixes->count, 3); // "/a/bc" begins with "/a/b"
+    assert_true(has_path(z, "/a/bcd") && has_path(z, "/a/b") && has_path(z, "/b?x") && has_path(z, "/Cx"));
+    assert_false(has_path(z, "/a/") || has_path(z, "/a/?b") || has_path(z, "/c") || has_path(z, "/") || has_path(z, "/B"));
+    z = parse(AUTHZ_OF_REQUEST, PATHS("prefix", "/b", "/a/B", "/a/bc", "/C", ",\"ignore_case\":true"));
+    assert_true(has_path(z, "/A/b") && has_path(z, "/B") && has_path(z, "/cc"));
+    assert_false(has_path(z, "/a") || has_path(z, "/d"));
+    z = parse(AUTHZ_OF_REQUEST, PATHS("suffix", ".png", ".tar.gz", ".gz", "x", ""));
+    assert_true(has_path(z, "/a.png") && has_path(z, "/a.gz") && has_path(z, "/x") && has_path(z, "/a.tar.gz?y"));
+    assert_false(has_path(z, "/a.PNG") || has_path(z, "/png") || has_path(z, "/z"));
+    z = parse(AUTHZ_OF_REQUEST, PATHS("contains", "ab", "abc", "ax", "a", ""));
+    assert_true(has_path(z, "/za") && !has_path(z, "/zb"));
+    z = parse(AUTHZ_OF_REQUEST, PATHS("contains", "aab", "aac", "aad", "aaaz", ",\"ignore_case\":true"));
+    assert_true(has_path(z, "/aaaaD") && has_path(z, "/AAAAAAZ") && !has_path(z, "/aaaa") && !has_path(z, "/aae"));
 }
 
 static void quoted_expressions_stay_apart(void **state)
@@ -228,7 +276,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(refusals), T(depth_is_bounded), T(connections), T(the_first_name_decides), T(of_two_with_one_name_the_last_counts), T(long_lists_become_sets),
+        T(refusals), T(depth_is_bounded), T(connections), T(the_first_name_decides), T(of_two_with_one_name_the_last_counts), T(long_lists_become_sets), T(beginnings_and_ends),
         T(quoted_expressions_stay_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
