@@ -3,7 +3,10 @@
 // them up by hash saves the parsing of names and the signature checks of a full handshake. Both caches are per thread, of
 // fixed size, and an entry simply gives way to another one with the same slot.
 #include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -110,6 +113,23 @@ static struct str dns_text(struct tls_peer *p)
     return n ? arena_str(&p->arena, str_n(text, n)) : str_n(NULL, 0);
 }
 
+static atomic_bool pem_wanted;
+
+void tls_want_peer_pem(void)
+{
+    atomic_store_explicit(&pem_wanted, true, memory_order_relaxed);
+}
+
+static struct str pem_text(X509 *c, struct arena *a)
+{
+    ossl_scope_bio *b = BIO_new(BIO_s_mem());
+    if (!b || PEM_write_bio_X509(b, c) != 1) {
+        ERR_clear_error();
+        return str_n(NULL, 0);
+    }
+    return ossl_bio_str(b, a);
+}
+
 static struct tls_peer *peer_new(X509 *c, const unsigned char *sha)
 {
     struct tls_peer *p = calloc(1, sizeof(*p));
@@ -126,6 +146,9 @@ static struct tls_peer *peer_new(X509 *c, const unsigned char *sha)
     p->dns_count = names_of(p, SAN_DNS, &p->dns_names);
     p->dns = dns_text(p);
     p->subject = ossl_name_text(X509_get_subject_name(c), &p->arena);
+    if (atomic_load_explicit(&pem_wanted, memory_order_relaxed)) {
+        p->pem = pem_text(c, &p->arena);
+    }
     p->sha_hex = hex_encode(&p->arena, str_n(sha, sizeof(p->sha)));
     return p;
 }
@@ -146,7 +169,8 @@ struct tls_peer *tls_peer_of(X509 *c)
         return NULL;
     }
     struct tls_peer **slot = &k->peers[slot_of(sha)];
-    if (!*slot || memcmp((*slot)->sha, sha, sizeof(sha)) != 0) {
+    bool pem_missing = *slot && !(*slot)->pem.n && atomic_load_explicit(&pem_wanted, memory_order_relaxed);
+    if (!*slot || pem_missing || memcmp((*slot)->sha, sha, sizeof(sha)) != 0) {
         struct tls_peer *p = peer_new(c, sha);
         if (!p) {
             return NULL;

@@ -33,6 +33,7 @@ struct tls_peer {
     struct str uri, dns, subject, sha_hex;
     struct str *uris, *dns_names; // those of names; arena
     size_t uri_count, dns_count;
+    struct str pem;      // of the certificate, where tls_want_peer_pem was called before; empty = not kept
     struct arena arena;
 };
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdlib.h>
 
 #include "lib/base/check.h"
@@ -407,6 +406,7 @@ static struct tls_info *info_new(struct tls_conn *t)
         i->peer_dns_names = t->peer->dns_names;
         i->peer_dns_count = t->peer->dns_count;
         i->peer_sha256 = t->peer->sha_hex;
+        i->peer_pem = t->peer->pem;
     }
     return i;
 }
@@ -417,35 +417,4 @@ const struct tls_info *transport_tls_info(const struct conn *c)
         return NULL;
     }
     return of(c->transport)->info;
-}
-
-// '\n', ' ', '+', '/' and '=' are all that PEM has of them.
-static struct str url_encode(struct str pem, struct arena *a)
-{
-    static const char special[] = "\n +/=", hex[] = "0123456789ABCDEF";
-    char *out = arena_alloc(a, pem.n * 3 + 1);
-    size_t n = 0;
-    for (size_t i = 0; out && i < pem.n; i++) {
-        unsigned char c = (unsigned char)pem.p[i];
-        if (strchr(special, c)) {
-            out[n++] = '%';
-            out[n++] = hex[c >> 4];
-            out[n++] = hex[c & 15];
-        } else {
-            out[n++] = (char)c;
-        }
-    }
-    return str_n(out, n);
-}
-
-struct str transport_tls_peer_pem(const struct conn *c, bool url_encoded, struct arena *a)
-{
-    X509 *leaf = transport_tls_info(c) ? SSL_get0_peer_certificate(of(c->transport)->ssl) : NULL;
-    ossl_scope_bio *b = leaf ? BIO_new(BIO_s_mem()) : NULL;
-    if (!b || PEM_write_bio_X509(b, leaf) != 1) {
-        ERR_clear_error();
-        return str_n(NULL, 0);
-    }
-    struct str pem = ossl_bio_str(b, a);
-    return url_encoded ? url_encode(pem, a) : pem;
 }

@@ -3,7 +3,6 @@
 #ifndef LIB_TLS_TRANSPORT_TLS_H
 #define LIB_TLS_TRANSPORT_TLS_H
 
-#include "lib/base/arena.h"
 #include "lib/net/conn.h"
 #include "lib/tls/tls_ctx.h"
 #include "lib/tls/verify.h"
@@ -43,6 +42,7 @@ struct tls_info {
     size_t peer_uri_count, peer_dns_count;
     struct str local_uri;    // first URI SAN of our own certificate
     struct str peer_sha256;  // hex of the certificate's SHA-256
+    struct str peer_pem;     // the certificate, where somebody wants it (tls_want_peer_pem)
 };
 
 // Both take a reference on ctx. NULL only when OpenSSL is out of memory.
@@ -50,8 +50,7 @@ struct transport *transport_tls_client(struct tls_ctx *ctx, const struct tls_cli
 struct transport *transport_tls_server(struct tls_ctx *ctx, const struct tls_server_opts *o);
 // NULL when the connection has no TLS transport or the handshake is not done.
 const struct tls_info *transport_tls_info(const struct conn *c);
-// The peer's certificate as PEM; with url_encoded, what is special in URLs of it is %-escaped (as in X-Forwarded-Client-Cert). Empty when there
-// is none. In the arena.
-struct str transport_tls_peer_pem(const struct conn *c, bool url_encoded, struct arena *a);
+// From now on tls_info.peer_pem is there: certificates are not kept otherwise. Any thread.
+void tls_want_peer_pem(void);
 
 #endif

@@ -51,6 +51,8 @@ static inline struct str check_principal(struct str uri, struct str dns, struct 
 {
     return uri.n ? uri : dns.n ? dns : subject;
 }
+// PEM with what is special in URLs as %XX, as in X-Forwarded-Client-Cert. In the arena.
+struct str check_certificate(struct str pem, struct arena *a);
 // Bytes of a core.v3.Metadata with those namespaces of an exchange's dynamic metadata, or of other such bytes, that are there. In the arena.
 struct str check_metadata(const struct stream_info *info, const struct str *spaces, size_t n, struct arena *a);
 struct str check_metadata_of(struct str metadata, const struct str *spaces, size_t n, struct arena *a);

@@ -254,6 +254,24 @@ struct str check_question_pack(const struct check_question *q, struct arena *a)
     return str_n(o.p, o.n);
 }
 
+struct str check_certificate(struct str pem, struct arena *a)
+{
+    static const char special[] = "\n +/=", hex[] = "0123456789ABCDEF"; // all that PEM has of them
+    char *out = arena_alloc(a, pem.n * 3 + 1);
+    size_t n = 0;
+    for (size_t i = 0; out && i < pem.n; i++) {
+        unsigned char c = (unsigned char)pem.p[i];
+        if (c && strchr(special, c)) {
+            out[n++] = '%';
+            out[n++] = hex[c >> 4];
+            out[n++] = hex[c & 15];
+        } else {
+            out[n++] = (char)c;
+        }
+    }
+    return str_n(out, n);
+}
+
 static void put_space(struct out *o, struct str space, const struct metadata_value *v)
 {
     if (v->kind == MV_STRUCT) {

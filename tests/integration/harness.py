@@ -123,13 +123,12 @@ class Proxy:
         path.write_text(to_yaml(self.config) if as_yaml else json.dumps(self.config, indent=1))
         self.log = self.folder / "proxy.log"
 
-        def before_exec():
-            if limits:
-                import resource
-                resource.setrlimit(resource.RLIMIT_NOFILE, (limits, limits))
+        def before_exec():  # makes a fork of the process with all its threads, at which a gRPC server beside aborts now and then
+            import resource
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limits, limits))
         with open(self.log, "ab") as out:
             self.p = subprocess.Popen([BIN / "remora-proxy", "-c", path, "--concurrency", str(concurrency), *args], stdin=subprocess.DEVNULL,
-                                      stdout=out, stderr=out, preexec_fn=before_exec, env={**os.environ, **(env or {})}, cwd=self.folder)
+                                      stdout=out, stderr=out, preexec_fn=before_exec if limits else None, env={**os.environ, **(env or {})}, cwd=self.folder)
         if wait:
             self.wait_ready()
 

@@ -66,7 +66,7 @@ class Server:
         self.lock = threading.Condition()
         self.steps, self.asked = {}, {}
         self.closing = threading.Event()
-        self.server = grpc.server(futures.ThreadPoolExecutor(16))
+        self.server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
         handler = grpc.unary_unary_rpc_method_handler(self._check)
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
         self.port = self.server.add_insecure_port("127.0.0.1:0")
@@ -105,4 +105,4 @@ class Server:
 
     def close(self):
         self.closing.set()
-        self.server.stop(0).wait()
+        self.server.stop(0).wait(20)

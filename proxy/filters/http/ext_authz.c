@@ -127,7 +127,7 @@ static void fill_peers(struct http_filter *f, struct check_question *q, struct a
     q->source = (struct check_peer){ .addr = *downstream_remote(s->ds), .principal = principal(t, false),
                                      .service = headers_value(&s->req.headers, STR("x-envoy-downstream-service-cluster")) };
     if (c->peer_certificate && t) {
-        q->source.certificate = transport_tls_peer_pem(s->ds->conn, true, a);
+        q->source.certificate = check_certificate(t->peer_pem, a);
     }
     q->destination = (struct check_peer){ .addr = *downstream_local(s->ds), .principal = principal(t, true), .labels = c->labels,
                                           .label_count = c->label_count };

@@ -4,6 +4,7 @@
 
 #include "envoy/extensions/filters/http/ext_authz/v3/ext_authz.pb-c.h"
 #include "lib/http/chars.h"
+#include "lib/tls/transport_tls.h"
 #include "proto/pb_util.h"
 #include "proxy/authz/match_parse.h"
 #include "proxy/authz/node_labels.h"
@@ -218,6 +219,9 @@ int ext_authz_parse(struct config_ctx *ctx, const void *msg, struct arena *arena
     c->status_on_error = status_of(m->status_on_error);
     c->validate = m->validate_mutations;
     c->peer_certificate = m->include_peer_certificate;
+    if (c->peer_certificate) {
+        tls_want_peer_pem();
+    }
     c->tls_session = m->include_tls_session;
     c->stat_suffix = m->stat_prefix[0] ? arena_printf(arena, "ext_authz.%s", m->stat_prefix) : STR("ext_authz");
     c->charge_cluster = pb_bool_or(m->charge_cluster_response_stats, true);

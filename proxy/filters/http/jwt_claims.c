@@ -29,7 +29,9 @@ static void put_text(char **p, unsigned number, struct str s)
 {
     put_tag(p, number, WIRE_BYTES);
     put_varint(p, s.n);
-    memcpy(*p, s.p, s.n);
+    if (s.n) {
+        memcpy(*p, s.p, s.n);
+    }
     *p += s.n;
 }
 

@@ -138,13 +138,17 @@ static struct str without_param(struct str path, struct str name, struct arena *
     struct str before, value, query = query_of(path, &before);
     char *out = arena_alloc(a, path.n + 1);
     size_t n = before.n;
-    memcpy(out, before.p, n);
+    if (n) { // CONNECT has no path
+        memcpy(out, before.p, n);
+    }
     char sep = '?';
     while (query.n) {
         struct str pair = str_split(&query, '&');
         if (!param_value(pair, name, a, &value)) {
             out[n++] = sep;
-            memcpy(out + n, pair.p, pair.n);
+            if (pair.n) {
+                memcpy(out + n, pair.p, pair.n);
+            }
             n += pair.n;
             sep = '&';
         }

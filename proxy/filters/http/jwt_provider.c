@@ -78,7 +78,9 @@ static int place_order(const void *x, const void *y)
         char *out = i < 2 ? ka : kb;
         size_t *n = i < 2 ? &na : &nb;
         size_t k = parts[i].n < sizeof(ka) - *n ? parts[i].n : sizeof(ka) - *n;
-        memcpy(out + *n, parts[i].p, k);
+        if (k) {
+            memcpy(out + *n, parts[i].p, k);
+        }
         *n += k;
     }
     return str_cmp(str_n(ka, na), str_n(kb, nb));

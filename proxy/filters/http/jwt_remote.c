@@ -44,6 +44,7 @@ struct jwt_remote {
 };
 
 struct fetch {                // one at a time of a remote; its worker's thread
+    struct list link;         // of this thread's fetches
     struct jwt_remote *remote; // ref
     struct worker *worker;
     struct str stat_prefix, stat_own; // owned
@@ -51,6 +52,8 @@ struct fetch {                // one at a time of a remote; its worker's thread
     uint64_t at_ms;           // of the next one
     bool chained;             // the remote's timer is this one's
 };
+
+static _Thread_local struct list fetches;
 
 static struct jwt_remote *remote_ref(struct jwt_remote *r)
 {
@@ -176,6 +179,7 @@ static void fetch_free(struct fetch *f)
     if (f->chained) {
         atomic_store_explicit(&f->remote->chained, false, memory_order_relaxed);
     }
+    list_del(&f->link);
     remote_unref(f->remote);
     free((char *)f->stat_prefix.p);
     free((char *)f->stat_own.p);
@@ -300,6 +304,10 @@ bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *
     pthread_mutex_unlock(&r->lock);
     if (mine) {
         struct fetch *f = mem_new(struct fetch);
+        if (!fetches.next) {
+            list_init(&fetches);
+        }
+        list_add_tail(&fetches, &f->link);
         f->remote = remote_ref(r);
         f->worker = w;
         f->stat_prefix = str_n(str_dup(stat_prefix), stat_prefix.n);
@@ -307,4 +315,17 @@ bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *
         start_fetch(f);
     }
     return true;
+}
+
+void jwt_remote_worker_fini(void)
+{
+    while (fetches.next && !list_empty(&fetches)) {
+        struct fetch *f = list_entry(fetches.next, struct fetch, link);
+        if (f->timer.fn && timer_pending(&f->timer)) {
+            timer_cancel(&f->timer);
+        } else {
+            publish(f->remote, NULL, 0);
+        }
+        fetch_free(f);
+    }
 }

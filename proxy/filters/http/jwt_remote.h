@@ -38,6 +38,8 @@ struct jwt_waiter {
 bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *x, struct str stat_prefix, struct str stat_own);
 // Does nothing when x does not wait.
 void jwt_remote_forget(struct jwt_waiter *x);
+// Gives up the fetches of this thread, at its end, after side_call_worker_fini.
+void jwt_remote_worker_fini(void);
 
 // Counts one STAT_ID_HTTP_JWT_… of the connection manager with this stat_prefix. own: the filter's stat_prefix; empty = none.
 void jwt_count(struct worker *w, struct str prefix, struct str own, enum stat_any id);

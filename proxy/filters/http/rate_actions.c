@@ -164,6 +164,9 @@ static enum outcome act(const struct rate_action *x, const struct asked *q, stru
         *ret = x->value;
         return ENTRY;
     case RA_DESTINATION_CLUSTER:
+        if (!q->s->route || q->s->route->kind != ROUTE_FORWARD) {
+            return NO_DESCRIPTOR;
+        }
         *ret = rate_limits_destination(q->s);
         return ENTRY;
     case RA_HEADER:
@@ -261,7 +264,7 @@ static bool applies(const struct rate_rule *r, const struct stream *s, const str
 void rate_limits_fill(const struct rate_limits *l, struct stream *s, const struct rate_limits_ask *q, struct rate_limit_descriptor *d,
                       size_t *n)
 {
-    if (!l || !s->route) {
+    if (!l) {
         return;
     }
     struct arena *a = &s->arena;

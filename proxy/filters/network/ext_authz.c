@@ -67,6 +67,9 @@ static int parse(struct config_ctx *ctx, const void *msg, struct arena *arena, v
     c->space_count = m->n_metadata_context_namespaces;
     c->failure_mode_allow = m->failure_mode_allow;
     c->peer_certificate = m->include_peer_certificate;
+    if (c->peer_certificate) {
+        tls_want_peer_pem();
+    }
     c->tls_session = m->include_tls_session;
     c->stat_prefix = arena_str(arena, str_c(m->stat_prefix));
     c->label_count = node_labels_get(m->bootstrap_metadata_labels_key, arena, &c->labels);
@@ -76,7 +79,7 @@ static int parse(struct config_ctx *ctx, const void *msg, struct arena *arena, v
 
 // ---- the question ----
 
-static struct str question(const struct authz_cfg *c, struct downstream *d, const struct stream_info *i, struct arena *a)
+static struct str question(const struct authz_cfg *c, const struct stream_info *i, struct arena *a)
 {
     const struct tls_info *t = i->downstream_tls;
     struct check_question q = { .source = { .addr = i->downstream_remote, .principal = check_principal(t ? t->peer_uri : STR(""),
@@ -86,7 +89,7 @@ static struct str question(const struct authz_cfg *c, struct downstream *d, cons
                                                  .principal = t ? t->local_uri : STR(""), .labels = c->labels, .label_count = c->label_count },
                                 .has_tls = c->tls_session, .sni = t && t->sni.n ? t->sni : i->requested_server_name };
     if (c->peer_certificate && t) {
-        q.source.certificate = transport_tls_peer_pem(d->conn, true, a);
+        q.source.certificate = check_certificate(t->peer_pem, a);
     }
     q.metadata = check_metadata(i, c->spaces, c->space_count, a);
     return check_question_pack(&q, a);
@@ -149,7 +152,7 @@ static void on_done(void *owner, const struct side_grpc_answer *answer)
     if (a.verdict == CHECK_ERROR) {
         stat_inc(x->stats, STAT_ID_TCP_AUTHZ_FAILURE_MODE_ALLOWED);
     }
-    conn_resume_read(x->d->conn, CONN_PAUSE_FLOW);
+    conn_resume_read(x->d->conn, CONN_PAUSE_OWNER);
     chain_go_on(x->d, x->cfg);
 }
 
@@ -198,7 +201,7 @@ static enum filter_verdict on_connection(struct downstream *d, const void *cfg)
     const struct grpc_service *g = &c->grpc;
     x->call = side_grpc_start(d->worker, &(struct side_grpc_request){ .cluster = g->cluster, .authority = g->authority,
                                                                       .path = STR("/envoy.service.auth.v3.Authorization/Check"),
-                                                                      .message = question(c, d, &i, &scratch), .metadata = g->metadata,
+                                                                      .message = question(c, &i, &scratch), .metadata = g->metadata,
                                                                       .timeout_ms = g->timeout_ms, .answer_max = g->answer_max, .retry = g->retry,
                                                                       .no_envoy_headers = g->no_envoy_headers, .done = on_done, .owner = x });
     arena_fini(&scratch);
@@ -210,7 +213,7 @@ static enum filter_verdict on_connection(struct downstream *d, const void *cfg)
     d->ops = &ds_ops;
     d->conn->ops = &waiting_ops;
     d->conn->owner = d;
-    conn_pause_read(d->conn, CONN_PAUSE_FLOW);
+    conn_pause_read(d->conn, CONN_PAUSE_OWNER); // a reset is heard;
     return FILTER_HELD;
 }
 
