@@ -8,6 +8,7 @@
 #include "lib/base/mem.h"
 #include "lib/event/thread.h"
 #include "proxy/access_log/access_log.h"
+#include "proxy/filters/http/jwt_remote.h"
 #include "proxy/http/manager.h"
 #include "proxy/listener/listener.h"
 #include "proxy/router/router.h"
@@ -106,6 +107,7 @@ static void *worker_main(void *arg)
     listener_worker_fini(w);
     mirror_worker_fini();
     side_call_worker_fini();
+    jwt_remote_worker_fini();
     upstream_worker_fini(w);
     http_worker_fini(w);
     access_log_worker_fini(w);
@@ -253,6 +255,8 @@ void workers_stop(struct workers *ws)
         if (ws->v[i].started) {
             pthread_join(ws->v[i].thread, NULL);
         }
+    }
+    for (int i = 0; i < ws->n; i++) { // none of them posts to another any more
         if (ws->v[i].w.loop) {
             loop_free(ws->v[i].w.loop);
         }

@@ -139,6 +139,21 @@ def test_clients_that_leave_while_keys_come(tmp_path, backend):
             assert len(backend.seen) == 1
 
 
+def test_the_proxy_ends_while_keys_come(tmp_path, backend):
+    with KeyServer(KEYS["all"]) as keys:
+        keys.gate.clear()
+        port, proxy = start(tmp_path, only(remote()), backend, keys.port, concurrency=2)
+        with proxy:
+            waiting = [connect(port, 30) for _ in range(6)]
+            for s in waiting:
+                s.sendall(f"GET / HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {TOKENS['rs256']}\r\n\r\n".encode())
+            wait_for("all to wait", lambda: proxy.stat("http.in.downstream_rq_active") == 6)
+            proxy.stop(30)
+            assert backend.seen == []
+        for s in waiting:
+            s.close()
+
+
 @pytest.mark.parametrize("answer", [
     b"HTTP/1.1 500 X\r\nContent-Length: 2\r\n\r\n{}",
     b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n",
