@@ -112,7 +112,9 @@ static void put_string(struct buf *out, struct str s)
         }
         from = ++i;
     }
-    buf_append(out, s.p + from, s.n - from);
+    if (from < s.n) { // nothing is what there may be no pointer to
+        buf_append(out, s.p + from, s.n - from);
+    }
     buf_append(out, "\"", 1);
 }
 
