@@ -479,6 +479,7 @@ int build_listener(struct config_ctx *ctx, struct str bytes, struct listener_cfg
 {
     listener_msg *m = NULL;
     config_route_match = build_route_match; // for filters, which cannot call this folder
+    config_uses_cluster = config_ctx_add_cluster;
     if (pb_unpack_as(listener_msg, envoy__config__listener__v3__listener, bytes, ctx->scratch, &m, err) || pb_whole(&m->base, NULL, NULL, err)) {
         return err->code;
     }

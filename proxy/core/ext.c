@@ -5,3 +5,4 @@ bool (*config_runtime_number)(const struct config_ctx *ctx, const char *key, uin
 bool (*config_runtime_fraction)(const struct config_ctx *ctx, const char *key, uint32_t *ret_numerator, uint32_t *ret_denominator);
 int (*config_runtime_bool)(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err);
 const char *(*config_node_cluster)(const struct config_ctx *ctx);
+void (*config_uses_cluster)(struct config_ctx *ctx, struct str name);

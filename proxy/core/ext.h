@@ -17,6 +17,8 @@ extern bool (*config_runtime_fraction)(const struct config_ctx *ctx, const char 
 extern int (*config_runtime_bool)(const struct config_ctx *ctx, const char *key, bool *ret, struct err *err);
 // node.cluster of the bootstrap, "" = none; lives as long as the process. Set and NULL as above.
 extern const char *(*config_node_cluster)(const struct config_ctx *ctx);
+// The listener that is built sends requests to this cluster: it begins when the cluster is ready. Set and NULL as above.
+extern void (*config_uses_cluster)(struct config_ctx *ctx, struct str name);
 
 // What every extension has. Ops structs embed it as their first member.
 struct ext_ops {

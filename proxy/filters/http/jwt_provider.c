@@ -252,7 +252,6 @@ static int build_remote(struct config_ctx *ctx, const pb_remote *m, struct arena
 {
     struct jwt_remote_opts o = { 0 };
     const Envoy__Config__Core__V3__HttpUri *u = m->http_uri;
-    (void)ctx;
     if (!u || !u->timeout || u->http_upstream_type_case != ENVOY__CONFIG__CORE__V3__HTTP_URI__HTTP_UPSTREAM_TYPE_CLUSTER || !u->cluster[0]) {
         return err_set(err, -EINVAL, "http_uri: uri, cluster and timeout are needed");
     }
@@ -260,6 +259,9 @@ static int build_remote(struct config_ctx *ctx, const pb_remote *m, struct arena
         return err->code;
     }
     o.cluster = str_c(u->cluster);
+    if (config_uses_cluster && ctx) {
+        config_uses_cluster(ctx, o.cluster);
+    }
     o.timeout_ms = (uint64_t)pb_duration_ms(u->timeout, 0);
     o.cache_ms = (uint64_t)pb_duration_ms(m->cache_duration, JWKS_CACHE_MS);
     o.cache_ms = o.cache_ms < 1000 ? 1000 : o.cache_ms; // a request that has waited for keys must find them
