@@ -174,11 +174,14 @@ static const struct ext *per_filter(const struct ext *v, size_t n, struct str na
 static const struct ext *find_per_filter(const struct stream *s, struct str name)
 {
     const struct ext *e = NULL;
-    if (s->route && s->route->weighted_count) { // the same draw as the router's
+    if (!s->route) { // as in Envoy: where there is no route, the listener's configuration holds, whatever the virtual host says
+        return NULL;
+    }
+    if (s->route->weighted_count) { // the same draw as the router's
         const struct weighted_cluster *w = route_pick_weighted(s->route, s->random);
         e = w->per_filter_count ? per_filter(w->per_filter, w->per_filter_count, name) : NULL;
     }
-    if (!e && s->route) {
+    if (!e) {
         e = per_filter(s->route->per_filter, s->route->per_filter_count, name);
     }
     if (!e && s->vhost) {
