@@ -222,7 +222,8 @@ def cluster(name, ports, **more):
 
 def cors_and_fault(filters):
     known = {"cors": "cors.v3.Cors", "fault": "fault.v3.HTTPFault", "router": "router.v3.Router", "grpc_stats": "grpc_stats.v3.FilterConfig",
-             "grpc_web": "grpc_web.v3.GrpcWeb", "jwt_authn": "jwt_authn.v3.JwtAuthentication", "ext_authz": "ext_authz.v3.ExtAuthz", "local_ratelimit": "local_ratelimit.v3.LocalRateLimit", "ratelimit": "ratelimit.v3.RateLimit"}
+             "grpc_web": "grpc_web.v3.GrpcWeb", "jwt_authn": "jwt_authn.v3.JwtAuthentication", "ext_authz": "ext_authz.v3.ExtAuthz", "local_ratelimit": "local_ratelimit.v3.LocalRateLimit", "ratelimit": "ratelimit.v3.RateLimit",
+             "rbac": "rbac.v3.RBAC"}
     out = []
     for f in filters:
         name, cfg = (f, {}) if isinstance(f, str) else next(iter(f.items()))
