@@ -382,7 +382,7 @@ def test_a_server_that_speaks_first_says_nothing_before_the_decision(proxy, back
         assert s.recv(10) == b""
     with connect(port, 10) as s:
         eventually(lambda: p.stat("ext_authz.in.active") == 1, 10, "the question")
-        assert a.connections == 0
+        assert len(server.wait("", 2)) == 2 and a.connections == 0
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     eventually(lambda: p.stat("ext_authz.in.active") == 0, 10, "the question to be given up")
     with connect(port, 10) as s:
