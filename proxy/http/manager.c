@@ -363,6 +363,17 @@ void http_conn_end(struct http_conn *hc)
     downstream_close(d);
 }
 
+// Whether what is being answered can still say that the connection ends. Over HTTP/1 an answer whose head has left said that it stays: the client
+// may send its next request with the last byte, and that one is told.
+static bool can_tell(const struct http_conn *hc)
+{
+    bool can = codec_version(hc->codec) == HTTP_2; // GOAWAY leaves time by itself
+    list_for (p, &hc->streams) {
+        can = can || !list_entry(p, struct stream, link)->response_started;
+    }
+    return can;
+}
+
 // The server or the listener drains: the next answer says Connection: close. An idle client may be about to send, so it gets the
 // drain time before its connection is closed.
 static void on_drain(struct downstream *d)
@@ -372,7 +383,7 @@ static void on_drain(struct downstream *d)
         return;
     }
     hc->draining = true;
-    if (hc->codec && (!list_empty(&hc->streams) || codec_version(hc->codec) == HTTP_2)) { // GOAWAY leaves time by itself
+    if (hc->codec && can_tell(hc)) {
         stat_inc(hc->stats, STAT_ID_HTTP_CX_DRAIN_CLOSE);
         codec_drain(hc->codec);
     }

@@ -195,3 +195,35 @@ def test_graceful_drain_by_admin_goes_on_accepting(proxy, backend):
             return True
     eventually(refused, what="nobody to listen")
     assert p.p.poll() is None
+
+
+def test_an_answer_that_has_begun_keeps_its_connection_for_one_more(proxy, backend):
+    """Its head did not say that the connection ends: the client's next request, sent with the last byte, is answered and told."""
+    go_on = threading.Event()
+
+    def halves(c, _backend):
+        f = c.makefile("rb")
+        while read_message(f):
+            c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+            go_on.wait(30)
+            c.sendall(b"cd")
+    b, port = backend(halves), free_port()
+    p = proxy([listener(port, hcm([route("b")]))], [cluster("b", [b.port])], args=["--drain-time-s", "30"])
+    with connect(port, 30) as s:
+        f = s.makefile("rb")
+        s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = b"".join(iter(f.readline, b"\r\n"))
+        assert b"200" in head and b"close" not in head.lower() and f.read(2) == b"ab"
+        p.get("/drain_listeners?graceful&skip_exit", "POST")
+        eventually(lambda: ask_close(port, go_on), 20, "the drain to have begun")
+        s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert f.read(2) == b"cd"
+        second = read_answer(f)
+        assert second.status == 200 and second.headers["connection"] == "close" and f.read() == b""
+
+
+def ask_close(port, go_on):
+    """Whether answers on new connections say that they are the last."""
+    go_on.set()
+    answer = ask(port)
+    return answer is not None and answer.headers.get("connection") == "close"
