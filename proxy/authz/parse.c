@@ -74,12 +74,21 @@ static int cidr(struct parse *p, enum node_input input, const Envoy__Config__Cor
     return 0;
 }
 
+// Filters that are taken without what they would find out in the bytes: a condition on it would never hold, so a DENY would let pass.
+static bool writes_nothing(const char *space)
+{
+    return !strcmp(space, "envoy.filters.network.mysql_proxy") || !strcmp(space, "envoy.filters.network.mongo_proxy");
+}
+
 static int metadata(struct parse *p, const Envoy__Type__Matcher__V3__MetadataMatcher *m, bool of_route, struct node *n)
 {
     struct metadata_match *x = n->metadata = arena_new(p->a, struct metadata_match);
     n->kind = NODE_METADATA;
     if (!m->filter[0] || !m->n_path || !m->value) {
         return bad(p, "metadata: filter, path and value are needed");
+    }
+    if (writes_nothing(m->filter)) {
+        return err_set(p->err, -ENOTSUP, "metadata: \"%s\" finds nothing out here", m->filter);
     }
     x->space = arena_str(p->a, str_c(m->filter));
     x->path = arena_array(p->a, struct str, m->n_path);

@@ -72,6 +72,8 @@ static void refusals(void **state)
         { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{}],\"value\":{\"present_match\":true}}}", ANY), "policies[p]: permissions: [0]: metadata: path[0].key: is missing" },
         { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{\"key\":\"k\"}],\"value\":{\"or_match\":{\"value_matchers\":[{\"null_match\":{}}]}}}}", ANY),
           "policies[p]: permissions: [0]: metadata: value: or_match: value_matchers: at least 2 are needed" },
+        { POLICY("{\"metadata\":{\"filter\":\"envoy.filters.network.mysql_proxy\",\"path\":[{\"key\":\"t\"}],\"value\":{\"present_match\":true}}}", ANY),
+          "policies[p]: permissions: [0]: metadata: \"envoy.filters.network.mysql_proxy\" finds nothing out here" },
         { POLICY(ANY, "{\"custom\":{\"name\":\"x\"}}"), "policies[p]: principals: [0]: custom: the extension \"x\" is not supported" },
         { POLICY(ANY, "{\"filter_state\":{\"key\":\"io.istio.peer_principal\"}}"),
           "policies[p]: principals: [0]: filter_state: \"io.istio.peer_principal\": filter state is not supported" },
