@@ -21,6 +21,7 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_TCP_AUTHZ] = "envoy_ext_authz_prefix",
     [STAT_HTTP_LIMIT] = "envoy_local_http_ratelimit_prefix",
     [STAT_TCP_LIMIT] = "envoy_local_network_ratelimit_prefix",
+    [STAT_TCP_OPEN_LIMIT] = "envoy_connection_limit_prefix",
     [STAT_HTTP_JWT] = "envoy_http_conn_manager_prefix",
     [STAT_HTTP_JWT_NAMED] = "envoy_http_conn_manager_prefix",
 };

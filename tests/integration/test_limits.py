@@ -105,6 +105,35 @@ def test_connections_over_the_limit_are_closed(proxy, backend):
     assert p.stat("local_rate_limit.net.rate_limited") == 10
 
 
+def test_open_connections_over_the_limit_are_closed(proxy, backend):
+    port = harness.free_port()
+    f = {"name": "envoy.filters.network.connection_limit", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit", "stat_prefix": "open", "max_connections": 3}}
+    made = listener(port, tcp_proxy("b"))
+    made["filter_chains"][0]["filters"].insert(0, f)
+    p = proxy([made], [cluster("b", [backend(harness.echo).port])], concurrency=2)
+
+    def opened():
+        s = connect(port, 20)
+        try:
+            s.sendall(b"hello")
+            if s.recv(5) == b"hello":
+                return s
+        except ConnectionError:
+            pass
+        s.close()
+        return None
+    held = [opened() for _ in range(6)]
+    assert [s is not None for s in held] == [True] * 3 + [False] * 3
+    assert p.stat("connection_limit.open.limited_connections") == 3
+    eventually(lambda: p.stat("connection_limit.open.active_connections") == 3, 10, "only those that are open")
+    held[0].close()
+    held[0] = eventually(opened, 20, "a place for another connection")
+    for s in filter(None, held):
+        s.close()
+    eventually(lambda: p.stat("connection_limit.open.active_connections") == 0, 10, "nothing open")
+
+
 # --- a server that keeps the limits ---
 
 class Counting:

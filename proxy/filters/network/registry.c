@@ -11,6 +11,7 @@ static const struct network_filter_ops *const all[] = {
     &network_filter_rbac,
     &network_filter_ext_authz,
     &network_filter_local_ratelimit,
+    &network_filter_connection_limit,
     &network_filter_sni_cluster,
     &network_filter_istio_stats,
     &network_filter_metadata_exchange,
