@@ -290,11 +290,59 @@ static int by_name(const void *a, const void *b)
     return str_cmp(((const struct cp_resource *)a)->name, ((const struct cp_resource *)b)->name);
 }
 
-int cp_compile(const struct cp_config *c, const struct cp_node *node, const struct cp_options *o, struct cp_set **ret, struct err *err)
+static bool is_at(const struct cp_endpoint *e, const struct cp_node *node)
 {
-    struct compiler k = { .c = c, .node = node, .o = o, .set = mem_new(struct cp_set), .err = err };
+    struct addr a;
+    return addr_parse_ip(e->address, 0, &a) && addr_ip_eq(&a, &node->ip);
+}
+
+// The WorkloadEntry that the node is, or else the endpoint of a service of its namespace; NULL: the files do not know it.
+static const struct cp_endpoint *find_workload(const struct cp_config *c, const struct cp_node *node)
+{
+    for (size_t i = 0; i < c->workload_count; i++) {
+        if (str_eq(c->workloads[i].ns, node->ns) && is_at(&c->workloads[i], node)) {
+            return &c->workloads[i];
+        }
+    }
+    for (size_t i = 0; i < c->service_count; i++) {
+        const struct cp_service *s = &c->services[i];
+        for (size_t e = 0; e < s->endpoint_count && str_eq(s->meta.ns, node->ns); e++) {
+            if (is_at(&s->endpoints[e], node)) {
+                return &s->endpoints[e];
+            }
+        }
+    }
+    return NULL;
+}
+
+// What selectors see: the labels that the files give the workload, and of those that the proxy says itself what these do not say. No proxy gets rid of
+// a policy by what it says.
+static struct cp_labels node_labels(struct arena *a, const struct cp_config *c, const struct cp_node *node)
+{
+    const struct cp_endpoint *e = find_workload(c, node);
+    struct cp_labels l = { .v = arena_array(a, struct cp_label, node->labels.n + (e ? e->labels.n : 0) + 1) };
+    for (size_t i = 0; e && i < e->labels.n; i++) {
+        l.v[l.n++] = e->labels.v[i];
+    }
+    for (size_t i = 0; i < node->labels.n; i++) {
+        bool said = false;
+        for (size_t x = 0; e && x < e->labels.n && !said; x++) {
+            said = str_eq(e->labels.v[x].key, node->labels.v[i].key);
+        }
+        if (!said) {
+            l.v[l.n++] = node->labels.v[i];
+        }
+    }
+    return l;
+}
+
+int cp_compile(const struct cp_config *c, const struct cp_node *asking, const struct cp_options *o, struct cp_set **ret, struct err *err)
+{
+    struct cp_node node = *asking;
+    struct compiler k = { .c = c, .node = &node, .o = o, .set = mem_new(struct cp_set), .err = err };
     k.set->refs = 1;
     arena_init(&k.set->arena, 64 * 1024, 0);
+    node.labels = node_labels(&k.work, c, asking);
     cpc_views(&k);
     int rc = cpc_clusters(&k);
     rc = rc ? rc : cpc_endpoints(&k);

@@ -38,7 +38,8 @@ struct cp_set { // immutable; counted by its users through cp_set_ref/unref (one
     struct cp_resource *v[CP_TYPE_COUNT]; // in name order
     size_t n[CP_TYPE_COUNT];
 };
-int cp_compile(const struct cp_config *c, const struct cp_node *node, const struct cp_options *o, struct cp_set **ret, struct err *err);
+// The node's labels are those of its WorkloadEntry (by address and namespace), and its own where that one says nothing.
+int cp_compile(const struct cp_config *c, const struct cp_node *asking, const struct cp_options *o, struct cp_set **ret, struct err *err);
 void cp_set_unref(struct cp_set *s);
 // NULL when there is none of that name.
 const struct cp_resource *cp_set_find(const struct cp_set *s, enum cp_type t, struct str name);

@@ -165,6 +165,27 @@ static void keys_of_the_outside_have_a_cluster(void **state)
              "\"cluster\":\"outbound|9080||reviews.default.svc.cluster.local\"");
 }
 
+// The proxy at 10.7.0.11 says nothing of itself; its WorkloadEntry says app: reviews.
+static void selectors_see_the_files_labels(void **state)
+{
+    (void)state;
+    struct cp_config *c = load_mesh(POLICY "{action: DENY, selector: {matchLabels: {app: reviews, tier: back}}, rules: [{}]}\n");
+    struct cp_label own[] = { { STR_INIT("app"), STR_INIT("other") }, { STR_INIT("tier"), STR_INIT("back") } };
+    struct cp_node n = mesh_node("10.7.0.11");
+    struct err err = { 0 };
+    n.labels = (struct cp_labels){ own, 2 };
+    for (int there = 1; there >= 0; there--) {
+        struct arena a = { 0 };
+        struct cp_set *s = NULL;
+        n.ns = there ? STR("default") : STR("elsewhere");
+        assert_int_equal(cp_compile(c, &n, &mesh_options, &s, &err), 0);
+        assert_int_equal(strstr(text_of(s, CP_LDS, "virtualInbound", &a), "ns[default]-policy[p]-rule[0]") != NULL, there);
+        cp_set_unref(s);
+        arena_fini(&a);
+    }
+    cp_config_free(c);
+}
+
 // Which one of two providers is meant nobody can tell.
 static void two_providers_let_nothing_pass(void **state)
 {
@@ -184,6 +205,7 @@ int main(void)
         cmocka_unit_test(values_stay_values),
         cmocka_unit_test(what_cannot_be_asked_is_not_allowed),
         cmocka_unit_test(keys_of_the_outside_have_a_cluster),
+        cmocka_unit_test(selectors_see_the_files_labels),
         cmocka_unit_test(two_providers_let_nothing_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
