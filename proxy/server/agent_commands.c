@@ -5,17 +5,14 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "lib/base/check.h"
-#include "lib/base/mem.h"
-#include "lib/base/scope.h"
 #include "lib/base/str.h"
+#include "lib/http/client.h"
 
 enum { ANSWER_MAX = 256 * 1024 * 1024, REQUEST_TIMEOUT_MS = 60000, HOST_MAX = 256 };
 
@@ -43,73 +40,25 @@ int agent_flag_number(int argc, char **argv, int *i, const char *name, unsigned 
     return 1;
 }
 
-// Connected to host:port, or -1 with errno. Blocks for at most timeout_ms for each address.
-static int dial(const char *host, const char *port, unsigned long timeout_ms)
+// One exchange with the first address of host that takes the connection. The status and the body (in a), or a negative code and err.
+static int exchange(const char *host, const char *port, const char *method, const char *path, const char *body, unsigned long timeout_ms,
+                    struct arena *a, struct str *ret_body, struct err *err)
 {
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
-    int fd = -1;
-    if (getaddrinfo(host, port, &hints, &list)) {
-        errno = EHOSTUNREACH;
-        return -1;
+    int code = getaddrinfo(host, port, &hints, &list);
+    if (code) {
+        return err_set(err, -EHOSTUNREACH, "%s: %s", host, gai_strerror(code));
     }
-    struct timeval t = { .tv_sec = (time_t)(timeout_ms / 1000), .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000) };
-    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0) {
-            continue;
-        }
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
-        if (connect(fd, a->ai_addr, a->ai_addrlen)) {
-            int code = errno;
-            close(fd);
-            errno = code;
-            fd = -1;
+    struct http_client_req q = { .method = method, .path = str_c(path[0] == '/' ? path : arena_printf(a, "/%s", path).p), .body = str_c(body),
+                                 .host = arena_printf(a, "%s:%s", host, port), .timeout_ms = (int)timeout_ms, .max_bytes = ANSWER_MAX };
+    code = -EHOSTUNREACH;
+    for (struct addrinfo *i = list; i && code < 0; i = i->ai_next) {
+        if (addr_from_sockaddr(i->ai_addr, i->ai_addrlen, &q.to)) {
+            code = http_client_do(&q, a, ret_body, err);
         }
     }
     freeaddrinfo(list);
-    return fd;
-}
-
-// One exchange on a connection of its own. The status, or -errno; *ret_body (malloc, with its length) is the caller's then. Our own servers answer
-// with a length and end the connection.
-static int exchange(const char *host, const char *port, const char *method, const char *path, const char *body, unsigned long timeout_ms,
-                    struct str *ret_body)
-{
-    scope_free char *head = NULL;
-    scope_free char *got = NULL;
-    size_t have = 0, room = 0;
-    unsigned long end = now_ms() + timeout_ms;
-    scope_close int fd = dial(host, port, timeout_ms);
-    int n = fd < 0 ? -1 : asprintf(&head, "%s /%s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s", method,
-                                   path + (path[0] == '/'), host, port, strlen(body), body);
-    for (ssize_t sent = 0, one; n >= 0 && sent < n; sent += one) {
-        one = send(fd, head + sent, (size_t)(n - sent), MSG_NOSIGNAL);
-        n = one < 0 ? -1 : n;
-    }
-    if (n < 0) {
-        return -(errno ? errno : EIO);
-    }
-    for (ssize_t part = 1; part; have += (size_t)part) {
-        if (room - have < 65536) {
-            room = room * 2 + 131072;
-            got = mem_realloc(got, room);
-        }
-        part = recv(fd, got + have, room - have, 0);
-        if (part < 0 || now_ms() > end || have > ANSWER_MAX) {
-            return part < 0 && errno != EAGAIN ? -errno : -ETIMEDOUT;
-        }
-    }
-    uint64_t status;
-    const char *rest = memmem(got, have, "\r\n\r\n", 4);
-    if (!rest || !str_starts(str_n(got, have), STR("HTTP/1.")) || !str_to_u64(str_n(got + 9, 3), 999, &status)) {
-        return -EPROTO;
-    }
-    size_t at = (size_t)(rest + 4 - got);
-    memmove(got, rest + 4, have - at);
-    *ret_body = str_n(got, have - at);
-    got = NULL;
-    return (int)status;
+    return code;
 }
 
 // http://HOST[:PORT][/PATH] into its parts.
@@ -158,14 +107,16 @@ static int run_wait(int argc, char **argv)
     }
     unsigned long end = now_ms() + timeout_s * 1000;
     for (;;) {
-        struct str body = { 0 };
-        int status = exchange(host, port, "GET", path, "", request_ms, &body);
-        free((char *)body.p);
+        struct arena a = { 0 };
+        struct err err = { 0 };
+        struct str body;
+        int status = exchange(host, port, "GET", path, "", request_ms, &a, &body, &err);
+        arena_fini(&a);
         if (status == 200) {
             return 0;
         }
         if (now_ms() + period_ms >= end) {
-            fprintf(stderr, "wait: the proxy was not ready within %lu s: %s answered %s\n", timeout_s, url, status < 0 ? strerror(-status) : "with an error");
+            fprintf(stderr, "wait: the proxy was not ready within %lu s: %s: %s\n", timeout_s, url, status < 0 ? err.msg : "not ready");
             return 1;
         }
         poll(NULL, 0, (int)period_ms);
@@ -199,17 +150,21 @@ static int run_request(int argc, char **argv)
     }
     char number[8];
     snprintf(number, sizeof(number), "%lu", port);
+    struct arena a = { 0 };
+    struct err err = { 0 };
     struct str body = { 0 };
-    int status = exchange("localhost", number, words[0], words[1], words[2], REQUEST_TIMEOUT_MS, &body);
+    int status = exchange("localhost", number, words[0], words[1], words[2], REQUEST_TIMEOUT_MS, &a, &body, &err), rc = 0;
     if (status < 0 || (status > 399 && status != 404)) { // pilot-agent prints a page that is not there, too
-        fprintf(stderr, "request: %s %s: %s %d\n", words[0], words[1], status < 0 ? strerror(-status) : "status", status < 0 ? -status : status);
-        free((char *)body.p);
-        return 1;
+        fprintf(stderr, "request: %s %s: ", words[0], words[1]);
+        status < 0 ? fprintf(stderr, "%s\n", err.msg) : fprintf(stderr, "status %d\n", status);
+        rc = 1;
+    } else {
+        fwrite(body.p, 1, body.n, stdout);
+        fputc('\n', stdout);
+        rc = fflush(stdout) ? 1 : 0;
     }
-    fwrite(body.p, 1, body.n, stdout);
-    free((char *)body.p);
-    fputc('\n', stdout);
-    return fflush(stdout) ? 1 : 0;
+    arena_fini(&a);
+    return rc;
 }
 
 // remora-init beside this program, whatever name this was called by.

@@ -392,7 +392,7 @@ static void apply_log_options(const struct options *o)
         int c = log_component_parse(nbuf), l = log_level_parse(lbuf);
         if (c >= 0 && l >= 0) {
             log_set_level(c, (enum log_level)l);
-        } else {
+        } else if (l < 0 || o->mode != RUN_SIDECAR) { // Istio's injector names loggers of Envoy in every pod ("misc:error")
             fprintf(stderr, "remora-proxy: --component-log-level: \"%s:%s\" names no component and level of ours\n", nbuf, lbuf);
         }
     }
