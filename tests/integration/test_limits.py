@@ -4,8 +4,10 @@ and goes. What single requests and answers look like is compared with Envoy (tes
 
 import concurrent.futures
 import pathlib
+import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -55,6 +57,45 @@ def test_local_limit_of_istios_documentation(proxy, backend):
     assert limited.body == b"local_rate_limited" and limited.headers["x-local-rate-limit"] == "true"
     prefix = "http_local_rate_limiter.http_local_rate_limit."
     assert [p.stat(prefix + k) for k in ("enabled", "ok", "rate_limited", "enforced")] == [40, 10, 30, 30]
+
+
+def sent_by_istiod():
+    """The local_ratelimit filter of an inbound chain in what a real istiod sent (tests/golden/istiod), as JSON."""
+    pytest.importorskip("google.protobuf", reason="python3-protobuf is not installed; run tools/install-deps test")
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+    manager = "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto"
+    made = subprocess.run(["protoc", "-Iproto", "--include_imports", "-o", "/dev/stdout", "envoy/service/discovery/v3/discovery.proto",
+                           "envoy/config/listener/v3/listener.proto", manager, "udpa/type/v1/typed_struct.proto"], cwd=harness.ROOT, capture_output=True, check=True)
+    pool = descriptor_pool.DescriptorPool()
+    for f in descriptor_pb2.FileDescriptorSet.FromString(made.stdout).file:
+        pool.Add(f)
+
+    def unpack(name, data):
+        return message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName(name)).FromString(data)
+    golden = harness.ROOT / "tests/golden/istiod/delta/reviews-v1/03-LDS.response.pb"
+    for r in unpack("envoy.service.discovery.v3.DeltaDiscoveryResponse", golden.read_bytes()).resources:
+        for chain in unpack("envoy.config.listener.v3.Listener", r.resource.value).filter_chains:
+            for f in chain.filters:
+                if f.typed_config.type_url.endswith(".HttpConnectionManager"):
+                    hcm_sent = unpack("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", f.typed_config.value)
+                    for h in hcm_sent.http_filters:
+                        if h.name == "envoy.filters.http.local_ratelimit":
+                            assert h.typed_config.type_url == TYPED_STRUCT
+                            t = unpack("udpa.type.v1.TypedStruct", h.typed_config.value)
+                            return typed_struct(t.type_url, json_format.MessageToDict(t.value))
+    raise AssertionError("no such filter")
+
+
+def test_what_istiod_sent_limits(proxy, backend):
+    config = sent_by_istiod()
+    assert config["value"]["token_bucket"] == {"max_tokens": 10, "tokens_per_fill": 10, "fill_interval": "60s"}
+    port = harness.free_port()
+    proxy([listener(port, hcm([route("b")], http_filters=[local_filter(config), ROUTER]))], [cluster("b", [backend(web()).port])], concurrency=2)
+    began = time.monotonic()
+    answers, seen = statuses(port, 60)
+    assert 10 <= seen.count(200) <= 11 + (time.monotonic() - began) / 6
+    if seen.count(200) < 60:  # a machine that took minutes for this has seen tokens come back
+        assert next(a for a in answers if a.status == 429).headers["x-local-rate-limit"] == "true"
 
 
 def test_local_limit_of_one_virtual_host(proxy, backend):
