@@ -336,10 +336,30 @@ static struct cp_labels node_labels(struct arena *a, const struct cp_config *c, 
     return l;
 }
 
+int cp_check_mesh(const struct cp_config *c, const struct cp_options *o, struct err *err)
+{
+    const struct cp_mesh *m = &c->mesh;
+    if (m->trust_domain.n && !str_eq(m->trust_domain, o->trust_domain)) {
+        return err_set(err, -EINVAL, "%s: trustDomain: \"%.*s\" is not the \"%.*s\" of --trust-domain, which signs the certificates", m->file,
+                       STR_FMT(m->trust_domain), STR_FMT(o->trust_domain));
+    }
+    return 0;
+}
+
+static struct cp_options merge_options(const struct cp_options *o, const struct cp_mesh *m)
+{
+    struct cp_options out = *o;
+    out.access_log = m->access_log ? m->access_log > 0 : o->access_log;
+    out.registry_only = m->registry_only ? m->registry_only > 0 : o->registry_only;
+    out.sniff_timeout = m->sniff_timeout.n ? m->sniff_timeout : o->sniff_timeout;
+    return out;
+}
+
 int cp_compile(const struct cp_config *c, const struct cp_node *asking, const struct cp_options *o, struct cp_set **ret, struct err *err)
 {
     struct cp_node node = *asking;
-    struct compiler k = { .c = c, .node = &node, .o = o, .set = mem_new(struct cp_set), .err = err };
+    struct cp_options options = merge_options(o, &c->mesh);
+    struct compiler k = { .c = c, .node = &node, .o = &options, .set = mem_new(struct cp_set), .err = err };
     k.set->refs = 1;
     arena_init(&k.set->arena, 64 * 1024, 0);
     node.labels = node_labels(&k.work, c, asking);

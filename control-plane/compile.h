@@ -28,6 +28,9 @@ struct cp_options {
     struct str sniff_timeout;  // protocolDetectionTimeout, "5s"
 };
 
+// What the folder says of the mesh goes with the command line. 0, or an error for the operator.
+int cp_check_mesh(const struct cp_config *c, const struct cp_options *o, struct err *err);
+
 struct cp_resource {
     struct str name, bytes;
     struct hash128 hash;
@@ -39,6 +42,7 @@ struct cp_set { // immutable; counted by its users through cp_set_ref/unref (one
     size_t n[CP_TYPE_COUNT];
 };
 // The node's labels are those of its WorkloadEntry (by address and namespace), and its own where that one says nothing.
+// Settings of the folder come before those in o.
 int cp_compile(const struct cp_config *c, const struct cp_node *asking, const struct cp_options *o, struct cp_set **ret, struct err *err);
 void cp_set_unref(struct cp_set *s);
 // NULL when there is none of that name.

@@ -127,10 +127,34 @@ static int load_providers(struct loader *l, const struct json *n, struct cp_mesh
     return 0;
 }
 
+// What the command line says as well; here it comes first.
+static int load_defaults(struct loader *l, const struct json *n, struct cp_mesh *m)
+{
+    struct str root = STR("istio-system"), log = { 0 };
+    const struct json *outbound = NULL;
+    int mode = -1;
+    if (ld_str(l, n, "rootNamespace", &root) || ld_str(l, n, "accessLogFile", &log) || ld_str(l, n, "trustDomain", &m->trust_domain) ||
+        ld_duration(l, n, "protocolDetectionTimeout", &m->sniff_timeout) || ld_object(l, n, "outboundTrafficPolicy", &outbound) ||
+        (outbound && (ld_members(l, outbound, "mode") || ld_word(l, outbound, "mode", "REGISTRY_ONLY ALLOW_ANY", &mode)))) {
+        return -EINVAL;
+    }
+    if (!str_is(root, "istio-system")) {
+        return ld_fail(l, json_get(n, "rootNamespace"), "must be istio-system");
+    }
+    if (log.n && !str_is(log, "/dev/stdout")) {
+        return ld_fail(l, json_get(n, "accessLogFile"), "must be /dev/stdout, or empty");
+    }
+    m->access_log = log.n ? 1 : json_get(n, "accessLogFile") ? -1 : 0;
+    m->registry_only = mode == 0 ? 1 : mode == 1 ? -1 : 0;
+    return 0;
+}
+
+#define SETTINGS "extensionProviders trustDomainAliases trustDomain rootNamespace accessLogFile outboundTrafficPolicy protocolDetectionTimeout"
+
 static int load_settings(struct loader *l, const struct json *n)
 {
     struct cp_mesh *m = &l->c->mesh;
-    if (ld_members(l, n, "extensionProviders trustDomainAliases") || ld_strs(l, n, "trustDomainAliases", &m->aliases, &m->alias_count) ||
+    if (ld_members(l, n, SETTINGS) || load_defaults(l, n, m) || ld_strs(l, n, "trustDomainAliases", &m->aliases, &m->alias_count) ||
         load_providers(l, n, m)) {
         return -EINVAL;
     }

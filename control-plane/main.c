@@ -176,8 +176,9 @@ static int cmd_check(const struct args *a)
         usage("check needs ", "--config DIR");
         return 1;
     }
-    if (cp_load(a->serve.folder, &c, &err)) {
+    if (cp_load(a->serve.folder, &c, &err) || cp_check_mesh(c, &a->serve.compile, &err)) {
         fprintf(stderr, "remora-control: %s\n", err.msg);
+        cp_config_free(c);
         return 1;
     }
     printf("%s: OK (%zu services, %zu workloads, %zu virtual services, %zu destination rules, %zu peer authentications, "
@@ -231,7 +232,7 @@ static int cmd_compile(struct args *a)
     a->node.service_account = a->service_account ? str_c(a->service_account) : STR("default");
     a->node.cluster_id = STR("Kubernetes");
     a->node.labels.v = a->labels;
-    if (cp_load(a->serve.folder, &c, &err) || cp_compile(c, &a->node, &a->serve.compile, &s, &err) || write_set(s, &err)) {
+    if (cp_load(a->serve.folder, &c, &err) || cp_check_mesh(c, &a->serve.compile, &err) || cp_compile(c, &a->node, &a->serve.compile, &s, &err) || write_set(s, &err)) {
         fprintf(stderr, "remora-control: %s\n", err.msg);
     }
     if (s) {

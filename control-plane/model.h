@@ -389,6 +389,10 @@ struct cp_provider { // extensionProviders: envoyExtAuthzHttp or envoyExtAuthzGr
 };
 struct cp_mesh {
     const char *file; // NULL: there is no such ConfigMap
+    struct str trust_domain;  // empty: nothing is said; else it must be that of the command line (cp_check_mesh)
+    struct str sniff_timeout; // protocolDetectionTimeout; empty: nothing is said
+    int access_log;    // accessLogFile: 1 /dev/stdout, -1 none, 0 nothing is said
+    int registry_only; // outboundTrafficPolicy.mode: 1 REGISTRY_ONLY, -1 ALLOW_ANY, 0 nothing is said
     struct str *aliases; // trustDomainAliases
     size_t alias_count;
     struct cp_provider *providers;

@@ -267,6 +267,10 @@ static int load(struct control *c, struct err *err)
     if (cp_load(c->o->folder, &fresh, err)) {
         return err->code;
     }
+    if (cp_check_mesh(fresh, &c->o->compile, err)) {
+        cp_config_free(fresh);
+        return err->code;
+    }
     cp_config_free(c->config);
     c->config = fresh;
     fresh->version = ++c->version;

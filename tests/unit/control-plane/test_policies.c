@@ -52,7 +52,10 @@ static const struct {
     { MESH("    extensionProviders:\n    - {name: x, envoyExtAuthzHttp: {service: a, port: 1, includeRequestHeadersInCheck: [\"*\"]}}\n"), "a header's name" },
     { MESH("    extensionProviders:\n    - {name: x, envoyExtAuthzGrpc: {service: a, port: 1}}\n    - {name: x, envoyExtAuthzGrpc: {service: a, port: 1}}\n"),
       "named twice" },
-    { MESH("    accessLogFile: /dev/stdout\n"), "accessLogFile: unknown or unsupported" },
+    { MESH("    enableTracing: true\n"), "enableTracing: unknown or unsupported" },
+    { MESH("    accessLogFile: /tmp/log\n"), "accessLogFile: must be /dev/stdout" },
+    { MESH("    rootNamespace: mesh\n"), "rootNamespace: must be istio-system" },
+    { MESH("    outboundTrafficPolicy: {mode: DENY}\n"), "\"DENY\" is not one of: REGISTRY_ONLY ALLOW_ANY" },
     { "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {}\n", "only \"istio\" in istio-system" },
     { TOKENS "{jwtRules: [{issuer: a}]}\n", "jwks or jwksUri is needed" },
     { TOKENS "{jwtRules: [{issuer: a, jwks: \"{}\"}]}\n", "jwks: " },
@@ -88,7 +91,8 @@ static void settings_have_the_files_lines(void **state)
                                             "    trustDomainAliases: [a]\n    enableTracing: true\n"),
                                       "m.yaml", &c, &err),
                          0);
-    assert_string_equal(err.msg, "m.yaml:7: enableTracing: unknown or unsupported field; known here: extensionProviders trustDomainAliases");
+    assert_string_equal(err.msg, "m.yaml:7: enableTracing: unknown or unsupported field; known here: extensionProviders trustDomainAliases "
+                                 "trustDomain rootNamespace accessLogFile outboundTrafficPolicy protocolDetectionTimeout");
 }
 
 static struct cp_set *compile(const char *more)
@@ -165,6 +169,24 @@ static void keys_of_the_outside_have_a_cluster(void **state)
              "\"cluster\":\"outbound|9080||reviews.default.svc.cluster.local\"");
 }
 
+static void settings_of_the_folder_hold(void **state)
+{
+    (void)state;
+    static const char settings[] = MESH("    trustDomain: cluster.local\n    accessLogFile: /dev/stdout\n    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"
+                                        "    protocolDetectionTimeout: 100ms\n    trustDomainAliases: [old.example]\n");
+    contains(settings, CP_LDS, "virtualInbound", "/dev/stdout");
+    contains(settings, CP_LDS, "virtualInbound", "\"listener_filters_timeout\":\"0.100s\"");
+    contains(settings, CP_LDS, "virtualInbound", "[{\"prefix\":\"spiffe://cluster.local/\"},{\"prefix\":\"spiffe://old.example/\"}]");
+    contains(settings, CP_LDS, "virtualOutbound", "\"cluster\":\"BlackHoleCluster\",\"access_log\"");
+    struct cp_config *c = load_mesh(settings);
+    const struct cp_options other = { .trust_domain = STR_INIT("example.org") };
+    struct err err = { 0 };
+    assert_int_equal(cp_check_mesh(c, &mesh_options, &err), 0);
+    assert_int_not_equal(cp_check_mesh(c, &other, &err), 0);
+    assert_string_equal(err.msg, "mesh.yaml: trustDomain: \"cluster.local\" is not the \"example.org\" of --trust-domain, which signs the certificates");
+    cp_config_free(c);
+}
+
 // The proxy at 10.7.0.11 says nothing of itself; its WorkloadEntry says app: reviews.
 static void selectors_see_the_files_labels(void **state)
 {
@@ -205,6 +227,7 @@ int main(void)
         cmocka_unit_test(values_stay_values),
         cmocka_unit_test(what_cannot_be_asked_is_not_allowed),
         cmocka_unit_test(keys_of_the_outside_have_a_cluster),
+        cmocka_unit_test(settings_of_the_folder_hold),
         cmocka_unit_test(selectors_see_the_files_labels),
         cmocka_unit_test(two_providers_let_nothing_pass),
     };
