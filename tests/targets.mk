@@ -82,6 +82,13 @@ interop-ratelimit: ## envoyproxy/ratelimit, built from its Go module, as the ser
 		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_ratelimit_server.py
 .PHONY: interop-ratelimit
 
+interop-ext-authz: ## Istio's sample authorization server, built from its Go module, over gRPC and HTTP
+	@tools/install-deps build test
+	+@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_ext_authz_server.py
+.PHONY: interop-ext-authz
+
 interop-init: ## the real istio-iptables (its Go module) beside remora-init: fates, exit codes, time to apply (root)
 	@tools/install-deps build test
 	+@$(SUBMAKE) $(B)/bin/remora-init
@@ -95,7 +102,12 @@ interop-analyze: ## the real istioctl and Istio's analyzers over the cases of re
 interop-istiod: ## a real istiod (Go module istio.io/istio) over the cases of remora-control's compiler (root)
 	@tools/install-deps build test
 	@REMORA_INTEROP="$(abspath $(B))/interop" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istiod_cases.py
-.PHONY: interop-analyze interop-istiod
+interop-istio: ## a mesh of Istio's own: a real istiod, its injector, istioctl, and pilot-agent with Envoy as a peer of remora (root; 2 min)
+	@tools/install-deps build test
+	+@$(SUBMAKE) programs
+	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" REMORA_BENCH_CACHE="$(abspath $(B))" \
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_mesh.py
+.PHONY: interop-analyze interop-istiod interop-istio
 
 interop-clients: ## curl, nghttp, h2load, Python, Node, Go and grpcurl as clients, over plain text and TLS
 	@tools/install-deps build test bench || echo "interop-clients: what could not be installed is skipped"
