@@ -116,10 +116,11 @@ static struct str space_of(const struct authz_question *q)
     return q->of == AUTHZ_OF_REQUEST ? STR("envoy.filters.http.rbac") : STR("envoy.filters.network.rbac");
 }
 
+// Names of policies and keys live as long as the configuration that the exchange holds.
 static void note_text(const struct authz_question *q, struct str key, struct str value)
 {
     const struct metadata_value v = { .kind = MV_TEXT, .bytes = value };
-    dynamic_metadata_merge(q->metadata, q->arena, space_of(q), metadata_struct_of(key, &v, q->arena));
+    dynamic_metadata_note(q->metadata, q->arena, space_of(q), key, &v);
 }
 
 static void note(const struct authz_question *q, const struct authz_side *names, const struct authz_decision *d)
@@ -138,7 +139,7 @@ static void note_log(const struct authz_question *q, const struct authz_decision
 {
     if (q->metadata) {
         const struct metadata_value v = { .kind = MV_BOOL, .boolean = d->matched };
-        dynamic_metadata_merge(q->metadata, q->arena, STR("envoy.common"), metadata_struct_of(STR("access_log_hint"), &v, q->arena));
+        dynamic_metadata_note(q->metadata, q->arena, STR("envoy.common"), STR("access_log_hint"), &v);
     }
 }
 

@@ -47,23 +47,68 @@ uint32_t response_flag_parse(struct str short_name)
     return 0;
 }
 
+enum { FIELDS_MAX = 32 }; // of a namespace, before they are encoded
+
+struct dynamic_field {
+    struct str key;
+    struct metadata_value value;
+    struct dynamic_field *next;
+};
+
+// The entry of a namespace, made when there is none; NULL beyond limits.
+static struct dynamic_metadata *entry_of(struct dynamic_metadata **list, struct arena *a, struct str space)
+{
+    size_t spaces = 0;
+    for (; *list; list = &(*list)->next, spaces++) {
+        if (str_eq((*list)->space, space)) {
+            return *list;
+        }
+    }
+    struct dynamic_metadata *m = spaces < DYNAMIC_METADATA_SPACES_MAX ? arena_new(a, struct dynamic_metadata) : NULL;
+    if (m) {
+        m->space = arena_str(a, space);
+        m->arena = a;
+        *list = m;
+    }
+    return m;
+}
+
+// Fields become bytes; a newer one comes before an older one of the same name.
+static void encode_fields(struct dynamic_metadata *m)
+{
+    struct str all = STR("");
+    for (const struct dynamic_field *f = m->fields; f; f = f->next) {
+        all = metadata_struct_merge(metadata_struct_of(f->key, &f->value, m->arena), all, m->arena);
+    }
+    m->bytes = m->fields ? metadata_struct_merge(m->bytes, all, m->arena) : m->bytes;
+    m->fields = NULL;
+    m->field_count = 0;
+}
+
 void dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes)
 {
-    struct dynamic_metadata **at = list;
-    size_t spaces = 0;
-    while (*at && !str_eq((*at)->space, space)) {
-        at = &(*at)->next;
-        spaces++;
+    struct dynamic_metadata *m = entry_of(list, a, space);
+    if (m) {
+        encode_fields(m);
+        if (m->bytes.n + struct_bytes.n <= DYNAMIC_METADATA_BYTES_MAX) {
+            m->bytes = metadata_struct_merge(m->bytes, struct_bytes, a);
+        }
     }
-    struct str old = *at ? (*at)->bytes : STR("");
-    if (struct_bytes.n > DYNAMIC_METADATA_BYTES_MAX - old.n || (!*at && spaces >= DYNAMIC_METADATA_SPACES_MAX)) {
+}
+
+void dynamic_metadata_note(struct dynamic_metadata **list, struct arena *a, struct str space, struct str key, const struct metadata_value *v)
+{
+    struct dynamic_metadata *m = entry_of(list, a, space);
+    struct dynamic_field *f = m && key.n + v->bytes.n < DYNAMIC_METADATA_BYTES_MAX / 2 ? arena_alloc(a, sizeof(*f)) : NULL;
+    if (!f) {
         return;
     }
-    if (!*at) {
-        *at = arena_new(a, struct dynamic_metadata);
-        (*at)->space = arena_str(a, space);
+    if (m->field_count == FIELDS_MAX) {
+        encode_fields(m);
     }
-    (*at)->bytes = metadata_struct_merge(old, struct_bytes, a);
+    *f = (struct dynamic_field){ .key = key, .value = *v, .next = m->fields };
+    m->fields = f;
+    m->field_count++;
 }
 
 void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes)
@@ -73,22 +118,37 @@ void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struc
 
 void stream_info_metadata_text(struct stream_info *info, struct arena *a, struct str space, struct str key, struct str value)
 {
-    const struct metadata_value v = { .kind = MV_TEXT, .bytes = value };
-    stream_info_metadata_merge(info, a, space, metadata_struct_of(key, &v, a));
+    const struct metadata_value v = { .kind = MV_TEXT, .bytes = value.n < DYNAMIC_METADATA_BYTES_MAX ? arena_str(a, value) : value };
+    dynamic_metadata_note(&info->dynamic, a, space, arena_str(a, key), &v);
 }
 
 void stream_info_metadata_bool(struct stream_info *info, struct arena *a, struct str space, struct str key, bool value)
 {
     const struct metadata_value v = { .kind = MV_BOOL, .boolean = value };
-    stream_info_metadata_merge(info, a, space, metadata_struct_of(key, &v, a));
+    dynamic_metadata_note(&info->dynamic, a, space, arena_str(a, key), &v);
+}
+
+static struct metadata_value find_in(struct dynamic_metadata *m, const struct str *path, size_t n_path)
+{
+    if (!n_path) {
+        encode_fields(m);
+    }
+    for (const struct dynamic_field *f = m->fields; f; f = f->next) {
+        if (str_eq(f->key, path[0])) {
+            return n_path == 1 ? f->value
+                   : f->value.kind == MV_STRUCT ? metadata_struct_find(f->value.bytes, path + 1, n_path - 1)
+                                                : (struct metadata_value){ .kind = MV_NONE };
+        }
+    }
+    return metadata_struct_find(m->bytes, path, n_path);
 }
 
 struct metadata_value stream_info_metadata_find(const struct stream_info *info, struct str space, const struct str *path, size_t n_path)
 {
     struct metadata_value v = { .kind = MV_NONE };
-    for (const struct dynamic_metadata *m = info->dynamic; m; m = m->next) {
+    for (struct dynamic_metadata *m = info->dynamic; m; m = m->next) {
         if (str_eq(m->space, space)) {
-            v = metadata_struct_find(m->bytes, path, n_path);
+            v = find_in(m, path, n_path);
             break;
         }
     }

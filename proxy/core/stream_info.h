@@ -19,8 +19,13 @@ struct peer_info;
 struct connection_fact;
 struct arena;
 
+struct dynamic_field;
+
 struct dynamic_metadata { // in the exchange's or the connection's arena; one entry a namespace
-    struct str space, bytes; // bytes: a google.protobuf.Struct; of fields of one name the last one counts
+    struct str space, bytes;      // bytes: a google.protobuf.Struct; of fields of one name the last one counts
+    struct dynamic_field *fields; // newer than bytes, the newest first; they become bytes when somebody wants those
+    uint32_t field_count;
+    struct arena *arena;
     struct dynamic_metadata *next; // NULL = last
 };
 
@@ -60,6 +65,8 @@ struct stream_info {
 // limits it does nothing.
 enum { DYNAMIC_METADATA_BYTES_MAX = 1024 * 1024, DYNAMIC_METADATA_SPACES_MAX = 64 }; // a namespace; namespaces
 void dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes);
+// One field, cheaply: nothing is encoded before somebody asks for the whole. All texts are borrowed for as long as the list lives.
+void dynamic_metadata_note(struct dynamic_metadata **list, struct arena *a, struct str space, struct str key, const struct metadata_value *v);
 void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes);
 // One field: text or truth.
 void stream_info_metadata_text(struct stream_info *info, struct arena *a, struct str space, struct str key, struct str value);

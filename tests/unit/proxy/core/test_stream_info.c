@@ -55,12 +55,19 @@ static void dynamic_metadata(void **state)
     assert_int_equal(find(&info, "ns", NULL, NULL).kind, MV_STRUCT);
     assert_true(str_is(find(&info, "other", "k:with:colons", NULL).bytes, "two"));
     assert_true(str_is(find(&info, "pp", "tlv", NULL).bytes, "x"));
-    // a later value replaces, whatever its kind, and its size does not grow
-    stream_info_metadata_bool(&info, &arena, STR("ns"), STR("k:with:colons"), false);
-    size_t n = info.dynamic->bytes.n;
-    stream_info_metadata_bool(&info, &arena, STR("ns"), STR("k:with:colons"), true);
-    assert_int_equal(info.dynamic->bytes.n, n);
+    // a later value replaces, whatever its kind, and the size does not grow
+    size_t n = find(&info, "ns", NULL, NULL).bytes.n;
+    for (int i = 0; i <= 200; i++) {
+        stream_info_metadata_bool(&info, &arena, STR("ns"), STR("k:with:colons"), i % 2);
+        assert_true(find(&info, "ns", "k:with:colons", NULL).boolean == i % 2);
+    }
+    assert_true(find(&info, "ns", NULL, NULL).bytes.n <= n);
     assert_int_equal(find(&info, "ns", "k:with:colons", NULL).kind, MV_BOOL);
+    assert_int_equal(find(&info, "ns", "empty", NULL).kind, MV_TEXT);
+    const struct metadata_value last = { .kind = MV_TEXT, .bytes = STR("merged") };
+    stream_info_metadata_merge(&info, &arena, STR("ns"), metadata_struct_of(STR("k:with:colons"), &last, &arena));
+    assert_true(str_is(find(&info, "ns", "k:with:colons", NULL).bytes, "merged"));
+    stream_info_metadata_bool(&info, &arena, STR("ns"), STR("k:with:colons"), true);
     assert_true(find(&info, "ns", "flag", NULL).boolean);
     // a struct within a struct, longer than one byte of length says
     char text[300];
