@@ -197,7 +197,7 @@ static bool match_header(const struct access_log_filter *f, const struct format_
     }
     struct arena scratch = { .limit_bytes = 65536 };
     const struct match_request r = { .method = ctx->req->method, .path = ctx->req->path, .authority = ctx->req->host,
-                                     .scheme = ctx->req->scheme, .headers = &ctx->req->headers, .arena = &scratch };
+                                     .scheme = ctx->req->scheme, .headers = &ctx->req->headers, .arena = &scratch, .head = ctx->req };
     bool hit = header_matcher_match(&f->header, &r);
     arena_fini(&scratch);
     return hit;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/model/matcher.h"
 
+#include <stdio.h>
+
+#include "lib/http/message.h"
+
 static char lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
@@ -41,15 +45,36 @@ bool string_matcher_match(const struct string_matcher *m, struct str s)
     return false;
 }
 
+enum { NUMBER_MAX = 21 }; // characters of 64 bits, and the end
+
+static const uint64_t framing = HDR_BIT(HDR_CONTENT_LENGTH) | HDR_BIT(HDR_CONNECTION) | HDR_BIT(HDR_TE) | HDR_BIT(HDR_UPGRADE);
+
 // What the head keeps apart from its fields (lib/http/message.h).
-static bool is_apart(const struct header_matcher *m)
+static bool is_apart(const struct header_matcher *m, const struct match_request *r)
 {
-    return m->id == HDR_HOST || (m->name.n && m->name.p[0] == ':');
+    return m->id == HDR_HOST || (m->name.n && m->name.p[0] == ':') || (r->head && m->id != HDR_OTHER && (framing & HDR_BIT(m->id)));
 }
 
-static struct str apart_value(const struct header_matcher *m, const struct match_request *r)
+// As Envoy's filters see these fields; hop-by-hop options that mean nothing are taken away there, too.
+static struct str framing_value(enum hdr_id id, const struct http_request *h, char number[NUMBER_MAX])
+{
+    switch (id) {
+    case HDR_UPGRADE:
+        return h->upgrade;
+    case HDR_CONNECTION:
+        return !h->upgrade.n ? str_n(NULL, 0) : h->version == HTTP_2 ? STR("upgrade") : STR("Upgrade");
+    case HDR_TE:
+        return h->te_trailers ? STR("trailers") : str_n(NULL, 0);
+    default:
+        return h->content_length < 0 ? str_n(NULL, 0)
+                                     : str_n(number, (size_t)snprintf(number, NUMBER_MAX, "%lld", (long long)h->content_length));
+    }
+}
+
+static struct str apart_value(const struct header_matcher *m, const struct match_request *r, char number[NUMBER_MAX])
 {
     return m->id == HDR_HOST || str_is(m->name, ":authority") ? r->authority
+           : m->id != HDR_OTHER                               ? framing_value(m->id, r->head, number)
            : str_is(m->name, ":method")                       ? r->method
            : str_is(m->name, ":path")                         ? r->path
            : str_is(m->name, ":scheme")                       ? r->scheme
@@ -132,8 +157,9 @@ static struct str joined_value(const struct header_matcher *m, const struct matc
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r)
 {
     bool present = false, hit = false;
-    if (is_apart(m)) {
-        struct str v = apart_value(m, r);
+    char number[NUMBER_MAX];
+    if (is_apart(m, r)) {
+        struct str v = apart_value(m, r, number);
         present = v.n > 0;
         hit = present && m->kind != HM_PRESENT && value_matches(m, v);
     } else if (m->joined && m->kind != HM_PRESENT) {
@@ -159,8 +185,9 @@ bool header_matcher_match(const struct header_matcher *m, const struct match_req
 
 bool header_any_value(const struct header_matcher *m, const struct match_request *r, bool (*fn)(const void *arg, struct str value), const void *arg)
 {
-    if (is_apart(m)) {
-        struct str v = apart_value(m, r);
+    char number[NUMBER_MAX];
+    if (is_apart(m, r)) {
+        struct str v = apart_value(m, r, number);
         return v.n > 0 && fn(arg, v);
     }
     if (m->joined) {

@@ -39,6 +39,7 @@ struct query_matcher {
 };
 
 struct connection_fact; // proxy/core/facts.h
+struct http_request;    // lib/http/message.h
 
 // What a request offers to matchers. Borrowed views.
 struct match_request {
@@ -47,6 +48,7 @@ struct match_request {
     uint64_t random; // one draw per request: fractions and weights
     const struct connection_fact *facts; // of the connection; NULL = none
     struct arena *arena; // scratch
+    const struct http_request *head; // what says upgrade, connection, te and content-length, which its list does not hold; NULL = the list does
 };
 // Fields of this name (lower case) are one to matchers, with commas between their values, as Envoy's header map has them: what is made of an odd
 // request with two User-Agent fields must not be less strict than there.

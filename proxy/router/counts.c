@@ -7,7 +7,7 @@ void counts_begin(struct router *r)
 {
     if (r->vhost->cluster_count) {
         const struct match_request m = { .method = r->req->method, .path = r->req->path, .authority = r->req->host, .scheme = r->req->scheme,
-                                         .headers = &r->req->headers, .random = r->random, .arena = r->arena };
+                                         .headers = &r->req->headers, .random = r->random, .arena = r->arena, .head = r->req };
         const struct virtual_cluster *c = virtual_host_cluster(r->vhost, &m);
         if (c) {
             r->info->virtual_cluster = c->name;

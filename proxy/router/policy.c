@@ -66,7 +66,7 @@ static bool request_may_be_retried(const struct router *r, const struct retry_po
 {
     const struct http_request *req = r->req;
     const struct match_request q = { .method = req->method, .path = req->path, .authority = req->host, .scheme = req->scheme,
-                                     .headers = &req->headers, .arena = r->arena };
+                                     .headers = &req->headers, .arena = r->arena, .head = req };
     return p->request_header_count == 0 || any_matches(p->request_headers, p->request_header_count, &q);
 }
 

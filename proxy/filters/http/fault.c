@@ -160,7 +160,7 @@ static bool matches(const struct http_filter *f, const struct fault_cfg *c, cons
         return false;
     }
     const struct match_request r = { .method = req->method, .path = req->path, .authority = req->host, .scheme = req->scheme,
-                                     .headers = &req->headers, .arena = &f->stream->arena };
+                                     .headers = &req->headers, .arena = &f->stream->arena, .head = req };
     for (size_t i = 0; i < c->header_count; i++) {
         if (!header_matcher_match(&c->headers[i], &r)) {
             return false;

@@ -412,7 +412,8 @@ static bool is_preflight(const struct http_request *req)
 static const struct jwt_requirement *needs_of(const struct jwt_cfg *c, struct stream *s)
 {
     const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
-                                     .headers = &s->req.headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena };
+                                     .headers = &s->req.headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena,
+                                     .head = &s->req };
     for (size_t i = 0; i < c->rule_count; i++) {
         if (route_match(&c->rules[i].match, &r)) {
             return c->rules[i].needs;

@@ -271,7 +271,7 @@ void rate_limits_fill(const struct rate_limits *l, struct stream *s, const struc
     const struct asked asked = {
         .s = s, .a = a,
         .match = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme, .headers = &s->req.headers,
-                   .random = s->random, .facts = s->info.facts, .arena = a },
+                   .random = s->random, .facts = s->info.facts, .arena = a, .head = &s->req },
         .format = { .info = &s->info, .req = &s->req, .resp = s->response_started ? &s->resp : NULL, .original_path = s->path_original },
     };
     for (size_t i = 0; i < l->count; i++) {

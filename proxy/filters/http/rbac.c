@@ -65,7 +65,8 @@ static enum http_filter_status rbac_on_request(struct http_filter *f, struct htt
     struct authz_rules *mine = (struct authz_rules *)f->cfg; // its counters are each worker's own
     const struct authz_rules *of_route = stream_per_filter(s, f->ext->name);
     const struct match_request r = { .method = req->method, .path = req->path, .authority = req->host, .scheme = req->scheme,
-                                     .headers = &req->headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena };
+                                     .headers = &req->headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena,
+                                     .head = req };
     struct authz_subject u = { .request = &r, .local = &s->info.downstream_local, .direct_remote = &s->info.downstream_direct_remote,
                                .source = downstream_remote(s->ds), .remote = &s->info.downstream_remote,
                                .server_name = s->info.requested_server_name, .info = &s->info,

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "lib/http/message.h"
 #include "proxy/model/matcher.h"
 
 static struct arena arena;
@@ -70,6 +71,34 @@ static void pseudo_headers(void **state)
     assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR(":authority"), .string = { .value = STR("h:80") } }));
     assert_true(header((struct header_matcher){ .kind = HM_STRING, .name = STR("host"), .string = { .value = STR("h:80") } }));
     assert_true(header((struct header_matcher){ .kind = HM_PRESENT, .name = STR(":scheme"), .present = true }));
+}
+
+// A head keeps these beside its list; conditions on them hold all the same.
+static void framing_fields(void **state)
+{
+    (void)state;
+    struct http_request head = { .version = HTTP_11, .content_length = -1 };
+    struct header_matcher up = { .kind = HM_STRING, .name = STR("upgrade"), .string = { .value = STR("websocket") } },
+                          any = { .kind = HM_PRESENT, .name = STR("content-length"), .present = true },
+                          length = { .kind = HM_RANGE, .name = STR("content-length"), .from = 3, .to = 6 },
+                          te = { .kind = HM_STRING, .name = STR("te"), .string = { .value = STR("trailers") } },
+                          option = { .kind = HM_STRING, .name = STR("connection"), .string = { .kind = SM_CONTAINS, .value = STR("pgrade") } };
+    rq.head = &head;
+    assert_false(header(up) || header(any) || header(length) || header(te) || header(option));
+    head.upgrade = STR("websocket");
+    head.content_length = 5;
+    head.te_trailers = true;
+    assert_true(header(up) && header(any) && header(length) && header(te) && header(option));
+    up.invert = true;
+    assert_false(header(up));
+    head.content_length = 6;
+    assert_false(header(length));
+    head.content_length = 0;
+    assert_true(header(any));
+    rq.head = NULL; // an answer's fields: the list alone
+    assert_false(header(any));
+    headers_add(&headers, STR("content-length"), STR("4"));
+    assert_true(header(any) && header(length));
 }
 
 static void missing_headers(void **state)
@@ -168,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(strings, setup, teardown),
         cmocka_unit_test_setup_teardown(pseudo_headers, setup, teardown),
+        cmocka_unit_test_setup_teardown(framing_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_headers, setup, teardown),
         cmocka_unit_test_setup_teardown(presence, setup, teardown),
         cmocka_unit_test_setup_teardown(several_fields_are_looked_at_one_by_one, setup, teardown), cmocka_unit_test_setup_teardown(some_fields_are_joined, setup, teardown),
