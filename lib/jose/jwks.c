@@ -10,6 +10,8 @@
 #include "lib/base/mem.h"
 #include "lib/jose/jwks_int.h"
 
+enum { ARENA_BYTES = 512 }; // the keys of a small set; the rest is OpenSSL's
+
 static const char CERT_BEGIN[] = "-----BEGIN CERTIFICATE-----\n", CERT_END[] = "\n-----END CERTIFICATE-----\n";
 
 const EVP_MD *jwks_digest(const struct jwks *k, unsigned bytes)
@@ -189,6 +191,7 @@ enum jwt_status jwks_parse(struct str text, struct jwks **ret, struct err *err)
     struct arena scratch = { 0 };
     struct jwks *s = mem_new(struct jwks);
     atomic_init(&s->refs, 1);
+    arena_init(&s->arena, ARENA_BYTES, 0);
     s->sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
     s->sha384 = EVP_MD_fetch(NULL, "SHA2-384", NULL);
     s->sha512 = EVP_MD_fetch(NULL, "SHA2-512", NULL);

@@ -195,13 +195,43 @@ static int read_source(const Envoy__Config__Core__V3__DataSource *m, struct aren
     }
 }
 
+// Chains of a listener, and its next version, have the same sets again. Control thread.
+enum { RECENT_SETS = 16, RECENT_TEXT_MAX = 64 * 1024 };
+static struct {
+    char *text; // owned
+    size_t n;
+    struct jwks *keys; // ref
+} recent[RECENT_SETS];
+
+static enum jwt_status parse_shared(struct str text, struct jwks **ret, struct err *err)
+{
+    static size_t next;
+    for (size_t i = 0; i < RECENT_SETS; i++) {
+        if (recent[i].keys && str_eq(text, str_n(recent[i].text, recent[i].n))) {
+            *ret = jwks_ref(recent[i].keys);
+            return JWT_OK;
+        }
+    }
+    enum jwt_status st = jwks_parse(text, ret, err);
+    if (st || text.n > RECENT_TEXT_MAX) {
+        return st;
+    }
+    free(recent[next].text);
+    jwks_unref(recent[next].keys);
+    recent[next].text = str_dup(text);
+    recent[next].n = text.n;
+    recent[next].keys = jwks_ref(*ret);
+    next = (next + 1) % RECENT_SETS;
+    return JWT_OK;
+}
+
 static int build_local(const Envoy__Config__Core__V3__DataSource *m, struct arena *a, struct jwt_provider *p, struct err *err)
 {
     struct arena scratch = { 0 };
     struct str text;
     struct err e = { 0 };
     int rc = read_source(m, &scratch, &text, err);
-    if (!rc && jwks_parse(text, &p->local, &e)) {
+    if (!rc && parse_shared(text, &p->local, &e)) {
         rc = err_set(err, -EINVAL, "%s", e.msg);
     }
     arena_fini(&scratch);

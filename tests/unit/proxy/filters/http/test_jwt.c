@@ -378,11 +378,34 @@ static void test_refusals(void **state)
     config_route_match = NULL;
 }
 
+// The same set is there once, however many providers have it; and no more than a few are remembered.
+static void test_shared_keys(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct jwks *first = NULL;
+    for (int i = 0; i < 40; i++) {
+        ProtobufCMessage *m = NULL;
+        void *v = NULL, *w = NULL;
+        struct str text = arena_printf(&a, "{\"providers\":{\"p\":{\"local_jwks\":{\"inline_string\":\"{\\\"keys\\\":[{\\\"kty\\\":\\\"OKP\\\",\\\"kid\\\":\\\"%d\\\","
+                                           "\\\"crv\\\":\\\"Ed25519\\\",\\\"x\\\":\\\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\\\"}]}\"}}}}", i);
+        assert_int_equal(pb_json_parse(text, &envoy__extensions__filters__http__jwt_authn__v3__jwt_authentication__descriptor, 0, &a, &m, NULL), 0);
+        assert_int_equal(jwt_config_parse(NULL, m, &a, &v, NULL), 0);
+        assert_int_equal(jwt_config_parse(NULL, m, &a, &w, NULL), 0);
+        const struct jwt_cfg *x = v, *y = w;
+        assert_ptr_equal(x->providers[0].local, y->providers[0].local);
+        assert_ptr_not_equal(x->providers[0].local, first);
+        first = i ? first : x->providers[0].local;
+    }
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places), cmocka_unit_test(test_structs), cmocka_unit_test(test_deep_struct), cmocka_unit_test(test_claim_values),
         cmocka_unit_test(test_audience_core), cmocka_unit_test(test_cache), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_shared_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
