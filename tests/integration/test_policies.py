@@ -52,7 +52,7 @@ spec:
   hosts: [outside.example]
   location: MESH_EXTERNAL
   resolution: STATIC
-  ports: [{{number: 8000, name: http, protocol: HTTP}}]
+  ports: [{{number: 8000, name: http, protocol: HTTP}}, {{number: 9000, name: grpc, protocol: GRPC}}]
   endpoints: [{{address: {OUTSIDE}}}]
 ---
 apiVersion: v1
@@ -69,6 +69,8 @@ data:
         includeRequestHeadersInCheck: [x-word]
         headersToUpstreamOnAllow: [x-guard]
         headersToDownstreamOnDeny: [x-guard]
+    - name: guard-grpc
+      envoyExtAuthzGrpc: {{service: outside.example, port: 9000, timeout: 5s}}
 """ + "".join(f"""---
 apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
@@ -93,6 +95,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingTCPServer):  # an HTTPServer asks for its own name first, and here is nobody to ask
     allow_reuse_address = daemon_threads = True
 Server(("", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+# The same word for requests; of connections it lets pass those of alice. CheckResponse is {status: {code: 7}} or {status: {}}.
+GRPC_GUARD = """
+import sys, threading
+from concurrent import futures
+import grpc
+def check(data, context):
+    good = b"please" in data if b"HTTP/1" in data else b"sa/alice" in data
+    return bytes.fromhex("0a00" if good else "0a020807")
+server = grpc.server(futures.ThreadPoolExecutor(4))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization",
+                                                                      {"Check": grpc.unary_unary_rpc_method_handler(check)}),))
+server.add_insecure_port("0.0.0.0:" + sys.argv[1])
+server.start()
+threading.Event().wait()
 """
 
 
@@ -135,6 +153,7 @@ class World:
     def up(self):
         self.place.build({"alice": ALICE, "bob": BOB, "server": SERVER, "outside": OUTSIDE}, {})
         (self.folder / "guard.py").write_text(GUARD)
+        (self.folder / "grpc_guard.py").write_text(GRPC_GUARD)
         for host, *argv in (("server", "apps.py", "web", "web", "v1", "9080"), ("server", "apps.py", "redis", "6379"),
                             ("outside", "guard.py", "8000", self.folder / "keys.json")):
             self.place.spawn(f"{host} {argv[0]}", host, [interpreter(), self.folder / argv[0], *argv[1:]], self.mesh.log(f"{host}-{argv[1]}"), 65534)
@@ -272,6 +291,25 @@ def test_another_program_decides(world):
     assert json.loads(world.ask(path="/headers", x_word="please")[2])["headers"]["x-guard"] == "seen"
     assert world.status(path="/open/../guarded") == 403  # what is asked about is the path as the server gets it
     assert world.status("bob", "/guarded", x_word="please") == 403  # the others hold as well
+
+
+def test_another_program_decides_by_grpc(world):
+    pytest.importorskip("grpc")
+    guard = world.place.spawn("guard by gRPC", "outside", [interpreter(), world.folder / "grpc_guard.py", "9000"], world.mesh.log("outside-9000"), 65534)
+    try:
+        wait_for("the guard", lambda: world.place.connect("outside", "127.0.0.1", 9000).close() is None, 20, 0.05)
+        world.policies(policy("AuthorizationPolicy", "ask", "{action: CUSTOM, provider: {name: guard-grpc}, rules: [{to: [{operation: {paths: [/guarded]}}]}, "
+                              "{to: [{operation: {ports: [\"6379\"]}}]}]}"),
+                       policy("AuthorizationPolicy", "no-bob", "{action: DENY, rules: [{to: [{operation: {ports: [\"9080\"]}}], from: [{source: "
+                              "{serviceAccounts: [bob]}}]}]}"), bob=403)
+        assert world.status() == 200 and world.status(path="/guarded") == 403
+        assert world.status(path="/guarded", x_word="please") == 200
+        assert world.status("bob", "/guarded", x_word="please") == 403
+        assert world.cache_answers("alice") and not world.cache_answers("bob")
+    finally:
+        world.place.stop([guard])
+    assert not world.cache_answers("alice")  # nobody to ask: nothing passes
+    assert world.status(path="/guarded", x_word="please") == 403 and world.status() == 200
 
 
 def test_a_dry_run_stops_nothing(world):
