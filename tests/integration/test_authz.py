@@ -133,6 +133,28 @@ def test_a_server_that_speaks_first_says_nothing_to_the_denied(proxy, backend, c
         assert s.recv(100) == b"220 hello\r\n"
 
 
+def test_the_denied_are_not_probed_for(proxy, backend):
+    """Where a listener connects ahead of a silent client to hear whether the server speaks first, it does so only for those who may."""
+    b = backend(lambda c, _backend: (c.sendall(b"220 hello\r\n"), c.recv(1)))
+
+    def sniffed(source):
+        rules = {"action": "DENY", "policies": {"p": {"permissions": [{"any": True}], "principals": [{"source_ip": {"address_prefix": source, "prefix_len": 32}}]}}}
+        rbac = {"name": "envoy.filters.network.rbac", "typed_config": {**POLICIES["network nothing"], "rules": rules}}
+        front = listener(free_port(), tcp_proxy("a"), listener_filters=[{"name": "envoy.filters.listener.http_inspector", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"}}],
+            listener_filters_timeout="1s", continue_on_listener_filters_timeout=True)
+        front["filter_chains"][0]["filters"].insert(0, rbac)
+        return front
+    denied, fine = sniffed("127.0.0.1"), sniffed("192.0.2.1")
+    ports = [x["address"]["socket_address"]["port_value"] for x in (denied, fine)]
+    p = proxy([denied, fine], [cluster("a", [b.port])])
+    with connect(ports[0], 15) as s:
+        assert s.recv(100) == b""
+    assert b.connections == 0 and not p.stat(f"listener.127.0.0.1_{ports[0]}.server_first.probes")
+    with connect(ports[1], 15) as s:
+        assert s.recv(100) == b"220 hello\r\n"
+
+
 def test_the_denied_may_be_kept_waiting(proxy, backend, certs):
     """delay_deny: not closed at once, read nothing of, closed in the end, and gone with the proxy."""
     b, port, slow = backend(echo), free_port(), free_port()
