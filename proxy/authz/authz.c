@@ -93,17 +93,18 @@ static bool port_matches(const struct node *n, const struct authz_subject *s)
 
 // ---- metadata ----
 
-static bool metadata_matches(const struct metadata_match *m, const struct authz_subject *s)
+static bool metadata_matches(const struct node *n, const struct authz_subject *s)
 {
+    const struct metadata_match *m = n->metadata;
     struct metadata_value v = { .kind = MV_NONE };
-    if (m->of_route) {
+    if (n->input == IN_ROUTE) {
         if (!s->route_metadata) {
             return false; // also when it is inverted
         }
         v = metadata_find(*s->route_metadata, m->space, STR(""));
         v = v.kind == MV_STRUCT ? metadata_struct_find(v.bytes, m->path, m->path_count) : v;
     } else if (s->info) {
-        v = stream_info_metadata_find(s->info, m->space, m->path, m->path_count);
+        return metadata_match(m, s->info);
     }
     return value_match(&m->value, &v) != m->invert;
 }
@@ -161,7 +162,7 @@ static bool matches(const struct node *n, const struct authz_subject *s)
         return path.p && regex_full_match(n->path, path);
     }
     case NODE_METADATA:
-        return metadata_matches(n->metadata, s);
+        return metadata_matches(n, s);
     }
     return false;
 }

@@ -5,7 +5,7 @@
 
 #include "lib/net/cidr.h"
 #include "proxy/authz/authz.h"
-#include "proxy/authz/value_match.h"
+#include "proxy/authz/metadata_match.h"
 #include "proxy/model/matcher.h"
 
 enum node_kind {
@@ -20,7 +20,7 @@ enum node_kind {
 };
 
 // What a condition looks at.
-enum node_input { IN_NONE, IN_PATH, IN_SERVER_NAME, IN_PRINCIPAL, IN_LOCAL, IN_DIRECT_REMOTE, IN_SOURCE, IN_REMOTE };
+enum node_input { IN_NONE, IN_PATH, IN_SERVER_NAME, IN_PRINCIPAL, IN_LOCAL, IN_DIRECT_REMOTE, IN_SOURCE, IN_REMOTE, IN_ROUTE };
 
 // Texts in an open table whose size is a power of two; an empty view with NULL is a free place.
 struct text_set {
@@ -58,16 +58,8 @@ struct node {
         struct cidr_trie *cidrs;
         struct { uint32_t from, to; } ports; // [from, to)
         struct regex *path;                  // TEMPLATE
-        struct metadata_match *metadata;
+        const struct metadata_match *metadata; // of the route where input says so
     };
-};
-
-struct metadata_match { // type.matcher.v3.MetadataMatcher
-    struct str space;
-    struct str *path;
-    size_t path_count;
-    struct value_match value;
-    bool invert, of_route;
 };
 
 struct authz_policy {

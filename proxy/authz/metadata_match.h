@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// type.matcher.v3.MetadataMatcher on dynamic metadata, as filters are switched on by it. Frozen, in the owner's arena.
+// type.matcher.v3.MetadataMatcher on dynamic metadata, as policies and switches of filters ask for it. Frozen, in the owner's arena.
 #ifndef PROXY_AUTHZ_METADATA_MATCH_H
 #define PROXY_AUTHZ_METADATA_MATCH_H
 

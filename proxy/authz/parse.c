@@ -82,26 +82,13 @@ static bool writes_nothing(const char *space)
 
 static int metadata(struct parse *p, const Envoy__Type__Matcher__V3__MetadataMatcher *m, bool of_route, struct node *n)
 {
-    struct metadata_match *x = n->metadata = arena_new(p->a, struct metadata_match);
-    n->kind = NODE_METADATA;
-    if (!m->filter[0] || !m->n_path || !m->value) {
-        return bad(p, "metadata: filter, path and value are needed");
-    }
     if (writes_nothing(m->filter)) {
         return err_set(p->err, -ENOTSUP, "metadata: \"%s\" finds nothing out here", m->filter);
     }
-    x->space = arena_str(p->a, str_c(m->filter));
-    x->path = arena_array(p->a, struct str, m->n_path);
-    x->invert = m->invert;
-    x->of_route = of_route;
-    for (size_t i = 0; i < m->n_path; i++) {
-        if (m->path[i]->segment_case != ENVOY__TYPE__MATCHER__V3__METADATA_MATCHER__PATH_SEGMENT__SEGMENT_KEY || !m->path[i]->key[0]) {
-            return err_set(p->err, -EINVAL, "metadata: path[%zu].key: is missing", i);
-        }
-        x->path[x->path_count++] = arena_str(p->a, str_c(m->path[i]->key));
-    }
-    int rc = value_match_parse(m->value, p->a, &x->value, p->err);
-    return rc < 0 ? err_wrap(p->err, "metadata: value") : 0;
+    n->kind = NODE_METADATA;
+    n->input = of_route ? IN_ROUTE : IN_NONE;
+    int rc = metadata_match_parse(m, p->a, &n->metadata, p->err);
+    return rc < 0 ? err_wrap(p->err, "metadata") : 0;
 }
 
 static int sourced_metadata(struct parse *p, const Envoy__Config__Rbac__V3__SourcedMetadata *m, struct node *n)

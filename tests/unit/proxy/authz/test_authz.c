@@ -68,7 +68,7 @@ static void refusals(void **state)
         { POLICY("{\"matcher\":{\"name\":\"envoy.rbac.matchers.upstream_ip_port\"}}", ANY),
           "policies[p]: permissions: [0]: matcher: the extension \"envoy.rbac.matchers.upstream_ip_port\" is not supported" },
         { POLICY("{\"uri_template\":{\"name\":\"mine\"}}", ANY), "policies[p]: permissions: [0]: uri_template: the extension \"mine\" is not supported" },
-        { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{\"key\":\"k\"}]}}", ANY), "policies[p]: permissions: [0]: metadata: filter, path and value are needed" },
+        { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{\"key\":\"k\"}]}}", ANY), "policies[p]: permissions: [0]: metadata: value: is missing" },
         { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{}],\"value\":{\"present_match\":true}}}", ANY), "policies[p]: permissions: [0]: metadata: path[0].key: is missing" },
         { POLICY("{\"metadata\":{\"filter\":\"f\",\"path\":[{\"key\":\"k\"}],\"value\":{\"or_match\":{\"value_matchers\":[{\"null_match\":{}}]}}}}", ANY),
           "policies[p]: permissions: [0]: metadata: value: or_match: value_matchers: at least 2 are needed" },
