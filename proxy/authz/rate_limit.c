@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "lib/base/hash.h"
 #include "lib/base/list.h"
 #include "lib/base/map.h"
 #include "lib/base/mem.h"
@@ -52,26 +53,31 @@ struct limiter {
     size_t wild_count;
 };
 
-enum { KEY_BYTES_MAX = 65536 };
+enum { KEY_PART_MAX = 256 }; // longer texts are known by their hash: what clients send must not cost memory, nor get by for its length
 
-// "length:key,length:value,…": no two lists of entries have the same. The empty view at the arena's limit, or when it is too long to keep.
+// "length key length value …": no two lists of entries have the same. The empty view at the arena's limit.
 static struct str key_of(const struct rate_limit_entry *e, size_t n, struct arena *a)
 {
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
-        total += e[i].key.n + e[i].value.n + 2 * sizeof(uint32_t);
+        total += 2 * sizeof(uint32_t) + (e[i].key.n <= KEY_PART_MAX ? e[i].key.n : sizeof(struct hash128)) +
+                 (e[i].value.n <= KEY_PART_MAX ? e[i].value.n : sizeof(struct hash128));
     }
-    char *p = total <= KEY_BYTES_MAX ? arena_alloc(a, total ? total : 1) : NULL, *at = p;
+    char *p = arena_alloc(a, total ? total : 1), *at = p;
     for (size_t i = 0; p && i < n; i++) {
         const struct str parts[] = { e[i].key, e[i].value };
         for (int k = 0; k < 2; k++) {
             uint32_t len = (uint32_t)parts[k].n;
             memcpy(at, &len, sizeof(len));
             at += sizeof(len);
-            if (len) {
+            if (len > KEY_PART_MAX) {
+                const struct hash128 h = hash_content(parts[k].p, parts[k].n);
+                memcpy(at, &h, sizeof(h));
+                at += sizeof(h);
+            } else if (len) {
                 memcpy(at, parts[k].p, len);
+                at += len;
             }
-            at += len;
         }
     }
     return p ? str_n(p, total) : str_n(NULL, 0);
@@ -154,7 +160,7 @@ static int parse_descriptor(const descriptor_msg *m, uint32_t dynamic_max, struc
     }
     struct str key = key_of(e, m->n_entries, a);
     if (!key.p || map_get(&l->by_key, key)) {
-        return err_set(err, -EINVAL, "entries: %s", key.p ? "stand there twice" : "are too long");
+        return err_set(err, -EINVAL, "entries: stand there twice");
     }
     if (wild) {
         map_put(&l->by_key, key, l); // only against doubles: no request has an entry without a value that would not be a wildcard's as well

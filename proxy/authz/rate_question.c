@@ -5,7 +5,9 @@
 
 #include "envoy/service/ratelimit/v3/rls.pb-c.h"
 #include "lib/http/chars.h"
+#include "lib/http/headers.h"
 #include "proto/pb_util.h"
+#include "proxy/authz/check.h"
 
 typedef Envoy__Service__Ratelimit__V3__RateLimitRequest question_msg;
 typedef Envoy__Service__Ratelimit__V3__RateLimitResponse answer_msg;
@@ -13,14 +15,16 @@ typedef Envoy__Service__Ratelimit__V3__RateLimitResponse__DescriptorStatus statu
 typedef Envoy__Extensions__Common__Ratelimit__V3__RateLimitDescriptor descriptor_msg;
 typedef Envoy__Extensions__Common__Ratelimit__V3__RateLimitDescriptor__Entry entry_msg;
 
-// Text of a message: UTF-8 without NUL, as proto3 wants it; what is not becomes '!', as Envoy does.
+// Text of a message: UTF-8 without NUL, as proto3 wants it; what is not becomes '!'. Else a client could make its questions unreadable, and pass
+// where the failure of a question lets pass.
 static char *text_of(struct str s, struct arena *a)
 {
-    char *p = arena_alloc(a, s.n + 1);
-    for (size_t i = 0; i < s.n; i++) {
-        p[i] = s.p[i] ? s.p[i] : '!';
+    struct str utf8 = check_utf8(s, a);
+    char *p = arena_alloc(a, utf8.n + 1);
+    for (size_t i = 0; i < utf8.n; i++) {
+        p[i] = utf8.p[i] ? utf8.p[i] : '!';
     }
-    p[s.n] = 0;
+    p[utf8.n] = 0;
     return p;
 }
 
@@ -81,6 +85,13 @@ static bool value_ok(struct str v)
     return true;
 }
 
+// Fields that say where a message ends and how a connection is used are the sending codec's own: passed over.
+static bool frames(struct str name)
+{
+    enum hdr_id id = hdr_id_of(name);
+    return id == HDR_CONTENT_LENGTH || id == HDR_HOST || id == HDR_TE || hdr_is_connection_specific(id);
+}
+
 static int take_fields(size_t n, Envoy__Config__Core__V3__HeaderValue *const *v, struct arena *a, struct rate_field **ret, size_t *ret_n,
                        struct err *err)
 {
@@ -88,8 +99,9 @@ static int take_fields(size_t n, Envoy__Config__Core__V3__HeaderValue *const *v,
         return err_set(err, -EINVAL, "too many header fields");
     }
     *ret = arena_array(a, struct rate_field, n + 1);
+    *ret_n = 0;
     for (size_t i = 0; i < n; i++) {
-        struct rate_field *f = &(*ret)[i];
+        struct rate_field *f = &(*ret)[*ret_n];
         f->name = arena_str(a, str_c(v[i]->key));
         f->value = arena_str(a, v[i]->value[0] ? str_c(v[i]->value) : pb_bytes(v[i]->raw_value));
         for (size_t k = 0; k < f->name.n; k++) {
@@ -99,8 +111,8 @@ static int take_fields(size_t n, Envoy__Config__Core__V3__HeaderValue *const *v,
         if (!ch_all(f->name, CH_TOKEN) || !value_ok(f->value)) {
             return err_set(err, -EINVAL, "a header field that cannot stand in a message");
         }
+        *ret_n += !frames(f->name);
     }
-    *ret_n = n;
     return 0;
 }
 

@@ -232,7 +232,8 @@ def asking(proxy, backend, port, server_port, **more):
         "transport_api_version": "V3"}, **more}
     f = {"name": "envoy.filters.http.ratelimit", "typed_config": typed_struct("type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit", config)}
     host = {"name": "inbound|http|9080", "domains": ["*"], "routes": [route("b")],
-            "rate_limits": [{"actions": [{"request_headers": {"header_name": ":path", "descriptor_key": "PATH"}}]}]}
+            "rate_limits": [{"actions": [{"request_headers": {"header_name": ":path", "descriptor_key": "PATH"}}]},
+                            {"actions": [{"request_headers": {"header_name": "x-user", "descriptor_key": "user"}}]}]}
     return proxy([listener(port, hcm([], virtual_hosts=[host], http_filters=[f, ROUTER]))],
                  [cluster("b", [backend(web()).port]), cluster("outbound|8081||ratelimit.default.svc.cluster.local", [server_port], **http2_upstream())],
                  concurrency=2)
@@ -247,6 +248,15 @@ def test_global_limit_of_istios_documentation(proxy, backend, server):
     assert statuses(port, 3, "/other")[1] == [200] * 3
     assert s.seen == {("ratelimit", ("PATH", "/productpage")): 20, ("ratelimit", ("PATH", "/other")): 3}
     assert [p.stat(f"cluster.b.ratelimit.{k}") for k in ("ok", "over_limit", "error")] == [8, 15, 0]
+
+
+def test_bytes_that_are_no_text_do_not_make_a_question_unreadable(proxy, backend, server):
+    """The server would refuse the message, and where a failure lets pass, such a client would have no limit."""
+    s, port = server(1), harness.free_port()
+    asking(proxy, backend, port, s.port, failure_mode_deny=False)
+    seen = [harness.send_raw(port, b"GET /%d HTTP/1.1\r\nhost: h\r\nx-user: a\xffb\r\nconnection: close\r\n\r\n" % i, 20)[0].split(b" ")[1] for i in range(3)]
+    assert seen == [b"200", b"429", b"429"]
+    assert s.seen[("ratelimit", ("user", "a!b"))] == 3
 
 
 def test_server_goes_and_comes_back(proxy, backend, server):

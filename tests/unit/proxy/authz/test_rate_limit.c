@@ -148,6 +148,27 @@ static void a_wildcard_has_a_bucket_for_each_value(void **state)
     assert_int_equal(allowed(l, "u=", 5), 2);
 }
 
+// A long value is a value: it does not get by, and is not taken for another one.
+static void long_values_have_buckets_too(void **state)
+{
+    (void)state;
+    struct limiter *l = parse("{\"descriptors\":[{\"entries\":[" E("u", "") "]," BUCKET(1) "}]}");
+    enum { LONG = 100000 };
+    char *text = arena_alloc(&a, LONG);
+    memset(text, 'x', LONG);
+    struct rate_limit_entry e = { STR("u"), str_n(text, LONG) };
+    struct rate_limit_descriptor d = { .entries = &e, .count = 1 };
+    struct limiter_answer r;
+    for (int i = 0; i < 4; i++) {
+        text[LONG - 1] = i < 2 ? 'x' : 'y';
+        limiter_ask(l, &d, 1, NOW, &a, &r);
+        assert_int_equal(r.allowed, i % 2 == 0);
+    }
+    e.value.n = LONG - 1;
+    limiter_ask(l, &d, 1, NOW, &a, &r);
+    assert_true(r.allowed);
+}
+
 static void hits_count_and_come_back(void **state)
 {
     (void)state;
@@ -261,7 +282,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(without_descriptors_the_default_counts), T(a_descriptor_has_its_own_bucket), T(the_default_is_drawn_from_as_well_unless_it_is_not_wanted),
-        T(the_slowest_is_asked_first), T(a_wildcard_has_a_bucket_for_each_value), T(hits_count_and_come_back), T(a_shadow_refuses_nothing),
+        T(the_slowest_is_asked_first), T(a_wildcard_has_a_bucket_for_each_value), T(long_values_have_buckets_too), T(hits_count_and_come_back), T(a_shadow_refuses_nothing),
         T(a_bucket_that_holds_nothing_refuses_everything), T(a_copy_has_buckets_of_its_own), T(threads_share_wildcards), T(refusals_name_the_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,7 @@ static void a_question(void **state)
 {
     (void)state;
     struct rate_limit_entry e[] = { { STR("k"), STR("v") }, { STR("empty"), STR("") } };
-    const char zero[] = { 'a', 0, 'b' };
+    const char zero[] = { 'a', 0, 'b', (char)0xff, (char)0xc3, (char)0xa9 };
     struct rate_limit_entry odd = { STR("odd"), str_n(zero, sizeof(zero)) };
     const struct rate_limit_descriptor d[] = {
         { .entries = e, .count = 2, .has_override = true, .override_requests = 5, .override_unit = 3 },
@@ -59,7 +59,7 @@ static void a_question(void **state)
     assert_int_equal(m->descriptors[0]->limit->requests_per_unit, 5);
     assert_int_equal(m->descriptors[0]->limit->unit, 3);
     assert_null(m->descriptors[0]->hits_addend);
-    assert_string_equal(m->descriptors[1]->entries[0]->value, "a!b");
+    assert_string_equal(m->descriptors[1]->entries[0]->value, "a!b!\xc3\xa9");
     assert_int_equal(m->descriptors[1]->hits_addend->value, 7);
     assert_true(m->descriptors[1]->is_negative_hits);
     assert_int_equal(m->descriptors[2]->n_entries, 0);
@@ -125,9 +125,23 @@ static void what_cannot_stand_in_a_message_is_refused(void **state)
     assert_int_not_equal(rate_answer_parse(STR("\xff\xff"), &a, &r, &err), 0);
 }
 
+static void fields_that_frame_messages_are_passed_over(void **state)
+{
+    (void)state;
+    struct rate_answer r;
+    assert_int_equal(answer("{\"response_headers_to_add\":[{\"key\":\"Content-Length\",\"value\":\"5\"},{\"key\":\"x\",\"value\":\"1\"},"
+                            "{\"key\":\"connection\",\"value\":\"close\"}],\"request_headers_to_add\":[{\"key\":\"transfer-encoding\",\"value\":\"chunked\"},"
+                            "{\"key\":\"host\",\"value\":\"h\"},{\"key\":\"te\",\"value\":\"trailers\"},{\"key\":\"y\",\"value\":\"2\"}]}", &r), 0);
+    assert_int_equal(r.response_count, 1);
+    assert_str(r.response[0].name, "x");
+    assert_int_equal(r.request_count, 1);
+    assert_str(r.request[0].name, "y");
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-    const struct CMUnitTest tests[] = { T(a_question), T(an_answer), T(limits), T(what_cannot_stand_in_a_message_is_refused) };
+    const struct CMUnitTest tests[] = { T(a_question), T(an_answer), T(limits), T(what_cannot_stand_in_a_message_is_refused),
+                                        T(fields_that_frame_messages_are_passed_over) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
