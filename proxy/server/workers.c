@@ -99,6 +99,7 @@ static void *worker_main(void *arg)
     side_call_worker_init();
     listener_worker_init(w);
     listener_on_snapshot(w, NULL);
+    jwt_remote_on_snapshot(w);
     struct trim_worker trim;
     trim_worker_init(&trim, w->loop);
     loop_run(w->loop);
@@ -156,6 +157,7 @@ static void publish_work(struct errand *e)
     e->snap = NULL;
     upstream_on_snapshot(w, old);
     listener_on_snapshot(w, old);
+    jwt_remote_on_snapshot(w);
     snapshot_unref(old);
 }
 

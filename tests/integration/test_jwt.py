@@ -46,7 +46,7 @@ def start(tmp_path, f, backend, keys_port, **more):
 
 
 class KeyServer:
-    """Answers with `answer`, a key set or a raw answer; holds requests back while `gate` is clear."""
+    """Answers with `answer`, a key set or a raw answer, or a list of them, of which the last one stays; holds requests back while `gate` is clear."""
 
     def __init__(self, answer):
         self.answer, self.seen, self.gate = answer, [], threading.Event()
@@ -57,9 +57,12 @@ class KeyServer:
     def _fn(self, first, headers, body):
         self.seen.append((first, dict(headers)))
         assert self.gate.wait(30)
-        if isinstance(self.answer, bytes):
-            return self.answer
-        text = json.dumps(self.answer).encode()
+        answer = self.answer
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if isinstance(answer, bytes):
+            return answer
+        text = json.dumps(answer).encode()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
 
     def __enter__(self):
@@ -201,18 +204,9 @@ def test_a_fetch_that_stalls_ends_in_time(tmp_path, backend):
 
 
 def test_a_failed_fetch_is_retried_as_configured(tmp_path, backend):
-    answers = [b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"] * 2
-
-    class Twice(KeyServer):
-        def _fn(self, first, headers, body):
-            self.seen.append(first)
-            if answers:
-                return answers.pop()
-            text = json.dumps(KEYS["all"]).encode()
-            return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
-
     policy = {"num_retries": 2, "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.02s"}}
-    with Twice(None) as keys:
+    busy = b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"
+    with KeyServer([busy, busy, KEYS["all"]]) as keys:
         port, proxy = start(tmp_path, only(remote(retry_policy=policy)), backend, keys.port)
         with proxy:
             assert ask(port, headers=authorization("rs256")).status == 200
@@ -239,11 +233,23 @@ def test_keys_fetched_ahead_outlive_their_server(tmp_path, backend):
     with KeyServer(KEYS["all"]) as keys:
         port, proxy = start(tmp_path, only(provider), backend, keys.port, concurrency=2)
         with proxy:
+            wait_for("the first fetch", lambda: keys.seen)
             assert ask(port, headers=authorization("rs256")).status == 200
+            wait_for("the fetch to be counted", lambda: proxy.stat("http.in.jwt_authn.jwks_fetch_success"))
             wait_for("fetches that nobody asked for", lambda: len(keys.seen) >= 3)
             keys.answer = b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"
             wait_for("failed ones", lambda: (proxy.stat("http.in.jwt_authn.jwks_fetch_failed") or 0) >= 2)
             assert ask(port, headers=authorization("rs256")).status == 200
+
+
+def test_keys_ahead_are_asked_for_until_they_come(tmp_path, backend):
+    provider = remote(async_fetch={"fast_listener": True, "failed_refetch_duration": "1s"})
+    with KeyServer([b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", KEYS["all"]]) as keys:
+        port, proxy = start(tmp_path, only(provider), backend, keys.port, concurrency=2)
+        with proxy:
+            wait_for("a fetch that failed, and one that did not", lambda: len(keys.seen) > 1)
+            assert ask(port, headers=authorization("rs256")).status == 200
+            assert len(keys.seen) == 2
 
 
 def test_keys_from_files_and_the_environment(tmp_path, backend):

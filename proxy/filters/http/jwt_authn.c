@@ -157,13 +157,16 @@ enum walk { WALK_DONE, WALK_WAITS };
 static enum walk keys_of(struct jwt_state *st, struct node_state *ns, const struct jwt_provider *p, struct jwks **ret, enum jwt_status *ret_status)
 {
     struct stream *s = st->f->stream;
+    if (p->remote) {
+        jwt_remote_name(p->remote, s->worker, s->cfg->stat_prefix, cfg_of(st)->stat_prefix);
+    }
     *ret = p->local ? p->local : jwt_remote_keys(p->remote, s->worker);
     *ret_status = *ret ? JWT_OK : JWT_JWKS_FETCH;
     if (*ret || ns->waited) {
         return WALK_DONE;
     }
     ns->waited = true;
-    return jwt_remote_wait(p->remote, s->worker, &st->waiter, s->cfg->stat_prefix, cfg_of(st)->stat_prefix) ? WALK_WAITS : WALK_DONE;
+    return jwt_remote_wait(p->remote, s->worker, &st->waiter) ? WALK_WAITS : WALK_DONE;
 }
 
 // *ret_p: whose token it turned out to be, NULL while that is not known.

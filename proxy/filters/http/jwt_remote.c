@@ -36,6 +36,10 @@ struct jwt_remote {
     struct jwt_remote_opts o; // frozen
     struct remote_worker *workers[JWT_WORKERS_MAX]; // each written by its worker
     atomic_uint version;      // release with the lock held, acquire by workers
+    struct list ahead;        // of the remotes whose first fetch nobody has asked for; under ahead_lock
+    atomic_bool named;        // stat_prefix and stat_own are there; release, acquire
+    atomic_uint fetched, failed; // before they were
+    struct str stat_prefix, stat_own; // owned; for jwt_count
     pthread_mutex_t lock;     // below
     struct jwks *keys;
     uint64_t until_ms;
@@ -47,13 +51,15 @@ struct fetch {                // one at a time of a remote; its worker's thread
     struct list link;         // of this thread's fetches
     struct jwt_remote *remote; // ref
     struct worker *worker;
-    struct str stat_prefix, stat_own; // owned
     struct timer timer;       // async: until the next one
     uint64_t at_ms;           // of the next one
     bool chained;             // the remote's timer is this one's
 };
 
 static _Thread_local struct list fetches;
+static pthread_mutex_t ahead_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list ahead = { &ahead, &ahead }; // struct jwt_remote.ahead, without references
+static atomic_uint ahead_count;
 
 static struct jwt_remote *remote_ref(struct jwt_remote *r)
 {
@@ -75,6 +81,8 @@ static void remote_unref(struct jwt_remote *r)
     jwks_unref(r->keys);
     arena_fini(&r->o.arena);
     pthread_mutex_destroy(&r->lock);
+    free((char *)r->stat_prefix.p);
+    free((char *)r->stat_own.p);
     free(r);
 }
 
@@ -88,12 +96,31 @@ struct jwt_remote *jwt_remote_new(struct jwt_remote_opts *o)
     r->o.host = arena_str(&r->o.arena, o->host);
     r->o.path = arena_str(&r->o.arena, o->path);
     pthread_mutex_init(&r->lock, NULL);
+    list_init(&r->ahead);
+    if (r->o.async) {
+        pthread_mutex_lock(&ahead_lock);
+        list_add_tail(&ahead, &r->ahead);
+        atomic_fetch_add_explicit(&ahead_count, 1, memory_order_relaxed);
+        pthread_mutex_unlock(&ahead_lock);
+    }
     return r;
+}
+
+// Under ahead_lock.
+static void not_ahead(struct jwt_remote *r)
+{
+    if (!list_empty(&r->ahead)) {
+        list_del(&r->ahead);
+        atomic_fetch_sub_explicit(&ahead_count, 1, memory_order_relaxed);
+    }
 }
 
 void jwt_remote_close(struct jwt_remote *r)
 {
     if (r) {
+        pthread_mutex_lock(&ahead_lock);
+        not_ahead(r);
+        pthread_mutex_unlock(&ahead_lock);
         atomic_store_explicit(&r->closed, true, memory_order_relaxed);
         remote_unref(r);
     }
@@ -181,9 +208,41 @@ static void fetch_free(struct fetch *f)
     }
     list_del(&f->link);
     remote_unref(f->remote);
-    free((char *)f->stat_prefix.p);
-    free((char *)f->stat_own.p);
     free(f);
+}
+
+static void count(const struct fetch *f, bool ok)
+{
+    struct jwt_remote *r = f->remote;
+    if (atomic_load_explicit(&r->named, memory_order_acquire)) {
+        jwt_count(f->worker, r->stat_prefix, r->stat_own, ok ? STAT_ID_HTTP_JWT_FETCH_OK : STAT_ID_HTTP_JWT_FETCH_FAILED);
+    } else {
+        atomic_fetch_add_explicit(ok ? &r->fetched : &r->failed, 1, memory_order_relaxed);
+    }
+}
+
+// What was counted before anybody knew where.
+static void count_former(struct jwt_remote *r, struct worker *w, atomic_uint *n, enum stat_any id)
+{
+    unsigned k = atomic_load_explicit(n, memory_order_relaxed) ? atomic_exchange_explicit(n, 0, memory_order_relaxed) : 0;
+    for (; k; k--) {
+        jwt_count(w, r->stat_prefix, r->stat_own, id);
+    }
+}
+
+void jwt_remote_name(struct jwt_remote *r, struct worker *w, struct str stat_prefix, struct str stat_own)
+{
+    if (!atomic_load_explicit(&r->named, memory_order_acquire)) {
+        pthread_mutex_lock(&r->lock);
+        if (!atomic_load_explicit(&r->named, memory_order_relaxed)) {
+            r->stat_prefix = str_n(str_dup(stat_prefix), stat_prefix.n);
+            r->stat_own = str_n(str_dup(stat_own), stat_own.n);
+            atomic_store_explicit(&r->named, true, memory_order_release);
+        }
+        pthread_mutex_unlock(&r->lock);
+    }
+    count_former(r, w, &r->fetched, STAT_ID_HTTP_JWT_FETCH_OK);
+    count_former(r, w, &r->failed, STAT_ID_HTTP_JWT_FETCH_FAILED);
 }
 
 // The outcome for all: keys (taken) or NULL.
@@ -266,7 +325,7 @@ static void on_answer(void *owner, const struct side_answer *a)
                  STR_FMT(f->remote->o.cluster), STR_FMT(f->remote->o.host), STR_FMT(f->remote->o.path), a->status,
                  answered ? err.msg : a->reason ? a->reason : "no key set");
     }
-    jwt_count(f->worker, f->stat_prefix, f->stat_own, keys ? STAT_ID_HTTP_JWT_FETCH_OK : STAT_ID_HTTP_JWT_FETCH_FAILED);
+    count(f, keys != NULL);
     bool ok = keys != NULL;
     publish(f->remote, keys, loop_now_ms(f->worker->loop));
     schedule(f, ok);
@@ -283,7 +342,51 @@ static void start_fetch(struct fetch *f)
     }
 }
 
-bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *a, struct str stat_prefix, struct str stat_own)
+static struct fetch *fetch_new(struct jwt_remote *r, struct worker *w)
+{
+    struct fetch *f = mem_new(struct fetch);
+    if (!fetches.next) {
+        list_init(&fetches);
+    }
+    list_add_tail(&fetches, &f->link);
+    f->remote = remote_ref(r);
+    f->worker = w;
+    return f;
+}
+
+void jwt_remote_on_snapshot(struct worker *w)
+{
+    if (w->index != 0 || !atomic_load_explicit(&ahead_count, memory_order_relaxed)) {
+        return;
+    }
+    struct list now;
+    list_init(&now);
+    pthread_mutex_lock(&ahead_lock);
+    while (!list_empty(&ahead)) {
+        struct jwt_remote *r = list_entry(ahead.next, struct jwt_remote, ahead);
+        not_ahead(r);
+        struct fetch *f = fetch_new(r, w); // with a reference, while the lock keeps it from its end
+        list_del(&f->link);
+        list_add_tail(&now, &f->link);
+    }
+    pthread_mutex_unlock(&ahead_lock);
+    while (!list_empty(&now)) {
+        struct fetch *f = list_entry(now.next, struct fetch, link);
+        list_del(&f->link);
+        list_add_tail(&fetches, &f->link);
+        pthread_mutex_lock(&f->remote->lock);
+        bool mine = !f->remote->fetching && !f->remote->keys;
+        f->remote->fetching |= mine;
+        pthread_mutex_unlock(&f->remote->lock);
+        if (mine) {
+            start_fetch(f);
+        } else { // a request was quicker
+            fetch_free(f);
+        }
+    }
+}
+
+bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *a)
 {
     struct remote_worker *x = worker_of(r, w);
     if (!x || x->waiting >= JWT_REMOTE_WAITERS_MAX) {
@@ -303,16 +406,7 @@ bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *
     }
     pthread_mutex_unlock(&r->lock);
     if (mine) {
-        struct fetch *f = mem_new(struct fetch);
-        if (!fetches.next) {
-            list_init(&fetches);
-        }
-        list_add_tail(&fetches, &f->link);
-        f->remote = remote_ref(r);
-        f->worker = w;
-        f->stat_prefix = str_n(str_dup(stat_prefix), stat_prefix.n);
-        f->stat_own = str_n(str_dup(stat_own), stat_own.n);
-        start_fetch(f);
+        start_fetch(fetch_new(r, w));
     }
     return true;
 }

@@ -28,14 +28,17 @@ void jwt_remote_close(struct jwt_remote *r);
 
 // The present key set; NULL = none, or it is too old. Borrowed until the worker's next call of this. Worker's thread.
 struct jwks *jwt_remote_keys(struct jwt_remote *r, struct worker *w);
+// Where fetches are counted, as for jwt_count; the first one's word, copied. Called for each request that may need the keys.
+void jwt_remote_name(struct jwt_remote *r, struct worker *w, struct str stat_prefix, struct str stat_own);
+// Fetches what new configurations want ahead of need (async). Worker's thread, when it has a new snapshot; the first worker does it for all.
+void jwt_remote_on_snapshot(struct worker *w);
 // A request that waits for keys; embedded in its state.
 struct jwt_waiter {
     struct list link;
     void (*fn)(struct jwt_waiter *x, bool fetched); // on the worker's thread; fetched: jwt_remote_keys has them
 };
 // Has the keys fetched, or joins a fetch that is under way; x->fn comes once, later, unless jwt_remote_forget comes first. False: too many wait.
-// stat_prefix, stat_own: as for jwt_count; copied.
-bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *x, struct str stat_prefix, struct str stat_own);
+bool jwt_remote_wait(struct jwt_remote *r, struct worker *w, struct jwt_waiter *x);
 // Does nothing when x does not wait.
 void jwt_remote_forget(struct jwt_waiter *x);
 // Gives up the fetches of this thread, at its end, after side_call_worker_fini.
