@@ -181,9 +181,12 @@ static void hold_data(struct stream *s, size_t from, struct buf *data, bool end)
     }
     buf_move(&s->held, data, data->len);
     s->end_seen |= end;
-    if (s->held.len > STREAM_HELD_MAX && s->held.len > s->held_max && !s->paused_held) {
+    bool full = s->held.len > STREAM_HELD_MAX && s->held.len > s->held_max;
+    if (full && !s->paused_held) {
         s->paused_held = s->body_excused = true;
         codec_stream_pause(s->down);
+    } else if (!full) { // this filter wants to see more than the one before it
+        resume_held(s);
     }
 }
 

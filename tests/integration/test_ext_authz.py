@@ -209,6 +209,24 @@ def test_a_body_up_to_the_limit_is_held_and_shown(proxy, backend, decide):
     assert len(server.wait("", 1)) == 1
 
 
+def test_a_body_may_wait_behind_two_filters(proxy, backend, decide):
+    """The first one lets less of it come than the second one wants to see."""
+    fault = {"@type": TYPE + "http.fault.v3.HTTPFault", "delay": {"fixed_delay": "0.3s", "percentage": {"numerator": 100}}}
+    a, server, port = backend(web(answer=lambda line, headers, body: answer(200, str(len(body))))), decide(), free_port()
+    proxy([asking(port, fault, over_grpc(with_request_body={"max_request_bytes": 3000000, "pack_as_bytes": True}))],
+          [cluster("a", [a.port]), grpc_cluster(server)])
+    assert ask(port, method="POST", body=b"x" * 2000000).body == b"2000000"
+
+
+def test_an_answer_may_not_blow_a_request_up(proxy, backend, decide):
+    a, server, port = backend(web()), decide(), free_port()
+    p = proxy([asking(port, over_grpc(), stat_prefix="in")], [cluster("a", [a.port]), grpc_cluster(server)])
+    server.begin("", [{"ok": {"headers": [{"header": {"key": f"x-{i}", "value": "v"}} for i in range(200)]}},
+                      {"ok": {"headers": [{"header": {"key": "x", "value": "v" * 100000}}]}}])
+    assert [ask(port).status for _ in range(3)] == [500, 500, 200]
+    assert p.stat("http.in.ext_authz.invalid") == 2 and a.connections == 1
+
+
 def test_a_websocket_goes_through_after_the_decision(proxy, backend, decide):
     def shout(c, _):
         f = c.makefile("rb")
@@ -326,6 +344,21 @@ def test_custom_policies_choose_who_is_asked(proxy, backend, decide):
     assert [ask(port, path).status for path in ("/", "/admin", "/other", "/admin/x")] == [200, 403, 200, 200]
     assert len(server.wait("", 2)) == 2
     assert p.stat("http.in.ext_authz.disabled") == 2 and p.stat("http.in.ext_authz.theirs.disabled") == 3
+
+
+def test_custom_policies_of_connections(proxy, backend, decide, tmp_path):
+    a, server, asked, other = backend(echo), decide(), free_port(), free_port()
+    rbac = {"@type": TYPE + "network.rbac.v3.RBAC", "stat_prefix": "tcp.", "shadow_rules_stat_prefix": "istio_ext_authz_",
+            "shadow_rules": {"action": "DENY", "policies": {"istio-ext-authz-mine-ns[foo]-policy[bar]-rule[0]": {
+                "permissions": [{"and_rules": {"rules": [{"or_rules": {"rules": [{"destination_port": asked}]}}]}}], "principals": [{"any": True}]}}}}
+    enabled = {"filter": "envoy.filters.network.rbac", "path": [{"key": "istio_ext_authz_shadow_effective_policy_id"}],
+               "value": {"string_match": {"prefix": "istio-ext-authz-mine"}}}
+    p = proxy([tcp(port, tmp_path, rbac, over_grpc("network", stat_prefix="in", filter_enabled_metadata=enabled)) for port in (asked, other)],
+              [cluster("a", [a.port]), grpc_cluster(server)])
+    server.begin("", [{"denied": {}}])
+    assert [exchange(asked), exchange(other), exchange(asked)] == [b"", b"hello", b"hello"]
+    assert len(server.wait("", 2)) == 2
+    assert (p.stat("ext_authz.in.total") or 0, p.stat("ext_authz.in.denied")) == (2, 1)
 
 
 # --- connections ---

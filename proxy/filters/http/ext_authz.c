@@ -6,6 +6,7 @@
 #include "lib/base/rand.h"
 #include "lib/tls/transport_tls.h"
 #include "proxy/filters/http/filters.h"
+#include "proxy/http/manager.h"
 #include "proxy/upstream/cluster.h"
 
 struct authz_state {
@@ -249,6 +250,17 @@ static bool queries_ok(const struct check_answer *a, bool strict)
     return true;
 }
 
+// More than a client might send.
+static bool outgrown(const struct stream *s)
+{
+    uint32_t n = 0;
+    for (struct hdr *x = headers_first(&s->req.headers); x; x = headers_next(&s->req.headers, x)) {
+        n++;
+    }
+    const struct h1_limits *l = &s->cfg->h1;
+    return (l->header_count && n > l->header_count) || (l->head_bytes && s->req.headers.bytes + s->req.path.n > l->head_bytes);
+}
+
 static void allow(struct http_filter *f, const struct check_answer *a)
 {
     const struct authz_cfg *c = f->cfg;
@@ -265,6 +277,10 @@ static void allow(struct http_filter *f, const struct check_answer *a)
     }
     if (queries && s->req.path.n) {
         s->req.path = check_query_change(s->req.path, a->query_set, a->query_set_count, a->query_remove, a->query_remove_count, &s->arena);
+    }
+    if (outgrown(s)) {
+        reject(f);
+        return;
     }
     st->answer_headers = authz_headers_keep(a->answer_headers, a->answer_header_count, &s->arena);
     st->answer_header_count = a->answer_header_count;
