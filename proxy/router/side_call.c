@@ -16,6 +16,7 @@ struct side_call {
     struct http_request req;
     struct stream_info info;
     struct route route;
+    struct retry_policy retry;
     struct loop_task end;
     struct side_answer answer;
     struct headers headers, trailers;
@@ -189,9 +190,12 @@ struct side_call *side_call_start(struct worker *w, const struct side_request *q
     c->answer.info = &c->info;
     c->answer.arena = &c->arena;
     size_t body = q->body ? q->body->len : 0;
+    if (q->retry) { // a call may outlive the configuration that made it: one whose exchange is over, say
+        c->retry = *q->retry;
+    }
     c->route = (struct route){ .kind = ROUTE_FORWARD, .cluster = arena_str(&c->arena, q->cluster), .timeout_ms = (int64_t)q->timeout_ms,
                                .idle_timeout_ms = -1, .max_stream_ms = -1, .max_grpc_timeout_ms = -1, .grpc_header_max_ms = -1,
-                               .retry = (struct retry_policy *)(uintptr_t)q->retry, .has_buffer_limit = true, .buffer_limit = body };
+                               .retry = q->retry ? &c->retry : NULL, .has_buffer_limit = true, .buffer_limit = body };
     c->r = (struct router){ .ops = &ops, .cfg = &c->cfg, .worker = w, .arena = &c->arena, .req = &c->req, .info = &c->info,
                             .table = &no_table, .vhost = &no_vhost, .route = &c->route, .random = rand_u64() };
     router_start(&c->r);

@@ -45,7 +45,7 @@ struct side_request {               // read during side_call_start only
     struct buf *body;               // moved; NULL = none (an empty one says "content-length: 0")
     uint64_t timeout_ms;            // 0 = none
     size_t answer_max;              // 0 = SIDE_ANSWER_MAX
-    const struct retry_policy *retry; // borrowed until the end; NULL = one attempt
+    const struct retry_policy *retry; // copied, but for its lists: core.v3.RetryPolicy has none; NULL = one attempt
     bool grpc;                      // "te: trailers", no content-length
     bool no_envoy_headers;          // no x-envoy-internal
     void (*done)(void *owner, const struct side_answer *a);
@@ -79,7 +79,7 @@ struct side_grpc_request {          // read during side_grpc_start only
     const struct headers *metadata; // initial metadata, copied; NULL = none
     uint64_t timeout_ms;            // said as grpc-timeout, and kept here; 0 = none
     size_t answer_max;              // of the message; 0 = SIDE_ANSWER_MAX
-    const struct retry_policy *retry; // borrowed until the end; NULL = one attempt
+    const struct retry_policy *retry; // as for side_request
     bool no_envoy_headers;          // GrpcService.EnvoyGrpc.skip_envoy_headers
     void (*done)(void *owner, const struct side_grpc_answer *a);
     void *owner;
