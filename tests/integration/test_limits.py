@@ -260,7 +260,7 @@ def test_bytes_that_are_no_text_do_not_make_a_question_unreadable(proxy, backend
 
 
 def test_server_goes_and_comes_back(proxy, backend, server):
-    s, port = server(1000), harness.free_port()
+    s, port = server(1000, port=harness.free_port()), harness.free_port()  # below the ephemeral ports: nobody takes it meanwhile
     p = asking(proxy, backend, port, s.port)
     assert ask(port).status == 200
     s.close()
