@@ -30,6 +30,8 @@ struct compiler {
     size_t vs_count;
     struct map vs_by_host; // host as a VirtualService names it → struct cpc_vs_ref
     struct str locality; // of the proxy, "region/zone/subzone"
+    struct cpc_port_needs *needs; // of virtualInbound's ports, while it is written; in work
+    size_t need_count;
     struct str http_policy, tcp_policy; // filters of inbound chains, each ending with ", "; in work
     struct err *err;
     size_t cap[CP_TYPE_COUNT];
@@ -135,8 +137,10 @@ const struct str *cpc_alias_domains(struct compiler *k, const struct str *v, siz
 #define CPC_ROUTER "{name: envoy.filters.http.router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
 #define CPC_HTTP_INSPECTOR                                                                                                                               \
     "{name: envoy.filters.listener.http_inspector, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector}"
-#define CPC_TLS_INSPECTOR                                                                                                                                \
-    "{name: envoy.filters.listener.tls_inspector, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}"
+// Open ones lack their last brace, for members to follow.
+#define CPC_TLS_INSPECTOR_OPEN                                                                                                                           \
+    "{name: envoy.filters.listener.tls_inspector, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}"
+#define CPC_TLS_INSPECTOR CPC_TLS_INSPECTOR_OPEN "}"
 
 int cpc_clusters(struct compiler *k);
 int cpc_endpoints(struct compiler *k);

@@ -2,6 +2,7 @@
 // The two listeners that bind: virtualOutbound (15001) and virtualInbound (15006).
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "control-plane/compile_int.h"
 
@@ -67,6 +68,26 @@ static void write_inbound_http(struct compiler *k, struct buf *b, uint16_t port,
     buf_printf(b, "}}]");
 }
 
+// What of a port's first bytes must be looked at, for its chains to be told apart. port 0: all that have no chains of their own.
+struct cpc_port_needs {
+    uint16_t port;
+    bool tls, http;
+};
+
+static void note_needs(struct compiler *k, uint16_t port, bool tls, bool http)
+{
+    size_t i = 0;
+    while (i < k->need_count && k->needs[i].port < port) {
+        i++;
+    }
+    if (i == k->need_count || k->needs[i].port != port) { // in order of ports; there is room for all
+        memmove(&k->needs[i + 1], &k->needs[i], (k->need_count++ - i) * sizeof(*k->needs));
+        k->needs[i] = (struct cpc_port_needs){ .port = port };
+    }
+    k->needs[i].tls |= tls;
+    k->needs[i].http |= http;
+}
+
 enum chain_kind { CHAIN_HTTP_MTLS, CHAIN_HTTP_PLAIN, CHAIN_TCP_MTLS, CHAIN_TCP_PLAIN, CHAIN_TCP_TLS_PASS, CHAIN_STRICT_HTTP, CHAIN_STRICT_TCP };
 
 // One filter chain of virtualInbound. port 0: for destinations without a service. sniff: HTTP and TCP come to the same port.
@@ -91,6 +112,7 @@ static void write_chain(struct compiler *k, struct buf *b, enum chain_kind kind,
     } else if (sniff && kind == CHAIN_HTTP_PLAIN) {
         match = "transport_protocol: raw_buffer, application_protocols: [http/1.1, h2c]";
     }
+    note_needs(k, port, tls || kind == CHAIN_TCP_TLS_PASS, sniff && kind == CHAIN_HTTP_PLAIN);
     buf_printf(b, ", {filter_chain_match: {");
     if (port) {
         buf_printf(b, "destination_port: %u, ", port);
@@ -125,7 +147,6 @@ static void write_sniffing_chains(struct compiler *k, struct buf *b, uint16_t po
     case CP_MTLS_DISABLE:
         write_chain(k, b, CHAIN_HTTP_PLAIN, port, true, cluster);
         write_chain(k, b, CHAIN_TCP_PLAIN, port, true, cluster);
-        write_chain(k, b, CHAIN_TCP_TLS_PASS, port, true, cluster);
         break;
     default:
         write_chain(k, b, CHAIN_HTTP_MTLS, port, true, cluster);
@@ -152,9 +173,6 @@ static void write_port_chains(struct compiler *k, struct buf *b, const struct cp
         break;
     case CP_MTLS_DISABLE:
         write_chain(k, b, http ? CHAIN_HTTP_PLAIN : CHAIN_TCP_PLAIN, in->port, false, cluster);
-        if (!http) {
-            write_chain(k, b, CHAIN_TCP_TLS_PASS, in->port, false, cluster);
-        }
         break;
     default:
         write_chain(k, b, http ? CHAIN_HTTP_MTLS : CHAIN_TCP_MTLS, in->port, false, cluster);
@@ -181,44 +199,74 @@ static void write_bare_ports(struct compiler *k, struct buf *b, const struct cpc
     }
 }
 
-// http_inspector is needed for ports without a declared protocol only; it stays off for the declared ones, so that a server that speaks
-// first is not waited for.
-static void write_inspectors(struct buf *b, const struct cpc_inbound *v, size_t n, struct str timeout)
+// ", filter_disabled: …" for the ports, or for all but them.
+static void write_disabled(struct buf *b, const uint16_t *ports, size_t n, bool but)
 {
-    buf_printf(b, "listener_filters: [" ORIGINAL_DST ", " CPC_TLS_INSPECTOR ", " CPC_HTTP_INSPECTOR);
-    size_t declared = 0, done = 0;
+    if (!n) {
+        return;
+    }
+    buf_printf(b, ", filter_disabled: %s%s", but ? "{not_match: " : "", n > 1 ? "{or_match: {rules: [" : "");
     for (size_t i = 0; i < n; i++) {
-        declared += !v[i].service_port->sniff;
+        buf_printf(b, "%s{destination_port_range: {start: %u, end: %u}}", i ? ", " : "", ports[i], ports[i] + 1);
     }
-    if (declared) {
-        buf_printf(b, ", filter_disabled: %s", declared > 1 ? "{or_match: {rules: [" : "");
-        for (size_t i = 0; i < n; i++) {
-            if (!v[i].service_port->sniff) {
-                buf_printf(b, "%s{destination_port_range: {start: %u, end: %u}}", done++ ? ", " : "", v[i].port, v[i].port + 1);
-            }
+    buf_printf(b, "%s%s", n > 1 ? "]}}" : "", but ? "}" : "");
+}
+
+// An inspector is off where no chain of a port asks for what it finds, so that a server that speaks first is not waited for.
+static void write_inspectors(struct compiler *k, struct buf *b)
+{
+    uint16_t *ports = arena_array(&k->work, uint16_t, k->need_count + 1);
+    bool tls = false, http = false;
+    size_t n = 0;
+    for (size_t i = 0; i < k->need_count; i++) {
+        tls |= k->needs[i].tls;
+        http |= k->needs[i].http;
+    }
+    buf_printf(b, "listener_filters: [" ORIGINAL_DST);
+    if (tls) {
+        bool all = k->needs[0].tls; // needs[0] is port 0
+        for (size_t i = 1; i < k->need_count; i++) {
+            ports[n] = k->needs[i].port;
+            n += k->needs[i].tls != all;
         }
-        buf_printf(b, "%s", declared > 1 ? "]}}" : "");
+        buf_printf(b, ", " CPC_TLS_INSPECTOR_OPEN);
+        write_disabled(b, ports, n, !all);
+        buf_printf(b, "}");
     }
-    buf_printf(b, "}], listener_filters_timeout: %.*s, continue_on_listener_filters_timeout: true", STR_FMT(timeout));
+    n = 0;
+    for (size_t i = 0; http && i < k->need_count; i++) {
+        ports[n] = k->needs[i].port;
+        n += !k->needs[i].http;
+    }
+    if (http) {
+        buf_printf(b, ", " CPC_HTTP_INSPECTOR);
+        write_disabled(b, ports, n, false);
+        buf_printf(b, "}");
+    }
+    buf_printf(b, "], listener_filters_timeout: %.*s, continue_on_listener_filters_timeout: true", STR_FMT(k->o->sniff_timeout));
 }
 
 static int add_virtual_inbound(struct compiler *k)
 {
-    struct buf b = { 0 };
+    struct buf b = { 0 }, chains = { 0 };
     struct cpc_inbound *v;
     size_t n = cpc_inbound_ports(k, &v);
+    const struct cp_peer_authentication *own = cpc_workload_peer_policy(k);
+    k->needs = arena_array(&k->work, struct cpc_port_needs, n + (own ? own->port_count : 0) + 2);
     cpc_policy_filters(k);
+    note_needs(k, INBOUND_PORT, false, false);
+    write_sniffing_chains(k, &chains, 0, "InboundPassthroughCluster");
+    for (size_t i = 0; i < n; i++) {
+        write_port_chains(k, &chains, &v[i]);
+    }
+    write_bare_ports(k, &chains, v, n);
     buf_printf(&b, "{name: virtualInbound, address: {socket_address: {address: %s, port_value: %d}}, traffic_direction: INBOUND, ", cpc_wildcard(k),
                INBOUND_PORT);
-    write_inspectors(&b, v, n, k->o->sniff_timeout);
+    write_inspectors(k, &b);
     buf_printf(&b, ", filter_chains: [{filter_chain_match: {destination_port: %d}, name: virtualInbound-blackhole, filters: [", INBOUND_PORT);
     cpc_tcp_proxy(k, &b, "BlackHoleCluster", "BlackHoleCluster");
     buf_printf(&b, "]}");
-    write_sniffing_chains(k, &b, 0, "InboundPassthroughCluster");
-    for (size_t i = 0; i < n; i++) {
-        write_port_chains(k, &b, &v[i]);
-    }
-    write_bare_ports(k, &b, v, n);
+    buf_move(&b, &chains, buf_len(&chains));
     buf_printf(&b, "]}");
     free(v);
     return cpc_add(k, CP_LDS, STR("virtualInbound"), &b);

@@ -25,14 +25,7 @@ POLICY = ("envoy.filters.http.rbac", "envoy.filters.network.rbac", "envoy.filter
           "envoy.filters.http.jwt_authn")
 
 # (case, end of a path, or of the refusal) → why
-PASSED_TLS = "an application's own TLS has a chain of its own, where istiod leaves out the TLS inspector"
 DIFFERENCES = {
-    ("peers/disable", ".chains"): PASSED_TLS,
-    ("peers/workload-over-namespace", ".chains"): PASSED_TLS,
-    ("peers/ports", ".chains"): PASSED_TLS,
-    ("peers/two-namespaces-oldest", ".chains"): PASSED_TLS,
-    ("peers/two-workloads-oldest", ".chains"): PASSED_TLS,
-    ("peers/two-workloads-same-age", ".chains"): PASSED_TLS,
     ("policies/custom-unknown-provider", 'has the name "nobody"'): "istiod lets nothing of it pass; here the file is refused and what was in force stays",
     ("policies/custom-provider-without-service", "is no known service"): "the same",
     ("policies/odd-header-key", "is no attribute that conditions know"): "istiod leaves out the condition",
@@ -88,10 +81,10 @@ def place(chain):
 
 
 def filters_of(listeners):
-    """What policies make of virtualInbound: {"http": filters, "tcp": filters, "chains": places with their names of peers}"""
+    """What policies make of virtualInbound: {"http": filters, "tcp": filters, "chains": places with their names of peers, "inspectors": where they are off}"""
     listeners = listeners if isinstance(listeners, list) else listeners.get("resources", listeners.values())
     inbound = next(r for r in (x.get("resource", x) for x in listeners) if r["name"] == "virtualInbound")
-    found = {"http": [], "tcp": [], "chains": []}
+    found = {"http": [], "tcp": [], "chains": [], "inspectors": {f["name"]: normal(f.get("filter_disabled", "nowhere")) for f in inbound["listener_filters"]}}
     for chain in inbound["filter_chains"]:
         if "blackhole" in chain["name"]:
             continue

@@ -129,7 +129,7 @@ static void a_port_without_a_protocol_is_http_and_tcp_inbound(void **state)
     struct cp_set *s = compile(c, "10.7.0.11");
     has(s, CP_LDS, "virtualInbound", "\"destination_port\":7001,\"transport_protocol\":\"raw_buffer\",\"application_protocols\":[\"http/1.1\",\"h2c\"]", true);
     has(s, CP_LDS, "virtualInbound", "\"destination_port\":7001,\"transport_protocol\":\"raw_buffer\"}", true);
-    has(s, CP_LDS, "virtualInbound", "\"filter_disabled\":{\"destination_port_range\":{\"start\":9080,\"end\":9081}}", true);
+    has(s, CP_LDS, "virtualInbound", "\"filter_disabled\":{\"or_match\":{\"rules\":[{\"destination_port_range\":{\"start\":9080,\"end\":9081}},", true);
     has(s, CP_LDS, "0.0.0.0_7001", "\"default_filter_chain\":{\"filters\":", true);
     cp_set_unref(s);
     cp_config_free(c);
