@@ -121,16 +121,19 @@ def test_tokens_come_back(proxy, backend):
     eventually(lambda: ask(port).status == 200, 30, "a token")
 
 
-def test_connections_over_the_limit_are_closed(proxy, backend):
+def test_connections_over_the_limit_are_closed(proxy, backend, tmp_path):
     shared, alone = [harness.free_port(), harness.free_port()], harness.free_port()
 
     def limited(port, **more):
         f = {"name": "envoy.filters.network.local_ratelimit", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "net",
             "token_bucket": bucket(5), **more}}
-        made = listener(port, tcp_proxy("b"))
+        made = listener(port, tcp_proxy("b", access_log=[{"name": "f", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": str(log),
+            "log_format": {"text_format_source": {"inline_string": "%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS%\n"}}}}]))
         made["filter_chains"][0]["filters"].insert(0, f)
         return made
+    log = tmp_path / "access.log"
     p = proxy([limited(shared[0], share_key="k"), limited(shared[1], share_key="k"), limited(alone)],
               [cluster("b", [backend(harness.echo).port])], concurrency=2)
 
@@ -144,6 +147,7 @@ def test_connections_over_the_limit_are_closed(proxy, backend):
     assert sum(passes(shared[i % 2]) for i in range(12)) == 5
     assert sum(passes(alone) for _ in range(8)) == 5
     assert p.stat("local_rate_limit.net.rate_limited") == 10
+    eventually(lambda: log.read_text().splitlines().count("URX -") == 10, 20, "as many lines of the log")
 
 
 def test_open_connections_over_the_limit_are_closed(proxy, backend):

@@ -73,7 +73,6 @@ static enum filter_verdict limit_on_connection(struct downstream *d, const void 
     } else {
         atomic_fetch_sub_explicit(c->open, 1, memory_order_relaxed);
         stat_inc(stats, STAT_ID_TCP_OPEN_LIMIT_LIMITED);
-        downstream_found(d)->termination = "over_connection_limit";
     }
     arena_on_free(downstream_arena(d), leave, x);
     return in ? FILTER_CONTINUE : FILTER_CLOSE;

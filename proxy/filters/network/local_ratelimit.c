@@ -106,7 +106,7 @@ static enum filter_verdict local_on_connection(struct downstream *d, const void 
         return FILTER_CONTINUE;
     }
     stat_inc(stats_scope_get(d->worker->stats, STAT_TCP_LIMIT, c->stat_prefix), STAT_ID_TCP_LIMIT_RATE_LIMITED);
-    downstream_found(d)->termination = "local_ratelimit_close_over_limit";
+    downstream_found(d)->flags |= RF(UPSTREAM_RETRY_LIMIT); // that is what Envoy says
     return FILTER_CLOSE;
 }
 
