@@ -106,6 +106,16 @@ def test_keys_are_fetched_once_and_kept(tmp_path, backend):
             assert 'envoy_http_jwt_authn_allowed{envoy_http_conn_manager_prefix="in"} 15' in proxy.get("/stats/prometheus")
 
 
+def test_listeners_share_what_they_fetch(tmp_path, backend):
+    ports = [free_port(), free_port()]
+    with KeyServer(KEYS["all"]) as keys:
+        config = hcm([route("a")], http_filters=[only(remote()), harness.ROUTER])
+        clusters = [cluster("a", [backend.port]), cluster("keys", [keys.port])]
+        with Proxy(tmp_path, [listener(p, config) for p in ports], clusters, concurrency=2):
+            assert [ask(p, headers=authorization("rs256")).status for p in ports * 3] == [200] * 6
+            assert len(keys.seen) == 1
+
+
 def test_requests_wait_for_one_fetch(tmp_path, backend):
     """Of two workers, with bodies behind the heads; all of them with one fetch."""
     with KeyServer(KEYS["all"]) as keys:

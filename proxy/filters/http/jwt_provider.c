@@ -301,7 +301,7 @@ static int build_remote(struct config_ctx *ctx, const pb_remote *m, struct arena
         arena_fini(&o.arena);
         return err->code;
     }
-    p->remote = jwt_remote_new(&o);
+    p->remote = jwt_remote_open(&o);
     arena_on_free(a, close_remote, p->remote);
     return 0;
 }

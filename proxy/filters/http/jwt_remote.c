@@ -36,7 +36,8 @@ struct jwt_remote {
     struct jwt_remote_opts o; // frozen
     struct remote_worker *workers[JWT_WORKERS_MAX]; // each written by its worker
     atomic_uint version;      // release with the lock held, acquire by workers
-    struct list ahead;        // of the remotes whose first fetch nobody has asked for; under ahead_lock
+    struct list link, ahead;  // of all that are open; of those whose first fetch nobody has asked for; under all_lock
+    unsigned users;           // configurations; under all_lock
     atomic_bool named;        // stat_prefix and stat_own are there; release, acquire
     atomic_uint fetched, failed; // before they were
     struct str stat_prefix, stat_own; // owned; for jwt_count
@@ -57,8 +58,9 @@ struct fetch {                // one at a time of a remote; its worker's thread
 };
 
 static _Thread_local struct list fetches;
-static pthread_mutex_t ahead_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list ahead = { &ahead, &ahead }; // struct jwt_remote.ahead, without references
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list all = { &all, &all };       // struct jwt_remote.link, without references
+static struct list ahead = { &ahead, &ahead }; // struct jwt_remote.ahead, the same
 static atomic_uint ahead_count;
 
 static struct jwt_remote *remote_ref(struct jwt_remote *r)
@@ -86,7 +88,19 @@ static void remote_unref(struct jwt_remote *r)
     free(r);
 }
 
-struct jwt_remote *jwt_remote_new(struct jwt_remote_opts *o)
+static bool same_retry(const struct retry_policy *a, const struct retry_policy *b)
+{
+    return a == b || (a && b && a->on == b->on && a->num_retries == b->num_retries && a->backoff_base_ms == b->backoff_base_ms &&
+                      a->backoff_max_ms == b->backoff_max_ms);
+}
+
+static bool same_opts(const struct jwt_remote_opts *a, const struct jwt_remote_opts *b)
+{
+    return str_eq(a->cluster, b->cluster) && str_eq(a->host, b->host) && str_eq(a->path, b->path) && a->timeout_ms == b->timeout_ms &&
+           a->cache_ms == b->cache_ms && a->async == b->async && a->failed_refetch_ms == b->failed_refetch_ms && same_retry(a->retry, b->retry);
+}
+
+static struct jwt_remote *make(struct jwt_remote_opts *o)
 {
     struct jwt_remote *r = mem_new(struct jwt_remote);
     atomic_init(&r->refs, 1);
@@ -96,17 +110,31 @@ struct jwt_remote *jwt_remote_new(struct jwt_remote_opts *o)
     r->o.host = arena_str(&r->o.arena, o->host);
     r->o.path = arena_str(&r->o.arena, o->path);
     pthread_mutex_init(&r->lock, NULL);
+    list_add_tail(&all, &r->link);
     list_init(&r->ahead);
     if (r->o.async) {
-        pthread_mutex_lock(&ahead_lock);
         list_add_tail(&ahead, &r->ahead);
         atomic_fetch_add_explicit(&ahead_count, 1, memory_order_relaxed);
-        pthread_mutex_unlock(&ahead_lock);
     }
     return r;
 }
 
-// Under ahead_lock.
+struct jwt_remote *jwt_remote_open(struct jwt_remote_opts *o)
+{
+    struct jwt_remote *r = NULL;
+    pthread_mutex_lock(&all_lock);
+    for (struct list *p = all.next; p != &all && !r; p = p->next) {
+        struct jwt_remote *x = list_entry(p, struct jwt_remote, link);
+        r = same_opts(&x->o, o) ? x : NULL;
+    }
+    r = r ? r : make(o);
+    r->users++;
+    pthread_mutex_unlock(&all_lock);
+    arena_fini(&o->arena);
+    return r;
+}
+
+// Under all_lock.
 static void not_ahead(struct jwt_remote *r)
 {
     if (!list_empty(&r->ahead)) {
@@ -117,10 +145,17 @@ static void not_ahead(struct jwt_remote *r)
 
 void jwt_remote_close(struct jwt_remote *r)
 {
-    if (r) {
-        pthread_mutex_lock(&ahead_lock);
+    if (!r) {
+        return;
+    }
+    pthread_mutex_lock(&all_lock);
+    bool last = --r->users == 0;
+    if (last) {
         not_ahead(r);
-        pthread_mutex_unlock(&ahead_lock);
+        list_del(&r->link);
+    }
+    pthread_mutex_unlock(&all_lock);
+    if (last) {
         atomic_store_explicit(&r->closed, true, memory_order_relaxed);
         remote_unref(r);
     }
@@ -361,7 +396,7 @@ void jwt_remote_on_snapshot(struct worker *w)
     }
     struct list now;
     list_init(&now);
-    pthread_mutex_lock(&ahead_lock);
+    pthread_mutex_lock(&all_lock);
     while (!list_empty(&ahead)) {
         struct jwt_remote *r = list_entry(ahead.next, struct jwt_remote, ahead);
         not_ahead(r);
@@ -369,7 +404,7 @@ void jwt_remote_on_snapshot(struct worker *w)
         list_del(&f->link);
         list_add_tail(&now, &f->link);
     }
-    pthread_mutex_unlock(&ahead_lock);
+    pthread_mutex_unlock(&all_lock);
     while (!list_empty(&now)) {
         struct fetch *f = list_entry(now.next, struct fetch, link);
         list_del(&f->link);

@@ -21,9 +21,9 @@ struct jwt_remote_opts {      // all copied
     struct arena arena;       // taken: what retry points to
 };
 struct jwt_remote;            // counted
-// One reference.
-struct jwt_remote *jwt_remote_new(struct jwt_remote_opts *o);
-// The configuration is gone: no further fetches. Drops its reference. Any thread.
+// For one configuration. Where another one asks the same, in another chain or the version before, both have the same keys. o->arena is taken.
+struct jwt_remote *jwt_remote_open(struct jwt_remote_opts *o);
+// The configuration is gone; after the last one there are no further fetches. Any thread. NULL is fine.
 void jwt_remote_close(struct jwt_remote *r);
 
 // The present key set; NULL = none, or it is too old. Borrowed until the worker's next call of this. Worker's thread.

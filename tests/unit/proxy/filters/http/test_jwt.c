@@ -400,12 +400,48 @@ static void test_shared_keys(void **state)
     arena_fini(&a);
 }
 
+// Remote sets, too, as long as some configuration wants them.
+static void test_shared_remotes(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        REMOTE("http_uri: {uri: 'https://a/b', cluster: c, timeout: 1s}"),
+        REMOTE("http_uri: {uri: 'https://a/b', cluster: c, timeout: 1s}, retry_policy: {num_retries: 2}"),
+        REMOTE("http_uri: {uri: 'https://a/c', cluster: c, timeout: 1s}"),
+        REMOTE("http_uri: {uri: 'https://a/b', cluster: d, timeout: 1s}"),
+        REMOTE("http_uri: {uri: 'https://a/b', cluster: c, timeout: 1s}, cache_duration: 5s"),
+        REMOTE("http_uri: {uri: 'https://a/b', cluster: c, timeout: 1s}, async_fetch: {}"),
+    };
+    enum { N = sizeof(texts) / sizeof(texts[0]) };
+    struct arena a[2][N] = { 0 };
+    struct jwt_cfg *c[2][N];
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < N; i++) {
+            ProtobufCMessage *m = NULL;
+            struct json *n = NULL;
+            void *v = NULL;
+            assert_int_equal(yaml_parse(str_c(texts[i]), &a[k][i], &n, NULL), 0);
+            assert_int_equal(pb_json_read(n->first, &envoy__extensions__filters__http__jwt_authn__v3__jwt_authentication__descriptor, 0, &a[k][i], &m, NULL), 0);
+            assert_int_equal(jwt_config_parse(NULL, m, &a[k][i], &v, NULL), 0);
+            c[k][i] = v;
+            for (int x = 0; x < i; x++) {
+                assert_ptr_not_equal(c[k][i]->providers[0].remote, c[k][x]->providers[0].remote);
+            }
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        assert_ptr_equal(c[0][i]->providers[0].remote, c[1][i]->providers[0].remote);
+        arena_fini(&a[0][i]);
+        arena_fini(&a[1][i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places), cmocka_unit_test(test_structs), cmocka_unit_test(test_deep_struct), cmocka_unit_test(test_claim_values),
         cmocka_unit_test(test_audience_core), cmocka_unit_test(test_cache), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_shared_keys),
+        cmocka_unit_test(test_shared_keys), cmocka_unit_test(test_shared_remotes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
