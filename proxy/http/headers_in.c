@@ -538,7 +538,7 @@ bool request_headers_prepare(struct http_request *req, const struct http_manager
     }
     if (cfg->scheme_overwrite.n) {
         req->scheme = cfg->scheme_overwrite;
-    } else if (req->version != HTTP_2 || !req->scheme.n) { // an HTTP/2 client has said it itself
+    } else if (!req->scheme.n) { // else the client has said it: HTTP/2, a target in absolute form
         req->scheme = scheme;
     }
     sort_out(h, cfg, &f, ret_remote, &trust);
