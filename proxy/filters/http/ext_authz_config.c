@@ -137,6 +137,14 @@ static int refuse_unsupported(const ext_authz_msg *m, struct err *err)
     return 0;
 }
 
+// The listener waits for the cluster, as for those that it sends traffic to.
+static void uses(struct config_ctx *ctx, const struct authz_server *s)
+{
+    if (config_uses_cluster && ctx) {
+        config_uses_cluster(ctx, s->http ? s->cluster : s->grpc.cluster);
+    }
+}
+
 static int take_server(const ext_authz_msg *m, struct arena *a, struct authz_cfg *c, struct err *err)
 {
     if (m->services_case == ENVOY__EXTENSIONS__FILTERS__HTTP__EXT_AUTHZ__V3__EXT_AUTHZ__SERVICES_HTTP_SERVICE) {
@@ -213,6 +221,7 @@ int ext_authz_parse(struct config_ctx *ctx, const void *msg, struct arena *arena
     if (rc) {
         return rc;
     }
+    uses(ctx, &c->server);
     c->failure_mode_allow = m->failure_mode_allow;
     c->failure_mode_header = m->failure_mode_allow_header_add;
     c->clear_route_cache = m->clear_route_cache;
@@ -274,7 +283,6 @@ static int take_settings(const settings_msg *m, struct arena *a, struct authz_ro
 
 int ext_authz_parse_route(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
-    (void)ctx;
     const route_msg *m = msg;
     struct authz_route *r = arena_new(arena, struct authz_route);
     *ret_cfg = r;
@@ -283,7 +291,13 @@ int ext_authz_parse_route(struct config_ctx *ctx, const void *msg, struct arena 
         r->disabled = m->disabled;
         return m->disabled ? 0 : err_set(err, -EINVAL, "disabled: must be true");
     case ENVOY__EXTENSIONS__FILTERS__HTTP__EXT_AUTHZ__V3__EXT_AUTHZ_PER_ROUTE__OVERRIDE_CHECK_SETTINGS:
-        return take_settings(m->check_settings, arena, r, err) ? err_wrap(err, "check_settings") : 0;
+        if (take_settings(m->check_settings, arena, r, err)) {
+            return err_wrap(err, "check_settings");
+        }
+        if (r->server) {
+            uses(ctx, r->server);
+        }
+        return 0;
     default:
         return err_set(err, -EINVAL, "override: one of disabled and check_settings is needed");
     }

@@ -38,7 +38,6 @@ static const struct str metadata_space = STR_INIT("envoy.filters.network.ext_aut
 
 static int parse(struct config_ctx *ctx, const void *msg, struct arena *arena, void **ret_cfg, struct err *err)
 {
-    (void)ctx;
     const Envoy__Extensions__Filters__Network__ExtAuthz__V3__ExtAuthz *m = msg;
     if (!m || !m->stat_prefix[0] || !m->grpc_service) {
         return err_set(err, -EINVAL, "%s: is missing", m && m->stat_prefix[0] ? "grpc_service" : "stat_prefix");
@@ -73,6 +72,9 @@ static int parse(struct config_ctx *ctx, const void *msg, struct arena *arena, v
     c->tls_session = m->include_tls_session;
     c->stat_prefix = arena_str(arena, str_c(m->stat_prefix));
     c->label_count = node_labels_get(m->bootstrap_metadata_labels_key, arena, &c->labels);
+    if (config_uses_cluster && ctx) {
+        config_uses_cluster(ctx, c->grpc.cluster);
+    }
     *ret_cfg = c;
     return 0;
 }
