@@ -2,6 +2,7 @@
 """External authorization where things go wrong: servers that are slow, dead or wrong, clients that leave, bodies that wait, many at once; mutual
 TLS; connections; and what istiod makes of CUSTOM policies. What each answer does stands in tests/parity/cases/ext_authz_*.yaml."""
 
+import json
 import pathlib
 import socket
 import ssl
@@ -280,6 +281,40 @@ def test_the_proxy_ends_while_questions_wait(proxy, backend):
         s.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         eventually(lambda: p.stat("cluster.authz.upstream_rq_active") == 1, 10, "the question")
         p.stop(20)
+
+
+def test_configurations_change_while_questions_wait(proxy, backend, decide, tmp_path):
+    """Listeners and the server's cluster go away under them: what waits ends one way or the other, and what comes next is good."""
+    a, server, web_port, tcp_port = backend(web()), decide(), free_port(), free_port()
+    kinds = {"lds": "listener.v3.Listener", "cds": "cluster.v3.Cluster"}
+
+    def put(name, version, resources):
+        (tmp_path / "next").write_text(json.dumps({"version_info": version, "resources": [
+            {"@type": "type.googleapis.com/envoy.config." + kinds[name], **r} for r in resources]}))
+        (tmp_path / "next").rename(tmp_path / name)
+    put("cds", "1", [cluster("a", [a.port]), grpc_cluster(server)])
+    put("lds", "1", [asking(web_port, over_grpc()), tcp(tcp_port, tmp_path, over_grpc("network", stat_prefix="in"))])
+    p = proxy([], [], args=("--drain-time-s", "60"), dynamic_resources={
+        f"{k}_config": {"path_config_source": {"path": str(tmp_path / k)}, "resource_api_version": "V3"} for k in kinds})
+    server.begin("", [{"wait_ms": 1500, "ok": None}, {"wait_ms": 1500, "ok": None}])
+    request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with connect(web_port, 20) as one, connect(tcp_port, 20) as two:
+        for s in (one, two):
+            s.sendall(request)
+        assert len(server.wait("", 2)) == 2
+        put("lds", "2", [asking(web_port)])
+
+        def unasked():
+            before = len(server.asked[""])
+            return ask(web_port).status == 200 and len(server.asked[""]) == before
+        eventually(unasked, 20, "the second version")
+        put("cds", "2", [cluster("a", [a.port])])
+        for s in (one, two):
+            try:
+                assert s.recv(100)[:12] in (b"HTTP/1.1 200", b"HTTP/1.1 403", b"")
+            except ConnectionResetError:
+                pass
+    assert ask(web_port).status == 200
 
 
 # --- mutual TLS ---
