@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb-c.h"
+#include "envoy/extensions/filters/network/local_ratelimit/v3/local_rate_limit.pb-c.h"
 #include "envoy/extensions/filters/network/mongo_proxy/v3/mongo_proxy.pb-c.h"
 #include "envoy/extensions/filters/network/rbac/v3/rbac.pb-c.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
@@ -182,6 +184,43 @@ static void rbac_rules(void **state)
     assert_string_equal(err.msg, "shadow_rules: policies[p]: permissions: [0]: header: \"x\": a connection has no header fields");
 }
 
+static void limits(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *why; // why NULL: taken
+    } rate[] = {
+        { "{\"stat_prefix\":\"x\",\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"1s\"}}", NULL },
+        { "{\"stat_prefix\":\"x\",\"share_key\":\"k\",\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"1s\"}}", NULL },
+        { "{\"stat_prefix\":\"x\",\"share_key\":\"k\",\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"1s\"}}", NULL },
+        { "{\"stat_prefix\":\"x\",\"share_key\":\"k\",\"token_bucket\":{\"max_tokens\":2,\"fill_interval\":\"1s\"}}", NULL },
+        { "{\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"1s\"}}", "stat_prefix: missing" },
+        { "{\"stat_prefix\":\"x\"}", "token_bucket: missing" },
+        { "{\"stat_prefix\":\"x\",\"token_bucket\":{\"max_tokens\":1}}", "token_bucket.fill_interval: must be 50 ms or more" },
+        { "{\"stat_prefix\":\"x\",\"token_bucket\":{\"max_tokens\":1,\"fill_interval\":\"1s\",\"tokens_per_fill\":0}}",
+          "token_bucket.tokens_per_fill: must be greater than 0" },
+    }, open[] = {
+        { "{\"stat_prefix\":\"x\",\"max_connections\":\"1\"}", NULL },
+        { "{\"max_connections\":\"1\"}", "stat_prefix: missing" },
+        { "{\"stat_prefix\":\"x\"}", "max_connections: missing" },
+        { "{\"stat_prefix\":\"x\",\"max_connections\":\"0\"}", "max_connections: must be greater than 0" },
+        { "{\"stat_prefix\":\"x\",\"max_connections\":\"1\",\"delay\":\"1s\"}", "delay: is not supported; connections over the limit are closed at once" },
+    };
+    void *cfg = NULL;
+    for (size_t i = 0; i < sizeof(rate) / sizeof(rate[0]); i++) {
+        int rc = parse("envoy.filters.network.local_ratelimit", &envoy__extensions__filters__network__local_ratelimit__v3__local_rate_limit__descriptor,
+                       rate[i].json, &cfg);
+        assert_int_equal(rc == 0, rate[i].why == NULL);
+        assert_true(rc == 0 || strcmp(err.msg, rate[i].why) == 0);
+    }
+    for (size_t i = 0; i < sizeof(open) / sizeof(open[0]); i++) {
+        int rc = parse("envoy.filters.network.connection_limit", &envoy__extensions__filters__network__connection_limit__v3__connection_limit__descriptor,
+                       open[i].json, &cfg);
+        assert_int_equal(rc == 0, open[i].why == NULL);
+        assert_true(rc == 0 || strcmp(err.msg, open[i].why) == 0);
+    }
+}
+
 static void mongo_delay_is_refused(void **state)
 {
     (void)state;
@@ -201,6 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unsupported_fields_are_named, setup, teardown),
         cmocka_unit_test_setup_teardown(tunnels_and_times, setup, teardown),
         cmocka_unit_test_setup_teardown(rbac_rules, setup, teardown),
+        cmocka_unit_test_setup_teardown(limits, setup, teardown),
         cmocka_unit_test_setup_teardown(mongo_delay_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
