@@ -22,8 +22,6 @@ static const char *const scope_labels[STAT_SCOPE_COUNT] = {
     [STAT_HTTP_LIMIT] = "envoy_local_http_ratelimit_prefix",
     [STAT_TCP_LIMIT] = "envoy_local_network_ratelimit_prefix",
     [STAT_TCP_OPEN_LIMIT] = "envoy_connection_limit_prefix",
-    [STAT_HTTP_JWT] = "envoy_http_conn_manager_prefix",
-    [STAT_HTTP_JWT_NAMED] = "envoy_http_conn_manager_prefix",
 };
 
 // Envoy's default buckets, in the histogram's unit (ms).
@@ -124,8 +122,29 @@ static void put_authz_labels(struct prom *p, const struct stats_group *g)
     }
 }
 
+// "PREFIX.jwt_authn[.OWN PREFIX]"
+static void put_jwt_labels(struct prom *p, const struct stats_group *g)
+{
+    struct str mark = STR(".jwt_authn"), prefix = g->name, own = STR("");
+    ptrdiff_t at = str_find_str(g->name, mark);
+    if (at >= 0) {
+        prefix.n = (size_t)at;
+        own = str_skip(g->name, (size_t)at + mark.n);
+    }
+    prefix.n -= prefix.n && prefix.p[prefix.n - 1] == ';';
+    put_label(p->out, "envoy_http_conn_manager_prefix", prefix);
+    if (own.n > 1) {
+        buf_append(p->out, ",", 1);
+        put_label(p->out, "envoy_jwt_authn_prefix", str_skip(own, 1));
+    }
+}
+
 static void put_scope_label(struct prom *p, const struct stats_group *g)
 {
+    if (g->scope == STAT_HTTP_JWT) {
+        put_jwt_labels(p, g);
+        return;
+    }
     if (g->scope == STAT_HTTP_AUTHZ || g->scope == STAT_CLUSTER_AUTHZ) {
         put_authz_labels(p, g);
         return;
@@ -168,7 +187,7 @@ static const char *scope_words(enum stat_scope scope)
     if (scope == STAT_HTTP_AUTHZ || scope == STAT_CLUSTER_AUTHZ) {
         return scope == STAT_HTTP_AUTHZ ? "http_ext_authz" : "cluster_ext_authz";
     }
-    if (scope == STAT_HTTP_JWT_NAMED) { // the block's name is "PREFIX.jwt_authn.OWN PREFIX"
+    if (scope == STAT_HTTP_JWT) {
         return "http_jwt_authn";
     }
     return scope == STAT_VCLUSTER ? "vhost_vcluster" : scope == STAT_ROUTE ? "vhost_route" : stat_scope_names[scope];

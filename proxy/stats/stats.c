@@ -21,7 +21,7 @@ const char *const stat_scope_names[STAT_SCOPE_COUNT] = {
     [STAT_CLUSTER_HEALTH] = "cluster", [STAT_CLUSTER_LIMIT] = "cluster", [STAT_CLUSTER_GRPC] = "cluster", [STAT_TCP] = "tcp", [STAT_VCLUSTER] = "vhost",
     [STAT_ROUTE] = "vhost", [STAT_HTTP_LIMIT] = "", [STAT_TCP_LIMIT] = "local_rate_limit",
     [STAT_TCP_OPEN_LIMIT] = "connection_limit",
-    [STAT_HTTP_JWT] = "http", [STAT_HTTP_JWT_NAMED] = "http",
+    [STAT_HTTP_JWT] = "http",
     [STAT_HTTP_RBAC] = "http", [STAT_HTTP_RBAC_SHADOW] = "http", [STAT_HTTP_RBAC_POLICY] = "http", [STAT_HTTP_RBAC_POLICY_SHADOW] = "http",
     [STAT_TCP_RBAC] = "", [STAT_TCP_RBAC_SHADOW] = "", [STAT_TCP_RBAC_POLICY] = "", [STAT_TCP_RBAC_POLICY_SHADOW] = "",
     [STAT_HTTP_AUTHZ] = "http", [STAT_CLUSTER_AUTHZ] = "cluster", [STAT_TCP_AUTHZ] = "ext_authz",

@@ -271,6 +271,7 @@ def test_keys_from_files_and_the_environment(tmp_path, backend):
         assert [ask(port, p, headers=authorization(t)).status for p in ("/f", "/e") for t in ("rs256", "es256")] == [200, 401, 401, 200]
         assert proxy.stat("http.in.jwt_authn.own.denied") == 2
         assert proxy.stat("http.in.jwt_authn.own.allowed") == 2
+        assert 'envoy_http_jwt_authn_denied{envoy_http_conn_manager_prefix="in",envoy_jwt_authn_prefix="own"} 2' in proxy.get("/stats/prometheus")
 
 
 def test_a_policy_sees_the_claims(tmp_path, backend):

@@ -12,7 +12,7 @@
 #include "proxy/router/side_call.h"
 #include "proxy/stats/stats.h"
 
-enum { REFETCH_EARLY_MS = 5000, LOOK_MS = 10000, FETCH_GAP_MIN_MS = 1000 };
+enum { REFETCH_EARLY_MS = 5000, LOOK_MS = 10000, FETCH_GAP_MIN_MS = 1000, STAT_NAME_MAX = 512 };
 // Before the end of a set's time; how soon a timer learns that its configuration is gone; between two fetches that nobody asked for.
 
 struct remote_worker {        // that worker's thread only, but where said
@@ -215,14 +215,18 @@ static void on_told(struct mailbox_msg *m)
 
 void jwt_count(struct worker *w, struct str prefix, struct str own, enum stat_any id)
 {
-    if (!own.n) {
-        stat_inc(stats_scope_get(w->stats, STAT_HTTP_JWT, prefix), id);
-        return;
+    static const struct str middle = STR_INIT(".jwt_authn");
+    char name[STAT_NAME_MAX];
+    size_t n = 0;
+    const struct str parts[] = { prefix, middle, own.n ? STR(".") : own, own };
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        size_t k = parts[i].n < sizeof(name) - n ? parts[i].n : sizeof(name) - n;
+        if (k) {
+            memcpy(name + n, parts[i].p, k);
+        }
+        n += k;
     }
-    struct arena a = { 0 };
-    struct str name = arena_printf(&a, "%.*s.jwt_authn.%.*s", STR_FMT(prefix), STR_FMT(own));
-    stat_inc(stats_scope_get(w->stats, STAT_HTTP_JWT_NAMED, name), id - STAT_ID_HTTP_JWT_ALLOWED + STAT_ID_HTTP_JWT_NAMED_ALLOWED);
-    arena_fini(&a);
+    stat_inc(stats_scope_get(w->stats, STAT_HTTP_JWT, str_n(name, n)), id);
 }
 
 void jwt_remote_forget(struct jwt_waiter *x)
