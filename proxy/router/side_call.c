@@ -8,6 +8,8 @@
 #include "lib/base/rand.h"
 #include "proxy/router/internal.h"
 
+enum { ARENA_BYTES = 2032 }; // the largest that lib/base/recycle keeps: question and answer, but for the bodies
+
 struct side_call {
     struct router r;
     struct list link;           // of this thread's calls
@@ -175,7 +177,7 @@ struct side_call *side_call_start(struct worker *w, const struct side_request *q
         return NULL;
     }
     struct side_call *c = mem_new(struct side_call);
-    arena_init(&c->arena, 0, 0);
+    arena_init(&c->arena, ARENA_BYTES, 0);
     loop_task_init(&c->end, on_end);
     if (!calls.next) {
         list_init(&calls);
