@@ -1,7 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""authz_matrix.py OUT: generated policies (config.rbac.v3.RBAC) times requests over connections of many kinds, decided by Envoy, as the data that
-tests/unit/proxy/authz/test_matrix.c replays. One Envoy serves all policies, one to a route that a header chooses. Envoy: the variable ENVOY. The generator's seed is fixed: the same policies and requests each time."""
+"""authz_matrix.py record OUT: generated policies (config.rbac.v3.RBAC) times requests over connections of many kinds, decided by Envoy, as the data that
+tests/unit/proxy/authz/test_matrix.c replays. One Envoy serves all policies, one to a route that a header chooses. Envoy: the variable ENVOY. The generator's seed is fixed: the same
+policies and requests each time.
+
+authz_matrix.py beside REMORA SEED POLICIES: the same through the whole of remora-proxy and of Envoy; says what differs. Without dynamic metadata, which
+only a filter of Envoy writes."""
 import datetime
 import ipaddress
 import json
@@ -211,11 +215,11 @@ class Generator:
         return {"action": self.one("ALLOW", "ALLOW", "DENY", "DENY", "LOG") if self.r.random() < 0.3 else self.one("ALLOW", "DENY"), "policies": policies}
 
 
-def plan():
+def plan(seed=SEED, count=POLICIES):
     """(policies, requests): each request with its connection."""
-    g = Generator(SEED)
+    g = Generator(seed)
     requests = [(c, r) for r in range(len(REQUESTS)) for c in range(len(CONNECTIONS)) if c == 0 or c == 4 or (c + r) % 4 == 0]
-    return [g.rbac() for _ in range(POLICIES)], requests
+    return [g.rbac() for _ in range(count)], requests
 
 
 # --- Envoy ---
@@ -246,7 +250,7 @@ LOG = "%REQ(X-N)%\t%RESPONSE_CODE%\t%DYNAMIC_METADATA(envoy.filters.http.rbac:en
       "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%\t%DOWNSTREAM_REMOTE_ADDRESS%\t%DOWNSTREAM_PEER_SUBJECT%\t%REQ(:PATH)%\t%REQ(:SCHEME)%\t%REQ(:AUTHORITY)%\n"
 
 
-def config(policies, folder):
+def config(policies, folder, metadata=True):
     routes = [{"match": {"prefix": "", "headers": [{"name": "x-policy", "string_match": {"exact": str(i)}}]}, "direct_response": {"status": 200},
                "metadata": {"filter_metadata": {"shop.route": ROUTE_METADATA}},
                "typed_per_filter_config": {"envoy.filters.http.rbac": {"@type": HTTP + "rbac.v3.RBACPerRoute", "rbac": {"rules": p}}}} for i, p in enumerate(policies)]
@@ -258,6 +262,8 @@ def config(policies, folder):
                                                            "metadata": [{"metadata_namespace": "shop.meta", "value": METADATA}]}},
                          {"name": "envoy.filters.http.rbac", "typed_config": {"@type": HTTP + "rbac.v3.RBAC"}},
                          {"name": "router", "typed_config": {"@type": HTTP + "router.v3.Router"}}]}}
+    if not metadata:
+        del hcm["typed_config"]["http_filters"][0]
     tls = {"name": "tls", "typed_config": {"@type": T + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": {
         "tls_certificates": [{"certificate_chain": {"filename": str(folder / "server.pem")}, "private_key": {"filename": str(folder / "server.pem")}}],
         "validation_context": {"trusted_ca": {"filename": str(folder / "ca.pem")}}}}}
@@ -329,15 +335,15 @@ def ask(policies, requests, folder):
         peer.s.close()
 
 
-def decide(policies, requests):
+def decide(policies, requests, program, metadata=True):
     """Log fields by number: policy * requests + request."""
     with tempfile.TemporaryDirectory(prefix="authz-matrix-") as d:
         folder = pathlib.Path(d)
         mint(folder)
         (folder / "log").write_text("")
-        (folder / "e.json").write_text(json.dumps(config(policies, folder)))
+        (folder / "e.json").write_text(json.dumps(config(policies, folder, metadata)))
         with open(folder / "out", "wb") as out:
-            p = subprocess.Popen([os.environ["ENVOY"], "-c", str(folder / "e.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "error",
+            p = subprocess.Popen([program, "-c", str(folder / "e.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "error",
                                   "--file-flush-interval-msec", "50"], stdout=out, stderr=out)
         try:
             def up():
@@ -345,7 +351,7 @@ def decide(policies, requests):
                     raise harness.MeshError((folder / "out").read_text()[-3000:])
                 socket.create_connection(("127.0.0.1", PORTS["plain"]), 1).close()
                 return True
-            harness.wait_for("Envoy to listen", up, 30)
+            harness.wait_for(f"{program} to listen", up, 30)
             ask(policies, requests, folder)
             want = len(policies) * len(requests)
             for _ in range(200):
@@ -366,6 +372,7 @@ def write(out, policies, requests, seen):
          "dynamic shop.meta " + json.dumps(METADATA), "route shop.route " + json.dumps(ROUTE_METADATA)]
     for i, (c, r) in enumerate(requests):
         _, _, local, direct, remote, subject, path, scheme, authority = seen[i]
+        direct, remote = (a.rpartition(":")[0] + ":1" for a in (direct, remote))  # a client's port is another one each time
         how, (method, _, _, fields) = CONNECTIONS[c], REQUESTS[r]
         source = how["proxy"][0] if "proxy" in how else how["from"]
         w += ["request", f"method {method}", f"path {path}", f"scheme {scheme}", f"authority {authority}", f"local {local}", f"direct {direct}", f"remote {remote}",
@@ -388,10 +395,25 @@ def write(out, policies, requests, seen):
     print(f"{len(policies)} policies, {len(requests)} requests, {len(policies) * len(requests)} decisions, {denied} of them denied")
 
 
+def beside(remora, seed, count):
+    policies, requests = plan(seed, count)
+    want, got = (decide(policies, requests, x, False) for x in (os.environ["ENVOY"], remora))
+    differ = [n for n in want if want[n][:2] != got.get(n, [])[:2]]
+    holes = [n for n in differ if want[n][0] == "403" and got.get(n, ["403"])[0] != "403"]
+    for n in differ[:10]:
+        c, r = requests[n % len(requests)]
+        print(want[n][:2], got.get(n, [])[:2], CONNECTIONS[c], REQUESTS[r], json.dumps(policies[n // len(requests)]))
+    print(f"{len(want)} decisions, {len(differ)} differ, {len(holes)} of them let pass what Envoy denies")
+    return 1 if differ else 0
+
+
 def main():
+    if sys.argv[1] == "beside":
+        return beside(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     policies, requests = plan()
-    write(sys.argv[1], policies, requests, decide(policies, requests))
+    write(sys.argv[2], policies, requests, decide(policies, requests, os.environ["ENVOY"]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
