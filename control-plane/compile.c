@@ -249,12 +249,13 @@ size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret)
     return n;
 }
 
-// The oldest policy of a scope is the one that holds (they are in that order).
-static const struct cp_peer_authentication *find_peer_policy(const struct compiler *k, bool root, bool workload)
+// The oldest policy of a scope is the one that holds (they are in that order). labels NULL: no workload, so none with a selector.
+static const struct cp_peer_authentication *find_peer_policy(const struct compiler *k, struct str ns, const struct cp_labels *labels, bool workload)
 {
     for (size_t i = 0; i < k->c->peer_authentication_count; i++) {
         const struct cp_peer_authentication *p = &k->c->peer_authentications[i];
-        if ((p->selector.n > 0) == workload && cpc_policy_applies(k, &p->meta, &p->selector, false, root)) {
+        bool own = workload ? p->selector.n && labels && cp_labels_match(&p->selector, labels) && !str_is(ns, CPC_ROOT_NAMESPACE) : !p->selector.n;
+        if (own && str_eq(p->meta.ns, ns)) {
             return p;
         }
     }
@@ -263,14 +264,14 @@ static const struct cp_peer_authentication *find_peer_policy(const struct compil
 
 const struct cp_peer_authentication *cpc_workload_peer_policy(const struct compiler *k)
 {
-    return find_peer_policy(k, false, true);
+    return find_peer_policy(k, k->node->ns, &k->node->labels, true);
 }
 
 // Istio's precedence: the workload's own policy, of it first the port, then the namespace's, then the mesh's. What is unset says nothing.
-enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port)
+enum cp_mtls cpc_peer_mode(const struct compiler *k, struct str ns, const struct cp_labels *labels, uint16_t port)
 {
-    const struct cp_peer_authentication *order[] = { find_peer_policy(k, false, true), find_peer_policy(k, false, false),
-                                                     find_peer_policy(k, true, false) };
+    const struct cp_peer_authentication *order[] = { find_peer_policy(k, ns, labels, true), find_peer_policy(k, ns, NULL, false),
+                                                     find_peer_policy(k, STR(CPC_ROOT_NAMESPACE), NULL, false) };
     const struct cp_peer_authentication *own = order[0];
     for (size_t x = 0; own && x < own->port_count; x++) {
         if (own->ports[x].port == port && own->ports[x].mode != CP_MTLS_UNSET) {
@@ -283,6 +284,11 @@ enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port)
         }
     }
     return CP_MTLS_PERMISSIVE;
+}
+
+enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port)
+{
+    return cpc_peer_mode(k, k->node->ns, &k->node->labels, port);
 }
 
 static int by_name(const void *a, const void *b)

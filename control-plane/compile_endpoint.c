@@ -236,11 +236,22 @@ static const char *workload(struct compiler *k, const struct cp_endpoint *e)
     return cpc_qf(k, "%.*s;%.*s;%.*s;%.*s;%.*s", STR_FMT(e->workload), STR_FMT(e->ns), STR_FMT(name), STR_FMT(version), STR_FMT(k->node->cluster_id));
 }
 
-static void write_endpoint(struct compiler *k, struct buf *b, const struct cp_endpoint *e, const struct cp_port *p)
+// A rule's word on TLS holds for all; otherwise the endpoint must have a sidecar, whose PeerAuthentication does not turn mutual TLS off.
+static bool takes_mtls(const struct compiler *k, const struct cp_service *s, const struct cp_endpoint *e, const struct cp_port *p,
+                       const struct cp_policy *policy)
+{
+    bool sidecar = str_is(cp_label_get(&e->labels, "security.istio.io/tlsMode"), "istio");
+    if (policy->tls && s->resolution == CP_STATIC) {
+        return policy->tls->mode == CP_TLS_ISTIO_MUTUAL;
+    }
+    return sidecar && cpc_peer_mode(k, e->ns, &e->labels, cpc_endpoint_port(e, p)) != CP_MTLS_DISABLE;
+}
+
+static void write_endpoint(struct compiler *k, struct buf *b, const struct cp_service *s, const struct cp_endpoint *e, const struct cp_port *p, const struct cp_policy *policy)
 {
     buf_printf(b, "{endpoint: {address: {socket_address: {address: %s, port_value: %u}}}, ", cpc_q(k, e->address), cpc_endpoint_port(e, p));
     buf_printf(b, "metadata: {filter_metadata: {");
-    if (str_is(cp_label_get(&e->labels, "security.istio.io/tlsMode"), "istio")) {
+    if (takes_mtls(k, s, e, p, policy)) {
         buf_printf(b, "envoy.transport_socket_match: {tlsMode: istio}, ");
     }
     buf_printf(b, "istio: {workload: %s}}}, ", workload(k, e));
@@ -271,7 +282,7 @@ void cpc_assignment(struct compiler *k, struct buf *b, struct str name, const st
         buf_printf(b, ", lb_endpoints: [");
         for (size_t e = 0; e < g.v[i].n && !g.v[i].empty; e++) {
             buf_printf(b, "%s", e ? ", " : "");
-            write_endpoint(k, b, g.v[i].v[e], p);
+            write_endpoint(k, b, s, g.v[i].v[e], p, policy);
         }
         buf_printf(b, "], load_balancing_weight: %llu, priority: %u}", (unsigned long long)weight, g.v[i].priority);
     }

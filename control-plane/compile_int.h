@@ -103,6 +103,8 @@ struct cpc_inbound {
 };
 size_t cpc_inbound_ports(struct compiler *k, struct cpc_inbound **ret); // in scratch-lived arena of the set
 enum cp_mtls cpc_mtls_mode(const struct compiler *k, uint16_t port); // never CP_MTLS_UNSET
+// The same of another workload, by its labels; labels NULL: what holds for a namespace as a whole.
+enum cp_mtls cpc_peer_mode(const struct compiler *k, struct str ns, const struct cp_labels *labels, uint16_t port);
 const struct cp_peer_authentication *cpc_workload_peer_policy(const struct compiler *k); // the one with a selector that holds for this proxy, or NULL
 
 // ---- policies ----

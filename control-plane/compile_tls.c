@@ -162,7 +162,8 @@ void cpc_transport(struct compiler *k, struct buf *b, const struct cp_service *s
                    const struct cp_policy *policy, bool original_dst)
 {
     const struct cp_tls *t = policy->tls;
-    bool plain = t ? t->mode == CP_TLS_DISABLE : s->external || !has_mesh_endpoint(s);
+    bool off = cpc_peer_mode(k, s->meta.ns, NULL, 0) == CP_MTLS_DISABLE;
+    bool plain = t ? t->mode == CP_TLS_DISABLE : s->external || off || !has_mesh_endpoint(s);
     if (plain && !policy->proxy_protocol) {
         return;
     }

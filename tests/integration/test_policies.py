@@ -189,8 +189,8 @@ class World:
     def wait(self, status, *args, **kw):
         wait_for(f"status {status}", lambda: self.status(*args, **kw) == status, 20, 0.05)
 
-    def cache_answers(self, who):
-        with contextlib.suppress(OSError), self.place.connect(who, CACHE, 6379) as s:
+    def cache_answers(self, who, address=CACHE):
+        with contextlib.suppress(OSError), self.place.connect(who, address, 6379) as s:
             s.settimeout(10)
             s.sendall(b"PING\r\n")
             return s.recv(100) == b"+PONG\r\n"
@@ -280,6 +280,20 @@ def test_keys_that_do_not_come_let_nobody_in(world):
                    policy("AuthorizationPolicy", "no-bob", "{action: DENY, rules: [{from: [{source: {serviceAccounts: [bob]}}]}]}"), bob=403)
     assert world.status(token=world.issuer.token()) == 401
     assert world.status() == 200  # nobody asked for a token
+
+
+def test_a_port_without_mutual_tls(world):
+    """Callers of the mesh know which ports take it and which do not; others reach the latter alone."""
+    world.policies(policy("PeerAuthentication", "mostly", "{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}, portLevelMtls: {6379: {mode: DISABLE}}}"))
+
+    def refused():
+        with contextlib.suppress(OSError):
+            http(world.place, "outside", SERVER, 9080, timeout=5)
+            return False
+        return True
+    wait_for("plain text to be refused", refused, 20, 0.05)
+    wait_for("alice to come in plain text", lambda: world.cache_answers("alice"), 20, 0.05)
+    assert world.cache_answers("outside", SERVER) and world.cache_answers("bob") and world.status() == 200
 
 
 def test_another_program_decides(world):

@@ -27,9 +27,6 @@ DIFFERENCES = {
         "istiod makes a hash ring that nothing is hashed for",
     ("rules/outlier-old", "consecutiveErrors: unknown or unsupported field"): "istiod warns and takes no notice of it",
     ("rules/pool-http-of-tcp", "common_tls_context.alpn_protocols[len]"): "h2UpgradePolicy does not concern a TCP port: h2 is not offered to its peers",
-    ("rules/tls-disable", "envoy.transport_socket_match"): "the endpoint can do TLS, the cluster does not look at it",
-    ("rules/tls-simple", "envoy.transport_socket_match"): "the same",
-    ("rules/ports", "envoy.transport_socket_match"): "the same",
     ("rules/tls-istio-mutual-external", "combined_validation_context.default_validation_context"):
         "a peer whose account is not known must at least have a name of this mesh; for istiod any certificate of the root does",
     ("services/static-protocols", "LDS 10.55.0.1_84 .filter_chains[0].filters[len]"): "mongo_proxy counts commands; the bytes are the same without it",

@@ -19,7 +19,6 @@ KEPT_EMPTY = {"healthy_panic_threshold", "ads"}
 DIFFERENCES = {
     ("CDS", "BlackHoleCluster", ".load_assignment"): "an empty assignment is written out",
     ("CDS", "InboundPassthroughCluster", ".alt_stat_name"): "the cluster's own name",
-    ("EDS", "outbound|9443||details.default.svc.cluster.local", "transport_socket_match"): "the endpoint can do TLS, the cluster does not",
     ("RDS", "80", "decorator.operation"): "see the cluster",
     ("RDS", "80", "route.cluster"): "a host without port 80 leads to its only port, where istiod names a cluster that does not exist",
     ("LDS", "*", "listener_filters[0].typed_config"): "the first read's size is the proxy's own business",

@@ -23,7 +23,8 @@ current-context: x
 """
 ENVIRONMENT = {"POD_NAME": "istiod", "POD_NAMESPACE": "istio-system", "REVISION": "default", "CLUSTER_ID": "Kubernetes",
                "ISTIO_KUBE_CLIENT_CONTENT_TYPE": "json", "ENABLE_LEADER_ELECTION": "false", "PILOT_ENABLE_GATEWAY_API": "false",
-               "INJECTION_WEBHOOK_CONFIG_NAME": "", "VALIDATION_WEBHOOK_CONFIG_NAME": "", "PILOT_DEBOUNCE_AFTER": "20ms"}
+               "INJECTION_WEBHOOK_CONFIG_NAME": "", "VALIDATION_WEBHOOK_CONFIG_NAME": "", "PILOT_DEBOUNCE_AFTER": "20ms",
+               "PILOT_ENABLE_XDS_CACHE": "false"}  # what is cached by versions of PeerAuthentications, which files do not have, is old
 MARK = """apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: mark, namespace: default}}
