@@ -46,7 +46,8 @@ static int wait_for(struct exchange *x, short events)
 static int open_connection(struct exchange *x)
 {
     bool done = false;
-    x->fd = socket_connect(&x->q->to, NULL, &done);
+    struct socket_connect_opts o = { .source = x->q->from };
+    x->fd = socket_connect(&x->q->to, &o, &done);
     if (x->fd < 0) {
         return x->fd;
     }
@@ -57,12 +58,31 @@ static int open_connection(struct exchange *x)
     return r ? r : socket_error(x->fd);
 }
 
+static int connect_failed(const struct exchange *x, int r, struct err *err)
+{
+    char what[ADDR_TEXT_MAX + 16];
+    snprintf(what, sizeof(what), "connect to %s", x->to);
+    return err_errno(err, -r, what);
+}
+
+int http_client_connect(const struct http_client_req *q, struct err *err)
+{
+    struct exchange x = { .q = q, .fd = -1, .deadline_ms = clock_mono_ms() + (uint64_t)(q->timeout_ms > 0 ? q->timeout_ms : 0) };
+    addr_text(&q->to, x.to);
+    int r = open_connection(&x);
+    scope_close int fd = x.fd;
+    return r < 0 ? connect_failed(&x, r, err) : 0;
+}
+
 static int send_request(struct exchange *x)
 {
     const struct http_client_req *q = x->q;
     struct http_request r = { .method = str_c(q->method), .host = q->host, .path = q->path, .version = HTTP_11,
                               .content_length = q->body.n ? (int64_t)q->body.n : -1 };
     headers_init(&r.headers, x->arena);
+    for (struct hdr *h = q->headers ? headers_first(q->headers) : NULL; h; h = headers_next(q->headers, h)) {
+        headers_add(&r.headers, h->name, h->value);
+    }
     struct buf out = { 0 };
     h1_write_request(&out, &r, &(struct h1_write_opts){ .close = true });
     buf_append_str(&out, q->body);
@@ -161,9 +181,7 @@ int http_client_do(const struct http_client_req *q, struct arena *a, struct str 
     int r = open_connection(&x);
     scope_close int fd = x.fd;
     if (r < 0) {
-        char what[ADDR_TEXT_MAX + 16];
-        snprintf(what, sizeof(what), "connect to %s", x.to);
-        return err_errno(err, -r, what);
+        return connect_failed(&x, r, err);
     }
     r = send_request(&x);
     if (r < 0) {

@@ -38,13 +38,27 @@ struct client {
     struct addr peer;
     void (*after)(void *arg);
     void *after_arg;
+    struct http_server_later *later; // borrowed: an answer that somebody owes
+};
+
+struct http_server_later {
+    struct client *client; // NULL: gone
 };
 
 static const struct h1_limits limits = { .head_bytes = H1_HEAD_BYTES_MAX, .header_count = H1_HEADER_COUNT_MAX, .allow_http10 = true,
                                          .allow_absolute_url = true };
 
+static void forget_later(struct client *c)
+{
+    if (c->later) {
+        c->later->client = NULL;
+        c->later = NULL;
+    }
+}
+
 static void client_free(struct client *c)
 {
+    forget_later(c);
     if (c->link.next != &c->link) {
         list_del(&c->link);
         c->server->count--;
@@ -127,34 +141,59 @@ static bool bodies_fit(const struct client *c)
     return sum <= HTTP_SERVER_BODIES_MAX || sum == c->body.len;
 }
 
+static void send_answer(struct client *c, struct http_server_resp *r)
+{
+    if (!r->after && !may_keep(c, r->body.len)) {
+        buf_clear(&r->body);
+        send_error(c, 503, "others do not read their answers\n");
+        return;
+    }
+    struct http_response out = { .status = (uint16_t)r->status, .content_length = (int64_t)r->body.len, .end_stream = r->body.len == 0 };
+    headers_init(&out.headers, &c->arena);
+    headers_add_id(&out.headers, HDR_CONTENT_TYPE, r->content_type ? str_c(r->content_type) : STR("text/plain; charset=UTF-8"));
+    for (struct hdr *x = headers_first(&r->headers); x; x = headers_next(&r->headers, x)) {
+        headers_add(&out.headers, x->name, x->value);
+    }
+    if (r->close || r->after) { // after: the connection's end tells that the answer has left, at the latest
+        codec_drain(c->codec);
+    }
+    c->after = r->after;
+    c->after_arg = r->after_arg;
+    send_whole(c, &out, &r->body);
+}
+
 static void answer(struct client *c)
 {
-    struct http_server_req q = { .req = c->req, .body = &c->body, .arena = &c->arena, .peer = c->peer };
+    struct http_server_req q = { .req = c->req, .body = &c->body, .arena = &c->arena, .peer = c->peer, .client = c };
     q.path = url_split_path(c->req->path, &q.query);
     struct http_server_resp r = { .status = 200 };
     headers_init(&r.headers, &c->arena);
     c->server->handler(c->server->arg, &q, &r);
-    if (!c->stream) { // the handler freed the server
+    if (!c->stream || c->later) { // the handler freed the server, or answers later
         buf_clear(&r.body);
         return;
     }
-    if (!r.after && !may_keep(c, r.body.len)) {
-        buf_clear(&r.body);
-        send_error(c, 503, "others do not read their answers\n");
+    send_answer(c, &r);
+}
+
+struct http_server_later *http_server_later(struct http_server_req *q)
+{
+    struct http_server_later *t = mem_new(struct http_server_later);
+    t->client = q->client;
+    q->client->later = t;
+    return t;
+}
+
+void http_server_answer(struct http_server_later *t, struct http_server_resp *r)
+{
+    struct client *c = t->client;
+    free(t);
+    if (!c) {
+        buf_clear(&r->body);
         return;
     }
-    struct http_response out = { .status = (uint16_t)r.status, .content_length = (int64_t)r.body.len, .end_stream = r.body.len == 0 };
-    headers_init(&out.headers, &c->arena);
-    headers_add_id(&out.headers, HDR_CONTENT_TYPE, r.content_type ? str_c(r.content_type) : STR("text/plain; charset=UTF-8"));
-    for (struct hdr *x = headers_first(&r.headers); x; x = headers_next(&r.headers, x)) {
-        headers_add(&out.headers, x->name, x->value);
-    }
-    if (r.close || r.after) { // after: the connection's end tells that the answer has left, at the latest
-        codec_drain(c->codec);
-    }
-    c->after = r.after;
-    c->after_arg = r.after_arg;
-    send_whole(c, &out, &r.body);
+    c->later = NULL;
+    send_answer(c, r);
 }
 
 static void on_data(struct codec_stream *s, struct buf *data, bool end)
@@ -185,6 +224,7 @@ static void on_trailers(struct codec_stream *s, struct headers *trailers)
 static void on_close(struct codec_stream *s)
 {
     struct client *c = codec_stream_owner(s);
+    forget_later(c);
     c->stream = NULL;
     c->req = NULL;
     buf_clear(&c->body);
@@ -242,6 +282,10 @@ static void on_idle(struct timer *t)
 {
     struct client *c = container_of(t, struct client, idle);
     uint64_t now = loop_now_ms(c->server->loop), last = codec_conn(c->codec)->active_ms;
+    if (c->later) {
+        timer_set(c->server->loop, t, HTTP_SERVER_IDLE_MS);
+        return;
+    }
     if (now - last < HTTP_SERVER_IDLE_MS) { // bytes moved meanwhile: a large answer to a slow reader
         timer_set(c->server->loop, t, HTTP_SERVER_IDLE_MS - (now - last));
         return;

@@ -11,6 +11,7 @@
 #include "lib/event/loop.h"
 
 struct http_server;
+struct http_server_later;
 
 enum { HTTP_SERVER_BODY_MAX = 1024 * 1024, HTTP_SERVER_CONNS_MAX = 256, HTTP_SERVER_IDLE_MS = 60000,
        HTTP_SERVER_UNREAD_MAX = 16 * 1024 * 1024, HTTP_SERVER_BODIES_MAX = 8 * 1024 * 1024, HTTP_SERVER_STALE_MS = 2000 };
@@ -22,6 +23,7 @@ struct http_server_req {
     struct buf *body;               // whole body
     struct arena *arena;            // dies after the answer was written
     struct addr peer;
+    struct client *client;          // the server's own
 };
 struct http_server_resp {
     int status;                // default 200
@@ -37,6 +39,11 @@ struct http_server_resp {
 struct http_server *http_server_new(struct loop *l, const struct addr *a, int unix_mode,
                                     void (*handler)(void *arg, struct http_server_req *q, struct http_server_resp *r), void *arg,
                                     struct err *err);
+// For a handler that cannot answer at once: what it puts into its response is ignored, http_server_answer gives the answer. Until then the client's
+// time-out does not run; it may go away, and the server with it.
+struct http_server_later *http_server_later(struct http_server_req *q);
+// On the loop's thread, once: sends r to the client if it is still there, takes r->body and frees t.
+void http_server_answer(struct http_server_later *t, struct http_server_resp *r);
 // The address really bound (port 0 asked).
 struct addr http_server_addr(const struct http_server *s);
 // Closes all connections; nothing is called any more. NULL is ignored.

@@ -16,6 +16,7 @@
 #include "lib/event/thread.h"
 #include "proto/pb_util.h"
 #include "proxy/identity/provider.h"
+#include "proxy/server/app_probes.h"
 #include "xds-client/node.h"
 
 enum {
@@ -34,6 +35,7 @@ struct sidecar {
     bool tls;
     struct identity *identity;                  // owned
     struct http_server *ports[SIDECAR_PORTS];   // owned
+    struct app_probes *probes;                  // owned
     struct admin *admin;                        // borrowed
     struct config *config;                      // borrowed
 };
@@ -253,6 +255,9 @@ static void on_agent(void *arg, struct http_server_req *q, struct http_server_re
         on_status(s, q, r);
         return;
     }
+    if (app_probes_handle(s->probes, q, r)) {
+        return;
+    }
     on_metrics(s, q, r);
 }
 
@@ -263,12 +268,15 @@ static int start_ports(struct sidecar *s, struct loop *l, struct err *err)
         void (*handler)(void *arg, struct http_server_req *q, struct http_server_resp *r);
     } ports[SIDECAR_PORTS] = { { PORT_AGENT, on_agent }, { PORT_STATUS, on_status }, { PORT_METRICS, on_metrics } };
     bool v6 = str_find(s->node.ip, ':') >= 0;
+    bool loopback = str_is(env("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"), "true");
+    uint16_t agent = s->node.proxy->status_port > 0 ? (uint16_t)s->node.proxy->status_port : PORT_AGENT;
+    s->probes = app_probes_new(l, env("ISTIO_KUBE_APP_PROBERS"), !loopback ? s->node.ip : v6 ? STR("::1") : STR("127.0.0.1"), agent, err);
+    if (!s->probes) {
+        return -EINVAL;
+    }
     for (int i = 0; i < SIDECAR_PORTS; i++) {
         struct addr a;
-        uint16_t port = ports[i].port;
-        if (port == PORT_AGENT && s->node.proxy->status_port > 0) {
-            port = (uint16_t)s->node.proxy->status_port;
-        }
+        uint16_t port = ports[i].port == PORT_AGENT ? agent : ports[i].port;
         addr_parse_ip(v6 ? STR("::") : STR("0.0.0.0"), port, &a);
         s->ports[i] = http_server_new(l, &a, 0, ports[i].handler, s, err);
         if (!s->ports[i]) {
@@ -397,6 +405,7 @@ void sidecar_free(struct sidecar *s)
             http_server_free(s->ports[i]);
         }
     }
+    app_probes_free(s->probes);
     if (s->identity) {
         identity_free(s->identity);
     }

@@ -297,8 +297,9 @@ class Sidecars:
         if p.returncode:
             raise MeshError(f"remora-init in {self.place.ns(name)} failed ({p.returncode}): {(p.stderr or p.stdout).strip()}")
 
-    def start_proxy(self, name, app, version, account, token=None, **config):
-        """The environment and the files that Istio's injector gives to a sidecar; the working directory stands for "/". config: of PROXY_CONFIG."""
+    def start_proxy(self, name, app, version, account, token=None, more=None, **config):
+        """The environment and the files that Istio's injector gives to a sidecar; the working directory stands for "/". more: variables; config: of
+        PROXY_CONFIG."""
         home = self.folder / "proxies" / name
         tokens = home / "var/run/secrets/tokens"
         tokens.mkdir(parents=True, exist_ok=True)
@@ -315,7 +316,7 @@ class Sidecars:
                "INSTANCE_IP": self.place.hosts[name], "POD_IP": self.place.hosts[name], "SERVICE_ACCOUNT": account,
                "ISTIO_META_CLUSTER_ID": "Kubernetes", "ISTIO_METAJSON_LABELS": json.dumps({"app": app, "version": version}),
                "PROXY_CONFIG": json.dumps({"discoveryAddress": control, **config}), "CA_ADDR": control, "XDS_ROOT_CA": str(root),
-               "CA_ROOT_CA": str(root)}
+               "CA_ROOT_CA": str(root), **(more or {})}
         for k in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
             if k in os.environ:
                 env[k] = os.environ[k]

@@ -69,9 +69,15 @@ class World:
     def app(self, host, *args):
         self.place.spawn(f"{host} app", host, [interpreter(), self.folder / "apps.py", *args], self.mesh.log(f"{host}-{args[0]}"), 65534)
 
-    def start_proxy(self, name, token=None):
+    def start_proxy(self, name, token=None, more=None):
         _, app, version, account = WORKLOADS[name]
-        self.proxies[name] = self.mesh.start_proxy(name, app, version, account, token)
+        self.proxies[name] = self.mesh.start_proxy(name, app, version, account, token, more)
+
+    def restart(self, name, more):
+        """With more variables."""
+        self.place.stop([self.proxies[name]], grace=10)
+        self.start_proxy(name, more=more)
+        self.mesh.wait_proxy(self.proxies[name], name)
 
     def ask(self, path="/", address=REVIEWS, port=9080, host="reviews:9080", source="productpage", **headers):
         return http(self.place, source, address, port, path, {"Host": host, **headers}, timeout=5)
@@ -323,6 +329,23 @@ def test_readiness_and_metrics_ports(world):
     assert http(world.place, "outside", address, 15020, "/stats/prometheus")[0] == 200
     with pytest.raises(OSError):  # the admin page is for the pod itself alone
         http(world.place, "outside", address, 15000, "/ready", timeout=2)
+
+
+def test_probes_of_the_application(world):
+    """As Istio's injector rewrites them: the kubelet asks the agent's port, which asks the application at the pod's address, STRICT or not."""
+    world.restart("reviews-v1", {"ISTIO_KUBE_APP_PROBERS": json.dumps({
+        "/app-health/app/readyz": {"httpGet": {"path": "/ready", "port": 9080, "scheme": "HTTP"}, "timeoutSeconds": 10},
+        "/app-health/app/livez": {"tcpSocket": {"port": 9080}, "timeoutSeconds": 10},
+        "/app-health/gone/livez": {"tcpSocket": {"port": 9}, "timeoutSeconds": 10},
+        "/app-health/gone/readyz": {"httpGet": {"port": 9}, "timeoutSeconds": 10}})})
+    address = WORKLOADS["reviews-v1"][0]
+    status, _, body = http(world.place, "outside", address, 15020, "/app-health/app/readyz", {"x-probe": "1"}, timeout=20)
+    assert status == 200 and b"reviews" in body
+    assert http(world.place, "outside", address, 15020, "/app-health/app/livez", timeout=20)[0] == 200
+    assert http(world.place, "outside", address, 15020, "/app-health/gone/livez", timeout=20)[0] == 500
+    assert http(world.place, "outside", address, 15020, "/app-health/gone/readyz", timeout=20)[0] == 500
+    assert http(world.place, "outside", address, 15020, "/app-health/other/readyz", timeout=20)[0] == 400
+    world.restart("reviews-v1", {})
 
 
 def test_pilot_agent_request(world):

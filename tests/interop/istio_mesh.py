@@ -52,13 +52,13 @@ ADDRESSES = {"istiod": f"{NETWORK}.2", "stock": f"{NETWORK}.3"}
 
 class Pod:
     def __init__(self, name, ip, app, version="v1", ports=(("http", 8080), ("tcp", 9000)), namespace="default", injected=True, stock=False,
-                 annotations=None):
+                 annotations=None, probes=None):
         self.name, self.app, self.version, self.namespace, self.injected, self.stock = name, app, version, namespace, injected, stock
         self.ip, self.ports, self.annotations = f"{NETWORK}.{ip}", ports, annotations or {}
         self.spec = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": app, "version": version},
                                                                       "annotations": self.annotations},
                      "spec": {"serviceAccountName": app, "nodeName": "node-a",
-                              "containers": [{"name": "app", "image": "app", "ports": [{"name": n, "containerPort": p} for n, p in ports]}]}}
+                              "containers": [{"name": "app", "image": "app", "ports": [{"name": n, "containerPort": p} for n, p in ports], **(probes or {})}]}}
         self.ready = True
 
     def object(self):
@@ -383,6 +383,14 @@ class IstioMesh:
                     pass
         return sum(resident_mib(c) for c in children), children
 
+    def cpu_seconds(self, name):
+        """User and system time of all processes of the sidecar's container."""
+        ticks = 0
+        for pid in self.resident(name)[1]:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def close(self):
         self.place.close()
 
@@ -390,19 +398,20 @@ class IstioMesh:
 class Traffic(threading.Thread):
     """Requests one after the other on kept-alive connections from a pod until stop(); counts who answered, and what went wrong."""
 
-    def __init__(self, mesh, pod, host, path="/", port=80, pause=0.005):
+    def __init__(self, mesh, pod, host, path="/", port=80, pause=0.005, address=None):
         super().__init__(daemon=True)
+        self.address = address or mesh.names[f"{host}.default.svc.cluster.local"]
         self.mesh, self.pod, self.host, self.path, self.port, self.pause = mesh, pod, host, path, port, pause
         self.answers, self.failures, self.over = {}, [], threading.Event()
         self.start()
 
     def run(self):
-        address, c = self.mesh.names[f"{self.host}.default.svc.cluster.local"], None
+        c = None
         while not self.over.is_set():
             try:
                 if c is None:
                     c = http.client.HTTPConnection(self.host, self.port, timeout=20)
-                    c.sock = self.mesh.place.connect(self.pod, address, self.port, 20)
+                    c.sock = self.mesh.place.connect(self.pod, self.address, self.port, 20)
                 c.request("GET", self.path, headers={"Host": self.host})
                 r = c.getresponse()
                 body = r.read()

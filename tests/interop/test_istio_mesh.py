@@ -3,6 +3,7 @@
 sidecar (pilot-agent and Envoy) is its peer. client, web-v1 and web-v2 are remora on an istiod with its defaults; peer is Envoy on a second istiod of the
 same mesh, revision "stock", without Istio's own filters, which a stock Envoy does not have; outside has no sidecar."""
 
+import base64
 import contextlib
 import json
 import os
@@ -26,6 +27,13 @@ from mesh import remove_namespaces, wait_for  # noqa: E402
 
 PREFIX = "rmistio"
 ALL = ("client.default", "web-v1.default", "web-v2.default")
+PROVIDERS = """extensionProviders:
+- {name: refuses, envoyExtAuthzHttp: {service: outside.default.svc.cluster.local, port: 80, pathPrefix: /status/401, includeRequestHeadersInCheck: [x-who]}}
+- {name: allows, envoyExtAuthzHttp: {service: outside.default.svc.cluster.local, port: 80, headersToUpstreamOnAllow: [x-allowed-by]}}
+- {name: gone, envoyExtAuthzHttp: {service: outside.default.svc.cluster.local, port: 80, pathPrefix: /status/503}}
+"""
+PROBES = {"readinessProbe": {"httpGet": {"path": "/well", "port": 8080}}, "livenessProbe": {"tcpSocket": {"port": "tcp"}},
+          "startupProbe": {"httpGet": {"path": "/status/503", "port": "http"}}}
 PRODUCTS = {"client": "remora", "web-v1": "remora", "web-v2": "remora", "peer": "envoy"}
 
 
@@ -47,10 +55,11 @@ def mesh(tmp_path_factory):
     remove_namespaces(PREFIX)
     web = [("http", 80, 8080), ("tcp-echo", 9000, 9000)]
     m = IstioMesh(PREFIX, tmp_path_factory.mktemp("mesh"), programs, module, os.environ.get("REMORA_BIN", ROOT / "build/bin"),
-                  [Pod("client", 10, "client"), Pod("web-v1", 11, "web"), Pod("web-v2", 12, "web", "v2"), Pod("peer", 13, "peer", stock=True),
+                  [Pod("client", 10, "client"), Pod("web-v1", 11, "web", probes=PROBES), Pod("web-v2", 12, "web", "v2"),
+                   Pod("peer", 13, "peer", stock=True, probes=PROBES),
                    Pod("outside", 14, "outside", injected=False)],
                   [service("web", "10.97.0.10", web, "web"), service("client", "10.97.0.11", web, "client"), service("peer", "10.97.0.12", web, "peer"),
-                   service("outside", "10.97.0.13", web[:1], "outside"), service("pods", "None", [("http-web", 8080, 8080)], "web")], envoy=envoy_program())
+                   service("outside", "10.97.0.13", web[:1], "outside"), service("pods", "None", [("http-web", 8080, 8080)], "web")], envoy=envoy_program(), mesh_config=PROVIDERS)
     try:
         m.start_api()
         m.start_istiod()
@@ -159,6 +168,25 @@ def test_mutual_tls_by_itself(mesh, who, host, pods):
         assert line.decode().split() in [[p, "hello"] for p in pods]
     status, _, body = mesh.ask("outside", host, address=mesh.pods[pods[0]].ip, port=8080)
     assert status == 200 and "x-forwarded-client-cert" not in body["headers"]
+
+
+@pytest.mark.parametrize("pod", ["web-v1", "peer"])
+def test_probes_of_the_kubelet(mesh, pod):
+    """What the injector made of the application's probes, asked from outside the pod: remora and pilot-agent answer the same."""
+    if pod == "peer":
+        needs_envoy(mesh)
+    mesh.apply("strict", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: default}\n"
+                         "spec: {mtls: {mode: STRICT}}\n")
+    app = next(c for c in mesh.injected[pod]["spec"]["containers"] if c["name"] == "app")
+    found = {kind: mesh.ask("outside", mesh.pods[pod].ip, port=app[kind]["httpGet"]["port"], path=app[kind]["httpGet"]["path"], headers={"x-kubelet": "1"})
+             for kind in ("readinessProbe", "livenessProbe", "startupProbe")}
+    assert {kind: answer[0] for kind, answer in found.items()} == {"readinessProbe": 200, "livenessProbe": 200, "startupProbe": 503}
+    asked = found["readinessProbe"][2]
+    assert (asked["pod"], asked["path"], asked["peer"], asked["headers"]["x-kubelet"]) == (pod, "/well", "127.0.0.6", "1")
+    assert asked["headers"]["host"].split(":")[0] == mesh.pods[pod].ip
+    assert mesh.ask("outside", "x", address=mesh.pods[pod].ip, port=15020, path="/app-health/none/readyz")[0] == 400
+    done = subprocess.run([str(a) for a in mesh.place.argv(pod, [mesh.folder / PRODUCTS[pod] / "pilot-agent", "wait"])], capture_output=True, timeout=90, check=False)
+    assert done.returncode == 0
 
 
 def test_strict(mesh):
@@ -360,6 +388,149 @@ def test_a_restarted_sidecar_comes_back_by_itself(mesh):
     assert p.p.returncode == 0, p.tail()
     mesh.start_sidecar("web-v1")
     until("web-v1 to answer", lambda: "web-v1" in [mesh.ask("client", "web")[2].get("pod") for _ in range(4)])
+
+
+def key_set(mesh):
+    """The public half of the key that xdscap signs tokens with."""
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    key = serialization.load_pem_private_key((mesh.folder / "jwt-key.pem").read_bytes(), None).public_key().public_numbers()
+
+    def number(n):
+        return base64.urlsafe_b64encode(n.to_bytes((n.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+    return json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "k1", "n": number(key.n), "e": number(key.e)}]})
+
+
+def always(mesh, path, wanted, times=8, **kw):
+    """The answer on each of the kept connections to web: those from before a change serve one more request as they were set up."""
+    return all(mesh.ask("client", "web", path=path, **kw)[0] == wanted for _ in range(times))
+
+
+def test_tokens(mesh):
+    jwks = key_set(mesh)
+    token = subprocess.run([mesh.programs["xdscap"], "token", "-key", mesh.folder / "jwt-key.pem", "-iss", "https://idp.example", "-aud", "web"], check=True,
+                           capture_output=True, text=True).stdout.strip()
+    mesh.apply("tokens", f"""
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: web, namespace: default}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  jwtRules: [{{issuer: "https://idp.example", audiences: [web], jwks: '{jwks}', outputClaimToHeaders: [{{header: x-sub, claim: sub}}]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: web, namespace: default}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  rules:
+  - {{to: [{{operation: {{paths: [/open*]}}}}]}}
+  - {{from: [{{source: {{requestPrincipals: ["https://idp.example/*"]}}}}], when: [{{key: "request.auth.claims[kubernetes.io][namespace]", values: [default]}}]}}
+""")
+    until("requests without a token to be refused", lambda: always(mesh, "/", 403))
+    assert always(mesh, "/open", 200)
+    status, _, body = mesh.ask("client", "web", headers={"authorization": f"Bearer {token}"})
+    assert status == 200 and body["headers"]["x-sub"].startswith("system:serviceaccount:default:") and "authorization" not in body["headers"]
+    status, headers, body = mesh.ask("client", "web", path="/open", headers={"authorization": f"Bearer {token[:-8]}AAAAAAAA"})
+    assert (status, body) == (401, b"Jwt verification fails") and "invalid_token" in headers["www-authenticate"]
+
+
+def test_external_authorization(mesh):
+    """Providers of the mesh's configuration; the application of `outside` answers for the authorization server."""
+    rule = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ext, namespace: default}
+spec:
+  selector: {matchLabels: {app: web}}
+  action: CUSTOM
+  provider: {name: %s}
+  rules: [{to: [{operation: {paths: [/asked*]}}]}]
+"""
+    mesh.apply("ext", rule % "refuses")
+    until("the provider to be asked", lambda: always(mesh, "/asked", 401))
+    body = mesh.ask("client", "web", path="/asked", headers={"x-who": "me", "x-other": "no"})[2]
+    assert body["pod"] == "outside" and body["path"] == "/status/401/asked" and body["headers"]["x-who"] == "me" and "x-other" not in body["headers"]
+    assert always(mesh, "/free", 200)
+    mesh.apply("ext", rule % "allows")
+    until("the other provider to be asked", lambda: always(mesh, "/asked", 200))
+    assert mesh.ask("client", "web", path="/asked")[2]["headers"]["x-allowed-by"] == "outside"
+    mesh.apply("ext", rule % "gone")
+    until("a provider without a server to refuse", lambda: always(mesh, "/asked", 403))
+
+
+def test_local_rate_limit_by_envoy_filter(mesh):
+    mesh.apply("limit", """
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: limit, namespace: default}
+spec:
+  workloadSelector: {labels: {app: web}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: SIDECAR_INBOUND, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.local_ratelimit
+        typed_config:
+          "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+          type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          value:
+            stat_prefix: limit
+            token_bucket: {max_tokens: 4, tokens_per_fill: 4, fill_interval: 3600s}
+            filter_enabled: {runtime_key: local_rate_limit_enabled, default_value: {numerator: 100, denominator: HUNDRED}}
+            filter_enforced: {runtime_key: local_rate_limit_enforced, default_value: {numerator: 100, denominator: HUNDRED}}
+            response_headers_to_add: [{append_action: OVERWRITE_IF_EXISTS_OR_ADD, header: {key: x-limited, value: "true"}}]
+""")
+    until("the limit to be reached", lambda: always(mesh, "/", 429))
+    assert mesh.ask("client", "web")[1]["x-limited"] == "true"
+    mesh.delete("limit")
+    until("the limit to be gone", lambda: always(mesh, "/", 200))
+
+
+def test_certificates_are_renewed_while_requests_run(mesh):
+    """A short life: the kubelet's new token is read, the old certificate serves as long as the new one cannot be had."""
+    def serial(name):
+        return re.search(r"default +Cert Chain +ACTIVE +true +(\S+)", mesh.istioctl("proxy-config", "secret", "-f", mesh.dump(name, mesh.folder / "s.json")))[1]
+    mesh.stop_sidecar("web-v2")
+    mesh.start_sidecar("web-v2", env={"SECRET_TTL": "30s", "SECRET_GRACE_PERIOD_RATIO": "0.5"})
+    t, first = Traffic(mesh, "client", "pods.default.svc.cluster.local", port=8080, address=mesh.pods["web-v2"].ip), serial("web-v2")
+    token = mesh.folder / "pods/web-v2/var/run/secrets/tokens/istio-token"
+    kept = token.read_text()
+    token.write_text("worn.out.token")
+    until("the renewal to fail", lambda: "identity_failed" in mesh.sidecars["web-v2"].log.read_text())
+    assert serial("web-v2") == first
+    token.write_text(kept)
+    until("a new certificate", lambda: serial("web-v2") != first)
+    before = t.answers.get("web-v2", 0)
+    until("requests to go on", lambda: t.answers.get("web-v2", 0) > before + 20)
+    t.stop()
+    assert t.failures == []
+    mesh.stop_sidecar("web-v2")
+    mesh.start_sidecar("web-v2")
+
+
+def test_cost_beside_pilot_agent_and_envoy(mesh):
+    """The pod `peer`, once with each product: memory, and CPU time per request that it takes over mutual TLS from remora in `client`. REMORA_COST: seconds
+    of load (docs/performance.md)."""
+    needs_envoy(mesh)
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    seconds, found = int(os.environ.get("REMORA_COST", "3")), {}
+    for product in ("remora", "envoy"):
+        mesh.stop_sidecar("peer")
+        mesh.start_sidecar("peer", product)
+        until("peer to answer", lambda: mesh.ask("client", "peer")[0] == 200)
+        idle = mesh.resident("peer")[0]
+        before = mesh.cpu_seconds("peer")
+        out = subprocess.run([str(a) for a in mesh.place.argv("client", ["wrk", "-t", "1", "-c", "16", "-d", f"{seconds}s", "-H", "Host: peer",
+                                                                         "http://10.97.0.12/"])], check=True, capture_output=True, text=True).stdout
+        requests = int(re.search(r"(\d+) requests in", out)[1])
+        assert "Non-2xx" not in out
+        found[product] = (idle, mesh.resident("peer")[0], (mesh.cpu_seconds("peer") - before) / requests * 1e6, requests)
+    for product, (idle, after, cpu, requests) in found.items():
+        print(f"\n{product}: {idle:.1f} MiB resident, {after:.1f} after {requests} requests, {cpu:.0f} us of CPU each")
+    assert found["remora"][1] < found["envoy"][1] / 4 and found["remora"][2] < found["envoy"][2]
 
 
 # --- istioctl ---

@@ -21,6 +21,7 @@ class Http(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.send_header("content-type", "application/json")
+        self.send_header("x-allowed-by", sys.argv[1])
         self.end_headers()
         self.wfile.write(body)
 

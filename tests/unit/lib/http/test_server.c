@@ -27,6 +27,8 @@ struct rig {
     struct http_server *server;
     int requests, afters;
     bool free_in_handler;
+    struct http_server_later *later;
+    struct loop_task task;
 };
 
 struct ask {
@@ -41,6 +43,14 @@ struct ask {
 static void on_after(void *arg)
 {
     ((struct rig *)arg)->afters++;
+}
+
+static void answer_later(struct loop_task *t)
+{
+    struct rig *r = container_of(t, struct rig, task);
+    struct http_server_resp p = { .status = 418 };
+    buf_append_str(&p.body, STR("late\n"));
+    http_server_answer(r->later, &p);
 }
 
 static void handle(void *arg, struct http_server_req *q, struct http_server_resp *p)
@@ -66,6 +76,13 @@ static void handle(void *arg, struct http_server_req *q, struct http_server_resp
         p->after = on_after;
         p->after_arg = r;
         buf_append_str(&p->body, STR("bye\n"));
+    } else if (str_is(q->path, "/later") || str_is(q->path, "/owed")) {
+        r->later = http_server_later(q);
+        buf_append_str(&p->body, STR("never sent"));
+        loop_task_init(&r->task, answer_later);
+        if (str_is(q->path, "/later")) {
+            loop_defer(r->loop, &r->task);
+        }
     } else if (str_is(q->path, "/free")) {
         http_server_free(r->server);
         r->server = NULL;
@@ -445,6 +462,28 @@ static void handler_frees_the_server(void **state)
     rig_free(r);
 }
 
+static void answers_that_come_later(void **state)
+{
+    (void)state;
+    struct rig *r = rig_tcp();
+    struct ask k;
+    assert_int_equal(get(r, "/later", &k), 418);
+    assert_string_equal(k.body.p, "late\n");
+    arena_fini(&k.arena);
+    k = (struct ask){ .q = { .method = "GET", .path = STR("/owed"), .timeout_ms = 50 } };
+    ask(r, &k);
+    assert_true(k.status < 0);
+    arena_fini(&k.arena);
+    answer_later(&r->task); // to nobody: the client has left
+    k = (struct ask){ .q = { .method = "GET", .path = STR("/owed"), .timeout_ms = 50 } };
+    ask(r, &k);
+    arena_fini(&k.arena);
+    http_server_free(r->server);
+    r->server = NULL;
+    answer_later(&r->task); // nor when the server has
+    rig_free(r);
+}
+
 static void unix_socket(void **state)
 {
     (void)state;
@@ -538,7 +577,7 @@ int main(void)
         cmocka_unit_test(unfinished_bodies_are_bounded),
         cmocka_unit_test(out_of_descriptors),
         cmocka_unit_test(after_the_answer),
-        cmocka_unit_test(handler_frees_the_server),
+        cmocka_unit_test(handler_frees_the_server), cmocka_unit_test(answers_that_come_later),
         cmocka_unit_test(unix_socket),
         cmocka_unit_test(address_in_use),
         cmocka_unit_test(client_errors),
