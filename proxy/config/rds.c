@@ -154,11 +154,15 @@ static int build_facts(const Envoy__Config__Route__V3__RouteMatch *m, struct are
     for (size_t i = 0; i < m->n_dynamic_metadata; i++, r->fact_count++) {
         const Envoy__Type__Matcher__V3__MetadataMatcher *x = m->dynamic_metadata[i];
         struct fact_matcher *f = &r->facts[i];
-        if (!x->filter[0] || x->n_path != 1 || !x->value) {
-            return cfg_fail(err, "dynamic_metadata", "entry %zu needs filter, value and a path of one key: all that there is are texts by a name", i);
+        if (!x->filter[0] || !x->n_path || !x->value) {
+            return cfg_fail(err, "dynamic_metadata", "entry %zu needs filter, value and a path", i);
         }
         f->space = build_str(a, x->filter);
         f->key = build_str(a, x->path[0]->key);
+        f->path = x->n_path > 1 ? arena_array(a, struct str, x->n_path) : NULL;
+        for (size_t k = 0; k < x->n_path && x->n_path > 1; k++) {
+            f->path[f->path_count++] = build_str(a, x->path[k]->key);
+        }
         f->invert = x->invert;
         switch (x->value->match_pattern_case) {
         case ENVOY__TYPE__MATCHER__V3__VALUE_MATCHER__MATCH_PATTERN_STRING_MATCH:

@@ -137,7 +137,7 @@ void stream_select_route(struct stream *s)
     }
     if (s->vhost) {
         const struct match_request r = { .method = s->req.method, .path = s->req.path, .authority = s->req.host, .scheme = s->req.scheme,
-                                         .headers = &s->req.headers, .random = s->random, .facts = s->info.facts, .arena = &s->arena,
+                                         .headers = &s->req.headers, .random = s->random, .facts = s->info.facts, .info = &s->info, .arena = &s->arena,
                                          .head = &s->req };
         s->info.virtual_host = s->vhost->name;
         s->info.metadata[METADATA_VIRTUAL_HOST] = &s->vhost->metadata;

@@ -39,6 +39,7 @@ struct query_matcher {
 };
 
 struct connection_fact; // proxy/core/facts.h
+struct stream_info;     // proxy/core/stream_info.h
 struct http_request;    // lib/http/message.h
 
 // What a request offers to matchers. Borrowed views.
@@ -47,6 +48,7 @@ struct match_request {
     const struct headers *headers;
     uint64_t random; // one draw per request: fractions and weights
     const struct connection_fact *facts; // of the connection; NULL = none
+    const struct stream_info *info;      // what filters have found out, and the facts; NULL = only those
     struct arena *arena; // scratch
     const struct http_request *head; // what says upgrade, connection, te and content-length, which its list does not hold; NULL = the list does
 };

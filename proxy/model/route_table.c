@@ -2,6 +2,7 @@
 #include "proxy/model/route_table.h"
 
 #include "proxy/core/facts.h"
+#include "proxy/core/stream_info.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -252,13 +253,23 @@ static bool cookie_matches(const struct query_matcher *m, bool invert, const str
     return false;
 }
 
-// The latest one of a name counts, as in access logs.
-static bool fact_matches(const struct fact_matcher *m, const struct connection_fact *f)
+// Of facts the latest one of a name counts, as in access logs.
+static struct metadata_value find_fact(const struct fact_matcher *m, const struct match_request *r)
 {
+    if (r->info) {
+        return stream_info_metadata_find(r->info, m->space, m->path ? m->path : &m->key, m->path ? m->path_count : 1);
+    }
+    const struct connection_fact *f = r->facts;
     while (f && !(str_eq(f->space, m->space) && str_eq(f->key, m->key))) {
         f = f->next;
     }
-    bool hit = m->present_only ? (f != NULL) == m->want_present : f && string_matcher_match(&m->string, f->value);
+    return f && !m->path ? (struct metadata_value){ .kind = MV_TEXT, .bytes = f->value } : (struct metadata_value){ .kind = MV_NONE };
+}
+
+static bool fact_matches(const struct fact_matcher *m, const struct match_request *r)
+{
+    const struct metadata_value v = find_fact(m, r);
+    bool hit = m->present_only ? (v.kind != MV_NONE) == m->want_present : v.kind == MV_TEXT && string_matcher_match(&m->string, v.bytes);
     return hit != m->invert;
 }
 
@@ -283,7 +294,7 @@ static bool route_matches(const struct route *rt, const struct match_request *r,
         }
     }
     for (size_t i = 0; i < rt->fact_count; i++) {
-        if (!fact_matches(&rt->facts[i], r->facts)) {
+        if (!fact_matches(&rt->facts[i], r)) {
             return false;
         }
     }

@@ -140,6 +140,8 @@ struct route {
     size_t cookie_count;
     struct fact_matcher {               // dynamic_metadata
         struct str space, key;
+        struct str *path;               // several keys; NULL = only key
+        size_t path_count;
         bool invert, present_only, want_present;
         struct string_matcher string;
     } *facts;

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "proxy/core/facts.h"
+#include "proxy/core/stream_info.h"
 #include "lib/base/check.h"
 #include "proxy/model/route_table.h"
 
@@ -269,6 +270,35 @@ static void metadata_of_the_connection(void **state)
     assert_true(by_facts(m, &facts));
     m.key = STR("vpc");
     assert_false(by_facts(m, &facts));
+    struct str path[] = { STR("vpc"), STR("deeper") }; // a fact is a text: nothing is within it
+    m = (struct fact_matcher){ .space = STR("pp"), .key = STR("vpc"), .path = path, .path_count = 2, .present_only = true, .want_present = true };
+    assert_false(by_facts(m, &facts));
+}
+
+// What filters found out, by a path of keys.
+static void metadata_of_the_request(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct stream_info info = { 0 };
+    const struct metadata_value text = { .kind = MV_TEXT, .bytes = STR("alice") };
+    const struct metadata_value inner = { .kind = MV_STRUCT, .bytes = metadata_struct_of(STR("sub"), &text, &a) };
+    stream_info_metadata_merge(&info, &a, STR("jwt"), metadata_struct_of(STR("payload"), &inner, &a));
+    struct str path[] = { STR("payload"), STR("sub") };
+    struct fact_matcher m = { .space = STR("jwt"), .key = path[0], .path = path, .path_count = 2, .string = { .kind = SM_EXACT, .value = STR("alice") } };
+    struct route rt = { .path_kind = PATH_PREFIX, .path = STR("/"), .case_sensitive = true, .facts = &m, .fact_count = 1 };
+    const struct match_request r = { .method = STR("GET"), .path = STR("/x"), .headers = &headers, .info = &info, .arena = &scratch };
+    assert_true(route_match(&rt, &r));
+    m.string.value = STR("bob");
+    assert_false(route_match(&rt, &r));
+    m.string.value = STR("alice");
+    path[1] = STR("name");
+    assert_false(route_match(&rt, &r));
+    m.path = NULL; // the struct itself is no text, but it is there
+    assert_false(route_match(&rt, &r));
+    m.present_only = m.want_present = true;
+    assert_true(route_match(&rt, &r));
+    arena_fini(&a);
 }
 
 int main(void)
@@ -282,6 +312,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(paths, setup, teardown),
         cmocka_unit_test_setup_teardown(first_fitting_route_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(metadata_of_the_connection, setup, teardown),
+        cmocka_unit_test_setup_teardown(metadata_of_the_request, setup, teardown),
         cmocka_unit_test_setup_teardown(a_route_for_every_path, setup, teardown),
         cmocka_unit_test_setup_teardown(grpc_and_fractions, setup, teardown),
         cmocka_unit_test_setup_teardown(weights_are_kept, setup, teardown),
