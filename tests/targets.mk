@@ -102,11 +102,11 @@ interop-analyze: ## the real istioctl and Istio's analyzers over the cases of re
 interop-istiod: ## a real istiod (Go module istio.io/istio) over the cases of remora-control's compiler (root)
 	@tools/install-deps build test
 	@REMORA_INTEROP="$(abspath $(B))/interop" /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istiod_cases.py
-interop-istio: ## a mesh of Istio's own: a real istiod, its injector, istioctl, and pilot-agent with Envoy as a peer of remora (root; 2 min)
+interop-istio: ## a mesh of Istio's own: a real istiod, its injector, istioctl, and pilot-agent with Envoy as a peer of remora (root; 3 min; PYTEST="-k NAME")
 	@tools/install-deps build test
 	+@$(SUBMAKE) programs
 	@REMORA_BIN="$(abspath $(B))/bin" REMORA_INTEROP="$(abspath $(B))/interop" REMORA_BENCH_CACHE="$(abspath $(B))" \
-		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_mesh.py
+		/usr/bin/python3 -m pytest -q -rs -p no:cacheprovider tests/interop/test_istio_mesh.py $(PYTEST)
 .PHONY: interop-analyze interop-istiod interop-istio
 
 interop-clients: ## curl, nghttp, h2load, Python, Node, Go and grpcurl as clients, over plain text and TLS
