@@ -187,7 +187,7 @@ static int take_flag(int argc, char **argv, int *i, bool sidecar, struct options
 
 int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 {
-    struct options o = { .mode = RUN_FILE, .log_level = LOG_INFO, .drain_time_ms = 5000 };
+    struct options o = { .mode = RUN_FILE, .log_level = LOG_INFO, .drain_time_ms = OPTIONS_DRAIN_MS };
     bool sidecar = false;
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-') {

@@ -9,6 +9,8 @@
 #include "lib/base/err.h"
 #include "lib/base/log.h"
 
+enum { OPTIONS_DRAIN_MS = 5000 };
+
 enum run_mode { RUN_FILE, RUN_SIDECAR, RUN_VALIDATE, RUN_HELP, RUN_VERSION };
 
 struct options {
@@ -20,7 +22,8 @@ struct options {
     enum log_level log_level; // of all components
     const char *component_log_level; // "upstream:debug,http:trace"
     bool log_json;
-    uint64_t drain_time_ms;   // --drain-time-s, default 5 s: longest time for connections to finish after SIGTERM
+    uint64_t drain_time_ms;   // --drain-time-s, default 5 s: longest time for connections to finish after SIGTERM; in a sidecar
+                              // that does not set it, ProxyConfig.termination_drain_duration
 };
 
 // argv as main got it. -EINVAL + err that names the flag. Flags of Envoy that have no meaning here are taken with a warning on stderr.

@@ -55,6 +55,8 @@ struct server {
     bool draining, exiting, health_failed;
     bool drain_closed;            // the listeners are closed
     bool admin_inbound_only;      // what /drain_listeners?graceful asked for
+    bool drained_before;          // a preStop hook has drained: the signal comes when the pod's application is gone
+    uint64_t drain_ms;            // longest time between SIGTERM and the end
     struct timer admin_drain_end; // of it
     struct snapshot *published; // reference; newest given to the workers
 };
@@ -133,7 +135,7 @@ static void counted(void *arg, size_t connections)
     if (!s->drain_closed) {
         // Others learn only bit by bit that this proxy goes away: they are still served, each with a request to go elsewhere, for half
         // of the time; the other half is for what was under way then. From a file (tests, a terminal) nobody has to be waited for.
-        if (waited < s->opts->drain_time_ms / 2 && (connections > 0 || s->opts->mode == RUN_SIDECAR)) {
+        if (waited < s->drain_ms / 2 && (connections > 0 || s->opts->mode == RUN_SIDECAR)) {
             timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
             return;
         }
@@ -142,7 +144,7 @@ static void counted(void *arg, size_t connections)
         workers_count(s->workers, counted, s); // after that on each worker: who came at the last moment is counted
         return;
     }
-    if (connections == 0 || waited >= s->opts->drain_time_ms) {
+    if (connections == 0 || waited >= s->drain_ms) {
         log_info(LOGC_MAIN, 0, "drained", "connections_left=%zu after_ms=%llu", connections, (unsigned long long)waited);
         server_exit(s);
         return;
@@ -163,7 +165,7 @@ static void drain_and_exit(struct server *s)
     }
     s->draining = true;
     s->drain_started_ms = loop_now_ms(s->loop);
-    log_info(LOGC_MAIN, 0, "draining", "limit_ms=%llu", (unsigned long long)s->opts->drain_time_ms);
+    log_info(LOGC_MAIN, 0, "draining", "limit_ms=%llu", (unsigned long long)s->drain_ms);
     workers_drain(s->workers, false, true);
     timer_set(s->loop, &s->drain_poll, DRAIN_POLL_MS);
 }
@@ -180,9 +182,10 @@ static void admin_drain(void *arg, bool inbound_only, bool graceful, bool skip_e
 {
     struct server *s = arg;
     workers_drain(s->workers, inbound_only, graceful);
+    s->drained_before = s->drained_before || (skip_exit && s->sidecar);
     if (graceful && !skip_exit) {
         s->admin_inbound_only = inbound_only;
-        timer_set(s->loop, &s->admin_drain_end, s->opts->drain_time_ms);
+        timer_set(s->loop, &s->admin_drain_end, s->drain_ms);
     }
 }
 
@@ -199,7 +202,7 @@ static void on_signal(struct signal_watch *w, int signo)
     }
     if (signo == SIGUSR1) {
         access_log_reopen();
-    } else if (signo == SIGINT && s->draining) {
+    } else if (s->drained_before || (signo == SIGINT && s->draining)) {
         server_exit(s); // asked twice: at once
     } else if (signo == SIGTERM || signo == SIGINT) {
         drain_and_exit(s);
@@ -292,7 +295,11 @@ static int read_bootstrap(struct server *s, struct arena *scratch, struct err *e
 static int load_bootstrap(struct server *s, struct err *err)
 {
     if (s->opts->mode == RUN_SIDECAR) {
-        return sidecar_bootstrap(&s->sidecar, &s->boot, err);
+        int rc = sidecar_bootstrap(&s->sidecar, &s->boot, err);
+        if (!rc && s->drain_ms == OPTIONS_DRAIN_MS) { // the flag wins over ProxyConfig
+            s->drain_ms = sidecar_drain_ms(s->sidecar, s->drain_ms);
+        }
+        return rc;
     }
     struct arena scratch = { 0 };
     int rc = read_bootstrap(s, &scratch, err);
@@ -486,7 +493,7 @@ static void server_stop(struct server *s)
 
 int server_run(const struct options *o)
 {
-    struct server s = { .opts = o };
+    struct server s = { .opts = o, .drain_ms = o->drain_time_ms };
     struct err err = { 0 };
     signal_block_all();
     apply_log_options(o);

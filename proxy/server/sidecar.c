@@ -198,6 +198,12 @@ int sidecar_concurrency(const struct sidecar *s)
     return cpus < 2 ? cpus : 2;
 }
 
+uint64_t sidecar_drain_ms(const struct sidecar *s, uint64_t dflt)
+{
+    const Google__Protobuf__Duration *d = s->node.proxy->termination_drain_duration;
+    return d && pb_duration_valid(d) ? (uint64_t)pb_duration_ms(d, (int64_t)dflt) : dflt;
+}
+
 // ---- ports ----
 
 static void to_admin(struct sidecar *s, struct http_server_req *q, struct http_server_resp *r, struct str path)
@@ -245,6 +251,8 @@ static void on_agent(void *arg, struct http_server_req *q, struct http_server_re
             return;
         }
         if (str_is(q->path, "/drain")) {
+            // The preStop hook of a native sidecar: the application still runs and goes on calling others until the signal comes.
+            q->query = STR("inboundonly&graceful&skip_exit");
             to_admin(s, q, r, STR("/drain_listeners"));
         } else {
             quit(q, r);

@@ -19,6 +19,8 @@ int sidecar_parse_ttl(struct str text, uint64_t *ret_s);
 bool sidecar_has_credentials(const char *dir);
 // Worker count: ProxyConfig.concurrency, else ISTIO_CPU_LIMIT, else 2 as Istio's default; 0 there = all usable CPUs.
 int sidecar_concurrency(const struct sidecar *s);
+// ProxyConfig.termination_drain_duration in milliseconds, dflt without one.
+uint64_t sidecar_drain_ms(const struct sidecar *s, uint64_t dflt);
 // Starts the identity provider (secrets "default" and "ROOTCA" into config), and the ports 15020 (health, metrics, quit), 15021 (health) and
 // 15090 (metrics).
 int sidecar_start(struct sidecar *s, struct loop *l, struct config *c, struct admin *a, struct stats_store *st, struct err *err);

@@ -360,6 +360,24 @@ def test_pilot_agent_request(world):
     assert wrong.returncode == 1 and "405" in wrong.stderr and wrong.stdout == ""
 
 
+def test_the_hook_of_a_native_sidecar(world):
+    """preStop drains inbound connections while the application still calls others; the signal then ends the sidecar at once."""
+    name = "productpage"
+    hook = subprocess.run([str(a) for a in world.place.argv(name, [world.mesh.bin / "remora-proxy", "request", "--debug-port=15020", "POST", "drain"])],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert hook.returncode == 0, hook.stderr
+    assert [world.ask()[0] for _ in range(5)] == [200] * 5  # outbound goes on
+    world.place.connect("outside", WORKLOADS[name][0], 9080).close()  # and inbound is still accepted
+    p = world.proxies[name]
+    p.signal(signal.SIGTERM)
+    assert p.wait(20) == 0, p.tail()
+    assert not re.search(r"\bdraining limit_ms", p.log.read_text()) and "exiting" in p.tail(1)
+    world.place.procs.remove(p)
+    world.start_proxy(name)
+    world.mesh.wait_proxy(world.proxies[name], name)
+    world.wait_status(200)
+
+
 def test_restart_of_a_sidecar(world):
     name = "reviews-v1"
     p = world.proxies[name]
