@@ -184,7 +184,7 @@ static int take_switches(struct config_ctx *ctx, const ext_authz_msg *m, struct 
 static int status_of(const Envoy__Type__V3__HttpStatus *m)
 {
     int code = m ? (int)m->code : 0;
-    return code >= 100 && code <= 511 ? code : STATUS_ON_ERROR;
+    return code >= 200 && code <= 511 ? code : STATUS_ON_ERROR; // 100 would have the client wait for an answer
 }
 
 static int take_lists(const ext_authz_msg *m, struct arena *a, struct authz_cfg *c, struct err *err)

@@ -127,7 +127,7 @@ static int global_parse(struct config_ctx *ctx, const void *msg, struct arena *a
         c->deny = parse_runtime_fraction(ctx, m->failure_mode_deny_percent);
     }
     if (take_whose(m->request_type, &c->whose, err) || take_status(m->rate_limited_status, "rate_limited_status", 400, 429, &c->status, err) ||
-        take_status(m->status_on_error, "status_on_error", 100, 500, &c->status_on_error, err) || take_service(m, arena, c, err) ||
+        take_status(m->status_on_error, "status_on_error", 200, 500, &c->status_on_error, err) || take_service(m, arena, c, err) ||
         parse_header_adds(m->n_response_headers_to_add, m->response_headers_to_add, "response_headers_to_add", arena, &c->adds, &c->add_count, err) ||
         rate_limits_parse(ctx, m->n_rate_limits, m->rate_limits, RATE_LIMITS_GLOBAL_FILTER, arena, &c->rules, err)) {
         return err->code;

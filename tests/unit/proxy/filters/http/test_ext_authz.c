@@ -47,6 +47,8 @@ static void taken(void **state)
     assert_int_equal(parse("{" GRPC "}", &c), 0);
     assert_true(!c->server.http && c->server.grpc.timeout_ms == 200 && c->status_on_error == 403 && c->charge_cluster && c->take_metadata);
     assert_true(str_is(c->stat_suffix, "ext_authz") && !c->has_body && !c->enabled_metadata && !c->allowed.set);
+    assert_int_equal(parse("{" HTTP ",\"status_on_error\":{\"code\":100}}", &c), 0); // no answer at all
+    assert_int_equal(c->status_on_error, 403);
     assert_int_equal(parse("{" HTTP ",\"stat_prefix\":\"waf\",\"status_on_error\":{\"code\":503},\"with_request_body\":{\"max_request_bytes\":9},"
                            "\"charge_cluster_response_stats\":false,\"enable_dynamic_metadata_ingestion\":false,\"allowed_headers\":{\"patterns\":[{\"exact\":\"a\"}]}}",
                            &c), 0);
