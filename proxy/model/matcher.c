@@ -45,18 +45,20 @@ bool string_matcher_match(const struct string_matcher *m, struct str s)
     return false;
 }
 
-enum { NUMBER_MAX = 21 }; // characters of 64 bits, and the end
-
-static const uint64_t framing = HDR_BIT(HDR_CONTENT_LENGTH) | HDR_BIT(HDR_CONNECTION) | HDR_BIT(HDR_TE) | HDR_BIT(HDR_UPGRADE);
+bool match_is_framing(enum hdr_id id)
+{
+    static const uint64_t framing = HDR_BIT(HDR_CONTENT_LENGTH) | HDR_BIT(HDR_CONNECTION) | HDR_BIT(HDR_TE) | HDR_BIT(HDR_UPGRADE);
+    return id != HDR_OTHER && (framing & HDR_BIT(id));
+}
 
 // What the head keeps apart from its fields (lib/http/message.h).
 static bool is_apart(const struct header_matcher *m, const struct match_request *r)
 {
-    return m->id == HDR_HOST || (m->name.n && m->name.p[0] == ':') || (r->head && m->id != HDR_OTHER && (framing & HDR_BIT(m->id)));
+    return m->id == HDR_HOST || (m->name.n && m->name.p[0] == ':') || (r->head && match_is_framing((enum hdr_id)m->id));
 }
 
 // As Envoy's filters see these fields; hop-by-hop options that mean nothing are taken away there, too.
-static struct str framing_value(enum hdr_id id, const struct http_request *h, char number[NUMBER_MAX])
+struct str match_framing_value(enum hdr_id id, const struct http_request *h, char number[MATCH_NUMBER_MAX])
 {
     switch (id) {
     case HDR_UPGRADE:
@@ -67,14 +69,14 @@ static struct str framing_value(enum hdr_id id, const struct http_request *h, ch
         return h->te_trailers ? STR("trailers") : str_n(NULL, 0);
     default:
         return h->content_length < 0 ? str_n(NULL, 0)
-                                     : str_n(number, (size_t)snprintf(number, NUMBER_MAX, "%lld", (long long)h->content_length));
+                                     : str_n(number, (size_t)snprintf(number, MATCH_NUMBER_MAX, "%lld", (long long)h->content_length));
     }
 }
 
-static struct str apart_value(const struct header_matcher *m, const struct match_request *r, char number[NUMBER_MAX])
+static struct str apart_value(const struct header_matcher *m, const struct match_request *r, char number[MATCH_NUMBER_MAX])
 {
     return m->id == HDR_HOST || str_is(m->name, ":authority") ? r->authority
-           : m->id != HDR_OTHER                               ? framing_value(m->id, r->head, number)
+           : m->id != HDR_OTHER                               ? match_framing_value(m->id, r->head, number)
            : str_is(m->name, ":method")                       ? r->method
            : str_is(m->name, ":path")                         ? r->path
            : str_is(m->name, ":scheme")                       ? r->scheme
@@ -157,7 +159,7 @@ static struct str joined_value(const struct header_matcher *m, const struct matc
 bool header_matcher_match(const struct header_matcher *m, const struct match_request *r)
 {
     bool present = false, hit = false;
-    char number[NUMBER_MAX];
+    char number[MATCH_NUMBER_MAX];
     if (is_apart(m, r)) {
         struct str v = apart_value(m, r, number);
         present = v.n > 0;
@@ -185,7 +187,7 @@ bool header_matcher_match(const struct header_matcher *m, const struct match_req
 
 bool header_any_value(const struct header_matcher *m, const struct match_request *r, bool (*fn)(const void *arg, struct str value), const void *arg)
 {
-    char number[NUMBER_MAX];
+    char number[MATCH_NUMBER_MAX];
     if (is_apart(m, r)) {
         struct str v = apart_value(m, r, number);
         return v.n > 0 && fn(arg, v);

@@ -52,6 +52,11 @@ struct match_request {
     struct arena *arena; // scratch
     const struct http_request *head; // what says upgrade, connection, te and content-length, which its list does not hold; NULL = the list does
 };
+enum { MATCH_NUMBER_MAX = 21 }; // characters of 64 bits, and the end
+// Fields that a head keeps beside its list (content-length, connection, te, upgrade), and what they say, as Envoy's filters see them. number:
+// what the value of content-length is made in.
+bool match_is_framing(enum hdr_id id);
+struct str match_framing_value(enum hdr_id id, const struct http_request *h, char number[MATCH_NUMBER_MAX]);
 // Fields of this name (lower case) are one to matchers, with commas between their values, as Envoy's header map has them: what is made of an odd
 // request with two User-Agent fields must not be less strict than there.
 bool header_is_joined(struct str name);

@@ -21,9 +21,10 @@ size_t rate_limits_count(const struct rate_limits *l)
 
 // ---- what requests say ----
 
-static struct str header_of(const struct stream *s, struct str name)
+static struct str header_of(const struct asked *q, struct str name)
 {
-    const struct http_request *r = &s->req;
+    const struct http_request *r = &q->s->req;
+    enum hdr_id id = hdr_id_of(name);
     if (name.p[0] == ':') {
         return str_eq_nocase(name, STR(":path"))        ? r->path
                : str_eq_nocase(name, STR(":method"))    ? r->method
@@ -31,7 +32,12 @@ static struct str header_of(const struct stream *s, struct str name)
                : str_eq_nocase(name, STR(":scheme"))    ? r->scheme
                                                         : str_n(NULL, 0);
     }
-    return str_eq_nocase(name, STR("host")) ? r->host : headers_value(&r->headers, name);
+    if (match_is_framing(id)) {
+        char number[MATCH_NUMBER_MAX];
+        struct str v = match_framing_value(id, r, number);
+        return v.p == number ? arena_str(q->a, v) : v;
+    }
+    return id == HDR_HOST ? r->host : headers_value(&r->headers, name);
 }
 
 static struct str decoded(struct str s, struct arena *a)
@@ -170,7 +176,7 @@ static enum outcome act(const struct rate_action *x, const struct asked *q, stru
         *ret = rate_limits_destination(q->s);
         return ENTRY;
     case RA_HEADER:
-        return if_there(header_of(q->s, x->name), x->optional, ret);
+        return if_there(header_of(q, x->name), x->optional, ret);
     case RA_QUERY:
         return if_there(query_of(q, x->name), x->optional, ret);
     case RA_REMOTE_ADDRESS:
