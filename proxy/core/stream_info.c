@@ -85,15 +85,22 @@ static void encode_fields(struct dynamic_metadata *m)
     m->field_count = 0;
 }
 
-void dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes)
+bool dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes)
 {
     struct dynamic_metadata *m = entry_of(list, a, space);
-    if (m) {
-        encode_fields(m);
-        if (m->bytes.n + struct_bytes.n <= DYNAMIC_METADATA_BYTES_MAX) {
-            m->bytes = metadata_struct_merge(m->bytes, struct_bytes, a);
-        }
+    if (!m) {
+        return false;
     }
+    encode_fields(m);
+    struct str merged = str_n(NULL, 0);
+    if (m->bytes.n + struct_bytes.n <= DYNAMIC_METADATA_BYTES_MAX) {
+        merged = metadata_struct_merge(m->bytes, struct_bytes, a);
+    }
+    if (!merged.n && m->bytes.n + struct_bytes.n) {
+        return false;
+    }
+    m->bytes = merged;
+    return true;
 }
 
 void dynamic_metadata_note(struct dynamic_metadata **list, struct arena *a, struct str space, struct str key, const struct metadata_value *v)
@@ -111,9 +118,9 @@ void dynamic_metadata_note(struct dynamic_metadata **list, struct arena *a, stru
     m->field_count++;
 }
 
-void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes)
+bool stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes)
 {
-    dynamic_metadata_merge(&info->dynamic, a, space, struct_bytes);
+    return dynamic_metadata_merge(&info->dynamic, a, space, struct_bytes);
 }
 
 void stream_info_metadata_text(struct stream_info *info, struct arena *a, struct str space, struct str key, struct str value)

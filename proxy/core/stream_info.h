@@ -61,13 +61,13 @@ struct stream_info {
 };
 
 // Adds the fields of a google.protobuf.Struct (its bytes, copied) to the dynamic metadata of a namespace; those of the same name are replaced
-// (StreamInfo.setDynamicMetadata of Envoy). a: where the exchange lives, or the connection's (downstream_found.dynamic holds that list). Beyond
-// limits it does nothing.
+// (StreamInfo.setDynamicMetadata of Envoy). a: where the exchange lives, or the connection's (downstream_found.dynamic holds that list). False:
+// there is no room, nothing has changed; who decides by metadata must hear of it.
 enum { DYNAMIC_METADATA_BYTES_MAX = 1024 * 1024, DYNAMIC_METADATA_SPACES_MAX = 64 }; // a namespace; namespaces
-void dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes);
+bool dynamic_metadata_merge(struct dynamic_metadata **list, struct arena *a, struct str space, struct str struct_bytes);
 // One field, cheaply: nothing is encoded before somebody asks for the whole. All texts are borrowed for as long as the list lives.
 void dynamic_metadata_note(struct dynamic_metadata **list, struct arena *a, struct str space, struct str key, const struct metadata_value *v);
-void stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes);
+bool stream_info_metadata_merge(struct stream_info *info, struct arena *a, struct str space, struct str struct_bytes);
 // One field: text or truth.
 void stream_info_metadata_text(struct stream_info *info, struct arena *a, struct str space, struct str key, struct str value);
 void stream_info_metadata_bool(struct stream_info *info, struct arena *a, struct str space, struct str key, bool value);

@@ -220,24 +220,25 @@ static void go_on(struct http_filter *f)
     stream_continue_request(f->stream, f);
 }
 
-static void take_metadata(struct http_filter *f, const struct check_answer *a)
+// False: what policies behind this filter may decide by has no room.
+static bool take_metadata(struct http_filter *f, const struct check_answer *a)
 {
     const struct authz_cfg *c = f->cfg;
     struct authz_state *st = f->state;
     struct stream *s = f->stream;
     if (!a->metadata.n) {
-        return;
+        return true;
     }
     if (!c->take_metadata) {
         count(f, STAT_ID_HTTP_AUTHZ_IGNORED_METADATA);
-        return;
+        return true;
     }
     struct str bytes = a->metadata;
     if (a->verdict == CHECK_OK) {
         const struct metadata_value ms = { .kind = MV_NUMBER, .number = (double)((loop_now_ns(s->worker->loop) - st->start_ns) / 1000000) };
         bytes = metadata_struct_merge(bytes, metadata_struct_of(STR("ext_authz_duration"), &ms, &s->arena), &s->arena);
     }
-    stream_info_metadata_merge(&s->info, &s->arena, metadata_space, bytes);
+    return stream_info_metadata_merge(&s->info, &s->arena, metadata_space, bytes);
 }
 
 static bool queries_ok(const struct check_answer *a, bool strict)
@@ -358,11 +359,10 @@ static void finish(struct http_filter *f, const struct check_answer *a)
     st->call = NULL;
     st->grpc = NULL;
     st->asking = false;
-    if (a->bad_action && c->validate) {
+    if ((a->bad_action && c->validate) || !take_metadata(f, a)) {
         reject(f);
         return;
     }
-    take_metadata(f, a);
     switch (a->verdict) {
     case CHECK_OK:
         allow(f, a);

@@ -226,10 +226,6 @@ static void keep_fields(const struct rate_field *v, size_t n, struct headers *h)
 static void keep_answer(struct http_filter *f, const struct rate_answer *a)
 {
     const struct global_cfg *c = f->cfg;
-    struct stream *s = f->stream;
-    if (a->metadata.n) {
-        stream_info_metadata_merge(&s->info, &s->arena, c->metadata_space, a->metadata);
-    }
     if (a->response_count) {
         keep_fields(a->response, a->response_count, adds_of(f));
     }
@@ -300,7 +296,9 @@ static void on_answer(void *owner, const struct side_grpc_answer *g)
     struct rate_answer a;
     struct err err;
     st->call = NULL;
-    if (g->status != GRPC_OK || rate_answer_parse(g->message, g->http->arena, &a, &err)) {
+    struct stream *s = f->stream;
+    if (g->status != GRPC_OK || rate_answer_parse(g->message, g->http->arena, &a, &err) ||
+        (a.metadata.n && !stream_info_metadata_merge(&s->info, &s->arena, c->metadata_space, a.metadata))) {
         failed(f);
         return;
     }

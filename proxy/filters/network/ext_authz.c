@@ -117,7 +117,8 @@ static void close_it(struct asking *x, const char *details)
     chain_refuse(x->d);
 }
 
-static void take_metadata(struct asking *x, const struct check_answer *a)
+// False: what policies behind this filter may decide by has no room.
+static bool take_metadata(struct asking *x, const struct check_answer *a)
 {
     struct downstream *d = x->d;
     struct arena *arena = downstream_arena(d);
@@ -126,9 +127,7 @@ static void take_metadata(struct asking *x, const struct check_answer *a)
         const struct metadata_value ms = { .kind = MV_NUMBER, .number = (double)((loop_now_ns(d->worker->loop) - x->start_ns) / 1000000) };
         bytes = metadata_struct_merge(bytes, metadata_struct_of(STR("ext_authz_duration"), &ms, arena), arena);
     }
-    if (bytes.n) {
-        dynamic_metadata_merge(&downstream_found(d)->dynamic, arena, metadata_space, bytes);
-    }
+    return !bytes.n || dynamic_metadata_merge(&downstream_found(d)->dynamic, arena, metadata_space, bytes);
 }
 
 static void on_done(void *owner, const struct side_grpc_answer *answer)
@@ -139,10 +138,10 @@ static void on_done(void *owner, const struct side_grpc_answer *answer)
         a = (struct check_answer){ .verdict = CHECK_ERROR };
     }
     let_go(x);
+    a.verdict = take_metadata(x, &a) || a.verdict == CHECK_DENIED ? a.verdict : CHECK_ERROR;
     static const enum stat_any ids[] = { [CHECK_OK] = STAT_ID_TCP_AUTHZ_OK, [CHECK_DENIED] = STAT_ID_TCP_AUTHZ_DENIED,
                                          [CHECK_ERROR] = STAT_ID_TCP_AUTHZ_ERROR };
     stat_inc(x->stats, ids[a.verdict]);
-    take_metadata(x, &a);
     if (a.verdict == CHECK_DENIED) {
         close_it(x, "ext_authz_denied");
         return;

@@ -97,6 +97,17 @@ static void dynamic_metadata_is_bounded(void **state)
     char *big = calloc(1, DYNAMIC_METADATA_BYTES_MAX);
     stream_info_metadata_text(&info, &arena, STR("0"), STR("big"), str_n(big, DYNAMIC_METADATA_BYTES_MAX));
     assert_int_equal(find(&info, "0", "big", NULL).kind, MV_NONE);
+    const struct metadata_value v = { .kind = MV_TEXT, .bytes = str_n(big, DYNAMIC_METADATA_BYTES_MAX / 2) };
+    const struct str half = metadata_struct_of(STR("half"), &v, &arena), other = metadata_struct_of(STR("other"), &v, &arena);
+    assert_true(stream_info_metadata_merge(&info, &arena, STR("1"), half));
+    assert_false(stream_info_metadata_merge(&info, &arena, STR("1"), other));
+    assert_int_equal(find(&info, "1", "half", NULL).kind, MV_TEXT);
+    assert_int_equal(find(&info, "1", "other", NULL).kind, MV_NONE);
+    assert_false(stream_info_metadata_merge(&info, &arena, STR("one more space"), metadata_struct_of(STR("k"), &v, &arena)));
+    struct arena small = { .limit_bytes = 4096 };
+    assert_false(stream_info_metadata_merge(&info, &small, STR("2"), half));
+    assert_true(find(&info, "2", "k", NULL).boolean);
+    arena_fini(&small);
     free(big);
     arena_fini(&arena);
 }
