@@ -103,6 +103,7 @@ static inline void mesh_go(struct mesh *m, int n, unsigned dead)
     m->hcm->inline_routes = m->table;
     struct snapshot *s = snapshot_clone(m->x.w.snap);
     world_cluster_put(s, m->cluster, NULL, v, (size_t)n);
+    m->cluster = NULL; // the snapshot's
     snapshot_unref(world_swap(&m->x, s));
 }
 
@@ -117,6 +118,7 @@ static inline void mesh_fini(struct mesh *m)
             close(m->listen_fd[i]);
         }
     }
+    cluster_cfg_unref(m->cluster); // of a test that did not go
     upstream_worker_fini(&m->x.w);
     loop_turn(m->x.w.loop, 0);
     http_worker_fini(&m->x.w);
