@@ -2,14 +2,17 @@
 """What the integration tests share: free ports, a remora-proxy from a bootstrap, backends that do as they are told, and a client
 that sends exactly the bytes it is given."""
 
+import contextlib
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -18,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("REMORA_BIN", ROOT / "build/bin"))
 sys.path.insert(0, str(ROOT / "tests/demo"))
 
-from mesh import MeshError, unchunk, wait_for  # noqa: E402,F401  (used by the tests)
+from mesh import MeshError, remove_namespaces, unchunk, wait_for  # noqa: E402,F401  (used by the tests)
 
 LOOPBACK = "127.0.0.1"
 HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -29,6 +32,23 @@ DOWN_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Downst
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 UP_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _held, _held_lock = [], threading.Lock()
+
+
+@contextlib.contextmanager
+def a_world(make, prefix):
+    """make(folder).up() in namespaces of this prefix, and nothing of it afterwards. The folder is open to user 1337, which pytest's own are not."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="remora-world-"))
+    folder.chmod(0o755)
+    w = make(folder)
+    try:
+        w.up()
+        yield w
+    finally:
+        for log in sorted((folder / "logs").iterdir()):  # shown when something failed
+            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
+        w.place.close()
+        remove_namespaces(prefix)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port():

@@ -4,18 +4,16 @@
 import contextlib
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 
 import pytest
 
-from harness import BIN, ROOT, wait_for
-from mesh import Place, Sidecars, edit, http, interpreter, remove_namespaces
+from harness import BIN, ROOT, a_world, wait_for
+from mesh import Place, Sidecars, edit, http, interpreter
 
 PREFIX = f"rmi{os.getpid()}"
 APPS = ROOT / "tests/demo/apps.py"
@@ -105,18 +103,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="remora-mesh-"))  # pytest's own folders are closed to user 1337
-    folder.chmod(0o755)
-    w = World(folder)
-    try:
-        w.up()
+    with a_world(World, PREFIX) as w:
         yield w
-    finally:
-        for log in sorted((folder / "logs").iterdir()):  # shown when something failed
-            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
-        w.place.close()
-        remove_namespaces(PREFIX)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

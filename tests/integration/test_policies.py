@@ -6,15 +6,13 @@ import base64
 import contextlib
 import json
 import os
-import pathlib
 import shutil
-import tempfile
 import time
 
 import pytest
 
-from harness import BIN, ROOT, wait_for
-from mesh import Place, Sidecars, http, interpreter, remove_namespaces
+from harness import BIN, ROOT, a_world, wait_for
+from mesh import Place, Sidecars, http, interpreter
 from test_mesh import REASON
 
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -200,18 +198,8 @@ class World:
 @pytest.fixture(scope="module")
 def world():
     pytest.importorskip("cryptography")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="remora-policies-"))  # pytest's own folders are closed to user 1337
-    folder.chmod(0o755)
-    w = World(folder)
-    try:
-        w.up()
+    with a_world(World, PREFIX) as w:
         yield w
-    finally:
-        for log in sorted((folder / "logs").iterdir()):  # shown when something failed
-            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
-        w.place.close()
-        remove_namespaces(PREFIX)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -44,6 +44,26 @@ static inline struct cp_config *load_mesh(const char *more)
     return c;
 }
 
+// What is appended to the mesh, and what the message must say.
+struct mistake {
+    const char *yaml, *says;
+};
+
+static inline void expect_mistakes(const struct mistake *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct cp_config *c = NULL;
+        struct err err = { 0 };
+        char text[16384];
+        snprintf(text, sizeof(text), "%s%s", mesh_yaml, v[i].yaml);
+        assert_int_not_equal(cp_load_text(str_c(text), "mesh.yaml", &c, &err), 0);
+        assert_null(c);
+        if (!strstr(err.msg, v[i].says) || strncmp(err.msg, "mesh.yaml:", 10)) {
+            fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, v[i].says);
+        }
+    }
+}
+
 static inline struct cp_node mesh_node(const char *ip)
 {
     struct cp_node n = { .id = STR_INIT("sidecar~x~p.default~default.svc.cluster.local"), .ns = STR_INIT("default"), .name = STR_INIT("p") };

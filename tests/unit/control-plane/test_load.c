@@ -16,10 +16,7 @@ static void a_mesh_loads(void **state)
     cp_config_free(c);
 }
 
-// Each mistake: what is appended to the mesh, and what the message must say.
-static const struct {
-    const char *yaml, *says;
-} mistakes[] = {
+static const struct mistake mistakes[] = {
     { "---\nkind: Gateway\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\n", "unknown kind \"Gateway\"" },
     { "---\nkind: VirtualService\napiVersion: v1\nmetadata: {name: g}\n", "VirtualService belongs to networking.istio.io/" },
     { "---\nkind: WorkloadEntry\napiVersion: networking.istio.io/v1\nmetadata: {name: g}\nspec: {adress: 1.2.3.4}\n", "adress: unknown or unsupported" },
@@ -97,17 +94,7 @@ static const struct {
 static void mistakes_name_file_line_and_field(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
-        struct cp_config *c = NULL;
-        struct err err = { 0 };
-        char text[16384];
-        snprintf(text, sizeof(text), "%s%s", mesh_yaml, mistakes[i].yaml);
-        assert_int_not_equal(cp_load_text(str_c(text), "mesh.yaml", &c, &err), 0);
-        assert_null(c);
-        if (!strstr(err.msg, mistakes[i].says) || strncmp(err.msg, "mesh.yaml:", 10)) {
-            fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, mistakes[i].says);
-        }
-    }
+    expect_mistakes(mistakes, sizeof(mistakes) / sizeof(mistakes[0]));
 }
 
 static void durations_become_seconds(void **state)

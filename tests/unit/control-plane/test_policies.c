@@ -13,10 +13,7 @@
 #define MESH(settings) "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n" settings
 #define PROVIDER MESH("    extensionProviders:\n    - {name: x, envoyExtAuthzHttp: {service: reviews.default.svc.cluster.local, port: 9080}}\n")
 
-// What is appended to the mesh, and what the message must say.
-static const struct {
-    const char *yaml, *says;
-} mistakes[] = {
+static const struct mistake mistakes[] = {
     { POLICY "{rules: [{from: [{}]}]}\n", "from: source is missing" },
     { POLICY "{rules: [{from: [{source: {}}]}]}\n", "source: says nothing" },
     { POLICY "{rules: [{from: [{source: {principal: [a]}}]}]}\n", "principal: unknown or unsupported" },
@@ -68,17 +65,7 @@ static const struct {
 static void mistakes_are_refused_by_line(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
-        struct cp_config *c = NULL;
-        struct err err = { 0 };
-        char text[16384];
-        snprintf(text, sizeof(text), "%s%s", mesh_yaml, mistakes[i].yaml);
-        assert_int_not_equal(cp_load_text(str_c(text), "mesh.yaml", &c, &err), 0);
-        assert_null(c);
-        if (!strstr(err.msg, mistakes[i].says) || strncmp(err.msg, "mesh.yaml:", 10)) {
-            fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, mistakes[i].says);
-        }
-    }
+    expect_mistakes(mistakes, sizeof(mistakes) / sizeof(mistakes[0]));
 }
 
 // Lines of the settings, which are a text within the file, are those of the file.
