@@ -2,6 +2,7 @@
 // Evaluation. The depth of the tree was bounded when it was made, so recursion is.
 #include "proxy/authz/authz.h"
 
+#include "lib/tls/transport_tls.h"
 #include "proxy/authz/authz_int.h"
 #include "proxy/core/stream_info.h"
 
@@ -165,6 +166,18 @@ static bool matches(const struct node *n, const struct authz_subject *s)
         return metadata_matches(n, s);
     }
     return false;
+}
+
+void authz_subject_tls(struct authz_subject *s, const struct tls_info *t)
+{
+    if (t) {
+        s->tls = true;
+        s->uris = t->peer_uris;
+        s->uri_count = t->peer_uri_count;
+        s->dns_names = t->peer_dns_names;
+        s->dns_count = t->peer_dns_count;
+        s->certificate_subject = t->peer_subject;
+    }
 }
 
 struct authz_decision authz_decide(const struct authz *z, const struct authz_subject *s)

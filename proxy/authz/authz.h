@@ -10,6 +10,7 @@
 
 struct match_request;
 struct stream_info;
+struct tls_info;
 
 enum { AUTHZ_DEPTH_MAX = 32 };         // permissions and principals within each other
 enum { AUTHZ_NODES_MAX = 1024 * 1024 }; // conditions of one configuration
@@ -35,6 +36,9 @@ struct authz_subject {
     const struct stream_info *info;      // dynamic metadata; NULL = none
     const struct str *route_metadata;    // bytes of a Metadata, see proxy/core/metadata.h; NULL = no route
 };
+
+// Our side of the connection is TLS, and who its client is. t: NULL = plain text. Borrowed as the rest.
+void authz_subject_tls(struct authz_subject *s, const struct tls_info *t);
 
 struct authz_decision {
     bool allowed;

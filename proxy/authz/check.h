@@ -91,6 +91,9 @@ struct check_answer { // views into the bytes' arena
 enum { CHECK_FIELDS_MAX = 1024 };
 int check_answer_parse(struct str bytes, struct arena *a, struct check_answer *ret, struct err *err);
 
+// The answer's metadata, with how long it took where it allows (ext_authz_duration, in ms), as Envoy keeps it. In the arena; empty = none.
+struct str check_answer_metadata(const struct check_answer *c, uint64_t took_ns, struct arena *a);
+
 // A path whose query was changed as Envoy does it: parameters by name, those of one name in their order. In the arena.
 struct str check_query_change(struct str path, const struct check_pair *set, size_t set_count, const struct str *remove, size_t remove_count,
                               struct arena *a);

@@ -7,6 +7,7 @@
 #include "lib/http/chars.h"
 #include "proto/pb_util.h"
 #include "proxy/authz/check.h"
+#include "proxy/core/metadata.h"
 
 typedef Envoy__Service__Auth__V3__CheckResponse response_msg;
 typedef Envoy__Config__Core__V3__HeaderValueOption option_msg;
@@ -228,4 +229,13 @@ struct str check_query_change(struct str path, const struct check_pair *set, siz
         }
     }
     return str_n(out, n);
+}
+
+struct str check_answer_metadata(const struct check_answer *c, uint64_t took_ns, struct arena *a)
+{
+    if (c->verdict != CHECK_OK) {
+        return c->metadata;
+    }
+    const struct metadata_value ms = { .kind = MV_NUMBER, .number = (double)(took_ns / 1000000) };
+    return metadata_struct_merge(c->metadata, metadata_struct_of(STR("ext_authz_duration"), &ms, a), a);
 }

@@ -233,11 +233,7 @@ static bool take_metadata(struct http_filter *f, const struct check_answer *a)
         count(f, STAT_ID_HTTP_AUTHZ_IGNORED_METADATA);
         return true;
     }
-    struct str bytes = a->metadata;
-    if (a->verdict == CHECK_OK) {
-        const struct metadata_value ms = { .kind = MV_NUMBER, .number = (double)((loop_now_ns(s->worker->loop) - st->start_ns) / 1000000) };
-        bytes = metadata_struct_merge(bytes, metadata_struct_of(STR("ext_authz_duration"), &ms, &s->arena), &s->arena);
-    }
+    struct str bytes = check_answer_metadata(a, loop_now_ns(s->worker->loop) - st->start_ns, &s->arena);
     return stream_info_metadata_merge(&s->info, &s->arena, metadata_space, bytes);
 }
 

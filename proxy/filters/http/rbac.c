@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #include "envoy/extensions/filters/http/rbac/v3/rbac.pb-c.h"
-#include "lib/tls/transport_tls.h"
 #include "proxy/authz/rules.h"
 #include "proxy/filters/http/filters.h"
 #include "proxy/http/manager.h"
@@ -47,18 +46,6 @@ static int rbac_route_parse(struct config_ctx *ctx, const void *msg, struct aren
     return 0;
 }
 
-static void take_certificate(const struct tls_info *t, struct authz_subject *u)
-{
-    if (t) {
-        u->tls = true;
-        u->uris = t->peer_uris;
-        u->uri_count = t->peer_uri_count;
-        u->dns_names = t->peer_dns_names;
-        u->dns_count = t->peer_dns_count;
-        u->certificate_subject = t->peer_subject;
-    }
-}
-
 static enum http_filter_status rbac_on_request(struct http_filter *f, struct http_request *req)
 {
     struct stream *s = f->stream;
@@ -71,7 +58,7 @@ static enum http_filter_status rbac_on_request(struct http_filter *f, struct htt
                                .source = downstream_remote(s->ds), .remote = &s->info.downstream_remote,
                                .server_name = s->info.requested_server_name, .info = &s->info,
                                .route_metadata = s->route ? &s->route->metadata : NULL };
-    take_certificate(s->info.downstream_tls, &u);
+    authz_subject_tls(&u, s->info.downstream_tls);
     const struct authz_question q = { .names = mine, .rules = of_route ? of_route : mine, .subject = &u, .worker = s->worker,
                                       .stat_base = s->cfg->stat_prefix, .metadata = &s->info.dynamic, .arena = &s->arena, .of = AUTHZ_OF_REQUEST };
     const char *details;

@@ -122,11 +122,7 @@ static bool take_metadata(struct asking *x, const struct check_answer *a)
 {
     struct downstream *d = x->d;
     struct arena *arena = downstream_arena(d);
-    struct str bytes = a->metadata;
-    if (a->verdict == CHECK_OK) {
-        const struct metadata_value ms = { .kind = MV_NUMBER, .number = (double)((loop_now_ns(d->worker->loop) - x->start_ns) / 1000000) };
-        bytes = metadata_struct_merge(bytes, metadata_struct_of(STR("ext_authz_duration"), &ms, arena), arena);
-    }
+    struct str bytes = check_answer_metadata(a, loop_now_ns(d->worker->loop) - x->start_ns, arena);
     return !bytes.n || dynamic_metadata_merge(&downstream_found(d)->dynamic, arena, metadata_space, bytes);
 }
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #include "envoy/extensions/filters/network/rbac/v3/rbac.pb-c.h"
-#include "lib/tls/transport_tls.h"
 #include "proto/pb_util.h"
 #include "proxy/authz/rules.h"
 #include "proxy/filters/network/filters.h"
@@ -40,15 +39,7 @@ static struct authz_subject subject_of(const struct downstream *d, const struct 
 {
     struct authz_subject u = { .local = &i->downstream_local, .direct_remote = &i->downstream_direct_remote, .source = &i->downstream_remote,
                                .remote = &i->downstream_remote, .server_name = i->requested_server_name, .info = i };
-    const struct tls_info *t = downstream_tls(d);
-    if (t) {
-        u.tls = true;
-        u.uris = t->peer_uris;
-        u.uri_count = t->peer_uri_count;
-        u.dns_names = t->peer_dns_names;
-        u.dns_count = t->peer_dns_count;
-        u.certificate_subject = t->peer_subject;
-    }
+    authz_subject_tls(&u, downstream_tls(d));
     return u;
 }
 
